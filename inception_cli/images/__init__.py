@@ -1,0 +1,1 @@
+"""Files and pixels only: what was named, decoded, preprocessed, batched."""

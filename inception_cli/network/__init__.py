@@ -1,0 +1,1 @@
+"""Tensors only: the network, its counts, its optimisation."""

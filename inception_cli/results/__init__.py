@@ -1,0 +1,1 @@
+"""Rows only: no torch, no pixels."""
