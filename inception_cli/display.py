@@ -1,0 +1,222 @@
+"""Rows, scores and counts → the terminal. Names of files and classes are made harmless here, and only here."""
+
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from inception_cli.results.rows import Prediction
+    from inception_cli.session import Outcome, Tally
+
+#: How many of a kind are named before "…".
+NAMED = 8
+#: Unicode's categories of what a terminal could obey or a reader would not see.
+HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
+
+
+def harmless(name: str) -> str:
+    r"""A name as it can be shown: whatever a terminal would obey becomes `\x1b` and the like."""
+    if name.isprintable():
+        return name
+    return "".join(_escape(char) if unicodedata.category(char) in HIDDEN else char for char in name)
+
+
+def _escape(char: str) -> str:
+    if "\udc80" <= char <= "\udcff":  # a byte of a file name that is no UTF-8
+        return f"\\x{ord(char) - 0xDC00:02x}"
+    return char.encode("unicode_escape", "backslashreplace").decode()
+
+
+def errors() -> Console:
+    """Standard error: progress, summaries, problems."""
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def output() -> Console:
+    """Standard output: data."""
+    return Console(highlight=False, soft_wrap=True)
+
+
+def say(line: str, style: str = "") -> None:
+    """One line on standard error."""
+    errors().print(Text(harmless(line), style))
+
+
+def complain(line: str) -> None:
+    """The one line for what went wrong."""
+    errors().print(Text.assemble(("error: ", "bold red"), harmless(" ".join(line.split()))))
+
+
+def row_line(row: "Prediction") -> Text:
+    """One row of `classify` for the terminal: score, label, path; of a failure its status and reason."""
+    if row.status == "ok":
+        score = Text(f"{row.scores[0]:7.1%}", "bold green" if row.scores[0] >= 0.5 else "yellow")
+        return Text.assemble(score, f"  {harmless(row.labels[0]):<28}  {harmless(row.path)}")
+    return Text.assemble((f"{'–':>7}  {row.status:<28}", "red"), f"  {harmless(row.path)}: {harmless(row.error)}")
+
+
+class Bar(AbstractContextManager["Bar"]):
+    """Progress on standard error: bytes fetched, then images, their rate, time left, failures; only on a terminal."""
+
+    def __init__(self, what: str, quiet: bool) -> None:
+        self.what = what
+        self.console = errors()
+        self.silent = quiet or not self.console.is_terminal
+        self.progress: Progress | None = None
+        self.task = TaskID(0)
+
+    def __enter__(self) -> "Bar":
+        return self
+
+    def fetching(self, name: str, done: int, total: int) -> None:
+        """Bytes of a download."""
+        if self.silent:
+            return
+        if self.progress is None:
+            self._show([DownloadColumn(), TransferSpeedColumn()], f"fetching {name}")
+        self._update(completed=done, total=total or None)
+
+    def update(self, tally: "Tally") -> None:
+        """Images of a run."""
+        if self.silent:
+            return
+        if not isinstance(self.progress, Progress) or self.progress.tasks[0].description != self.what:
+            rate, failed = TextColumn("{task.fields[rate]:.1f} images/s"), TextColumn("[red]{task.fields[failed]}")
+            self._show([MofNCompleteColumn(), rate, TimeRemainingColumn(), failed], self.what)
+        failed_so_far = f"{tally.failed} failed" if tally.failed else ""
+        self._update(total=tally.total, completed=tally.done, rate=tally.images_per_s, failed=failed_so_far)
+
+    def _show(self, columns: list[ProgressColumn], what: str) -> None:
+        self.__exit__()
+        bar = [TextColumn("{task.description}", markup=False), BarColumn()]
+        self.progress = Progress(*bar, *columns, console=self.console, transient=True)
+        self.task = self.progress.add_task(what, total=None, rate=0.0, failed="")
+        self.progress.start()
+
+    def _update(self, **fields: Any) -> None:
+        if self.progress:
+            self.progress.update(self.task, **fields)
+
+    def __exit__(self, *_: object) -> None:
+        if self.progress:
+            self.progress.stop()
+
+
+def outcome(ended: "Outcome", out: str, verbose: bool) -> None:
+    """The end of a run: counts by status, images/s, where the file is, what was passed over, what to try next."""
+    run, tally = ended.manifest["run"], ended.tally
+    for weights in run["weights"]:
+        for note in weights["notes"]:
+            say(f"{weights['name']}: {note}", "dim")
+    if verbose:
+        say(_decided(run), "dim")
+    kept = f" ({ended.resumed:,} of them by the run that was interrupted)" if ended.resumed else ""
+    statuses = ", ".join(f"{number:,} {status}" for status, number in tally.counts.most_common())
+    say(f"{tally.done:,} rows{kept}: {statuses}; {tally.images_per_s:.1f} images/s", "bold")
+    if out not in ("", "-"):
+        say(f"{'so far in' if ended.interrupted else 'written to'} {out}{'.part' if ended.interrupted else ''}")
+    _passed_over(ended.skipped)
+    for path in ended.appeared[:NAMED]:
+        say(f"not in this run, for it appeared since: {path}", "yellow")
+    if len(ended.appeared) > NAMED:
+        say(
+            f"… and {len(ended.appeared) - NAMED:,} more that appeared since; classify them into another file", "yellow"
+        )
+    if tally.failed:
+        say("the column error tells why some failed; --allow-failures makes that exit with 0", "dim")
+
+
+def _decided(run: Mapping[str, Any]) -> str:
+    """What was decided, in one line."""
+    preset, plan, loading = run["pixels"]["preset"], run["plan"], run["loading"]
+    return (
+        f"preset {preset['name']} ({preset['resize']} / {preset['size']}, {preset['filter']}), "
+        f"{plan['device']}, {plan['precision']}, batches of {loading['batch_size']}, {loading['workers']} workers"
+    )
+
+
+def _passed_over(counts: Mapping[str, int]) -> None:
+    """What lay in the folders and is no image, by suffix."""
+    if counts:
+        most = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+        named = ", ".join(f"{number} {suffix}" for suffix, number in most[:NAMED])
+        say(f"passed over: {named}{', …' if len(most) > NAMED else ''}", "dim")
+
+
+def info(facts: Mapping[str, Any]) -> None:
+    """The published page, the stages, three ways of counting, the weights that were named, and this machine."""
+    weights_table(facts["weights"], facts["params"], facts["mmpretrain_count"])
+    stage_table(facts["stages"], facts["params"], facts["macs"])
+    console = output()
+    console.print(f"{facts['params']:,} parameters; {facts['params_aux']:,} with the auxiliary classifier of training")
+    console.print(f"{facts['mmpretrain_count'] / 1e9:.2f} G    mmpretrain's count: {facts['mmpretrain_count']:,}")
+    console.print(f"{facts['macs'] / 1e9:.2f} GMACs   convolutions and classifier: {facts['macs']:,}")
+    console.print(f"{facts['flops'] / 1e9:.2f} GFLOPs  2 × MACs: {facts['flops']:,}")
+    for weights in facts["weights"]:
+        if "sha256" in weights:
+            console.print(Text(_described(weights)))
+    console.print(f"this machine: {facts['device']}, {facts['precision']}")
+
+
+def _described(weights: Mapping[str, Any]) -> str:
+    """Weights that were named: classes, pixels, hash, and what was taken for granted."""
+    preset, names = weights["preset_resolved"], [harmless(name) for name in weights["classes"]]
+    low, high = preset["input_range"][0]
+    lines = [
+        f"{harmless(weights['name'])}: {len(names)} classes: {', '.join(names[:5])}{', …' if len(names) > 5 else ''}",
+        f"  preset {preset['name']}: short side {preset['resize']}, {preset['filter']}"
+        f"{'' if preset['antialias'] else ' without antialias'}, centre {preset['size']}; "
+        f"red from {low} to {high} at the first convolution (so there is no transform_input)",
+        f"  sha256 {weights['sha256']}",
+        *(f"  {harmless(note)}" for note in weights["notes"]),
+    ]
+    return "\n".join(lines)
+
+
+def weights_table(entries: Iterable[Mapping[str, Any]], params: int, flops: int) -> None:
+    """The published page: Params (M), Flops (G; mmpretrain's count), Top-1 (%), Top-5 (%), and where each lies."""
+    table = _table("Weights", "Params (M)", "Flops (G)", "Top-1 (%)", "Top-5 (%)", "Preset", "On this machine")
+    for entry in entries:
+        figures = [f"{params / 1e6:.2f}", f"{flops / 1e9:.2f}", *map(_percent, (entry["top1"], entry["top5"]))]
+        where = Text(harmless(entry["path"])) if entry["cached"] else Text("not yet", "dim")
+        table.add_row(Text(harmless(entry["name"])), *figures, entry["preset"], where)
+    output().print(table)
+
+
+def stage_table(stages: Sequence[Mapping[str, Any]], params: int, macs: int) -> None:
+    """Output shape, parameters, MACs and share of each stage, and their sums."""
+    table = _table("Stage", "Output (C × H × W)", "Params", "MACs", "Share (%)")
+    for stage in stages:
+        shape = " × ".join(map(str, stage["shape"]))
+        share = f"{100 * stage['macs'] / macs:.2f}"
+        table.add_row(stage["name"], shape, f"{stage['params']:,}", f"{stage['macs']:,}", share)
+    table.add_section()
+    table.add_row("sum", "", f"{params:,}", f"{macs:,}", "100.00", style="bold")
+    output().print(table)
+
+
+def _table(first: str, *others: str) -> Table:
+    table = Table(first)
+    for heading in others:
+        table.add_column(heading, justify="left" if heading in ("Preset", "On this machine") else "right")
+    return table
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}".rstrip("0").rstrip(".")

@@ -1,0 +1,347 @@
+"""A file → an RGB picture, or a status with one line for people. Nothing here raises for a bad file."""
+
+import errno
+import io
+import os
+import stat
+import struct
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
+
+from inception_cli.images.inputs import FOREIGN_SUFFIXES, RAW, suffix_of
+from inception_cli.images.preprocess import Pixels
+
+# Nothing that starts another program. MPO comes by way of JPEG.
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "JPEG2000", "AVIF", "ICO", "QOI")
+# Formats without a signature would take any damaged file for theirs: they are tried for their own suffix alone.
+UNSIGNED_FORMATS = {".tga": "TGA", ".icb": "TGA", ".vda": "TGA", ".vst": "TGA", ".dib": "DIB"}
+FOREIGN_STARTS = {  # what people call it, by the first bytes, for files under another's suffix
+    b"8BPS": "Photoshop",
+    b"\xff\x0a": "JPEG XL",
+    b"\x00\x00\x00\x0cJXL ": "JPEG XL",
+    b"<svg": "SVG",
+    b"FUJIFILM": RAW,
+}
+HEIC_BRANDS = frozenset((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"))
+TURNS = {  # EXIF orientation → how to set the picture upright, as in PIL.ImageOps.exif_transpose
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+LONGEST_ERROR = 160  # characters
+TIFF_WIDTHS = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}  # bytes of a field, by type
+EIGHT_BITS = ((np.arange(65536) * 255 + 32767) // 65535).astype(np.uint8)  # grey of 16 bits → of 8, rounded
+DECODERS_ERRNO = (None, errno.EINVAL, errno.EOVERFLOW)  # of an OSError by a decoder, or by its seeking to nowhere
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a file has no prediction: a status of the row's, and one line for people."""
+
+    status: str
+    error: str
+
+
+class _File(io.BufferedReader):
+    """An open file that remembers how far it was good."""
+
+    header_read = False
+    ran_out = False  # whether more was asked for than there is
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        if size and size > 0 and not data:
+            self.ran_out = True
+        return data
+
+
+class _Unreadable(Exception):
+    """A file that is given up; carries the Failure."""
+
+    def __init__(self, status: str, error: str) -> None:
+        super().__init__(error)
+        self.failure = Failure(status, error)
+
+
+def read(path: str, pixels: Pixels) -> Image.Image | Failure:
+    """The picture at `path` as RGB, upright if `pixels.exif`, or why there is none."""
+    try:
+        with _open(path) as file:
+            return _picture(file, suffix_of(path), pixels)
+    except _Unreadable as unreadable:
+        return unreadable.failure
+    except OSError as error:
+        return _refused(error)
+    except ValueError:  # a NUL in the path
+        return Failure("missing", "no file can have this name")
+
+
+def _open(path: str) -> _File:
+    """A regular file, opened; a FIFO is never waited for, not even one that takes the file's place meanwhile."""
+    _check_regular(os.stat(path).st_mode)  # noqa: PTH116 - a Path would drop the slash of `x.jpg/`
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    file = _File(io.FileIO(descriptor))
+    try:
+        _check_regular(os.fstat(descriptor).st_mode)
+        if not file.peek(1):
+            raise _Unreadable("corrupt", "the file is empty")
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _check_regular(mode: int) -> None:
+    """Refuse what is no regular file."""
+    if stat.S_ISREG(mode):
+        return
+    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
+    raise _Unreadable("unsupported", f"{kinds.get(stat.S_IFMT(mode), 'a device')}, not a file")
+
+
+def _refused(error: OSError) -> Failure:
+    """What the operating system said, as a status."""
+    match error.errno:
+        case errno.ENOENT | errno.ENOTDIR:
+            return Failure("missing", "no such file")
+        case errno.ELOOP:
+            return Failure("missing", "a link that leads to itself")
+        case errno.ENAMETOOLONG:
+            return Failure("missing", "no file can have a name this long")
+        case errno.EACCES | errno.EPERM:
+            return Failure("denied", "no permission to read it")
+        case _:
+            return Failure("failed", f"the file could not be read: {_line(error.strerror or error)}")
+
+
+def _picture(file: _File, suffix: str, pixels: Pixels) -> Image.Image:
+    """The picture in a file, RGB; raises _Unreadable, and OSError when the disk fails."""
+    if FOREIGN_SUFFIXES.get(suffix) == RAW:  # most are TIFFs whose first picture is a thumbnail
+        raise _unsupported(RAW)
+    with _strict(pixels.max_pixels):
+        try:
+            return _decode(file, suffix, pixels)
+        except _Unreadable:
+            raise
+        except Image.DecompressionBombError:
+            raise _Unreadable("too_large", f"more than {pixels.max_pixels} pixels (--max-pixels)") from None
+        except MemoryError:
+            raise _Unreadable("too_large", "not enough memory for it (a lower --max-pixels passes it over)") from None
+        except Exception as error:  # decoders raise anything: OSError, SyntaxError, struct.error, RecursionError …
+            if isinstance(error, OSError) and error.errno not in DECODERS_ERRNO:
+                raise
+            raise _damage(file, suffix, error) from error
+
+
+def _decode(file: _File, suffix: str, pixels: Pixels) -> Image.Image:
+    """Header, bound, pixels, RGB, upright."""
+    image = Image.open(file, formats=_formats(suffix))
+    file.header_read = True
+    width, height = image.size
+    if width * height > pixels.max_pixels:
+        raise _Unreadable(
+            "too_large", f"{width} × {height} pixels, over the bound of {pixels.max_pixels} (--max-pixels)"
+        )
+    image.load()
+    turn = TURNS.get(_orientation(image)) if pixels.exif else None
+    rgb = to_rgb(image)
+    return rgb if turn is None else rgb.transpose(turn)
+
+
+class _Strict:
+    """Pillow's global switches as this module needs them, whatever the process had set, and then as they were.
+
+    Its bound on pixels is the run's: it raises at twice MAX_IMAGE_PIXELS, for tiles and frames too, which a header
+    hides. Half a picture is no picture. Metadata that it would warn about is passed over. Several threads may read at
+    once: the first one in sets the switches, the last one out sets them back.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._readers = 0
+        self._before = Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, warnings.catch_warnings()
+
+    @contextmanager
+    def __call__(self, max_pixels: int) -> Iterator[None]:
+        with self._lock:
+            if self._readers == 0:
+                self._before = Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, warnings.catch_warnings()
+                self._before[2].__enter__()
+                warnings.simplefilter("ignore")
+            Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES = (max_pixels + 1) // 2, False
+            self._readers += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._readers -= 1
+                if self._readers == 0:
+                    Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, warned = self._before
+                    warned.__exit__(None, None, None)
+
+
+_strict = _Strict()
+
+
+def _after_fork() -> None:
+    """A forked worker begins alone: no other thread holds the lock, or will ever let go of it."""
+    global _strict
+    _strict = _Strict()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def _formats(suffix: str) -> tuple[str, ...]:
+    """Pillow's names of the formats to try."""
+    unsigned = UNSIGNED_FORMATS.get(suffix)
+    return (*FORMATS, unsigned) if unsigned else FORMATS
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1 where there is none or the data is broken."""
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:
+        return 1
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any of Pillow's modes as RGB: alpha over white, deep greys scaled, the rest (palettes, CMYK) as convert does.
+
+    So 8-bit greyscale, RGB and CMYK are what a publisher's `Image.convert("RGB")` sees.
+    """
+    if image.mode == "RGB" and not image.has_transparency_data:
+        return image
+    if image.mode == "F" or image.mode.startswith("I"):
+        return Image.fromarray(scale_deep(np.asarray(image))).convert("RGB")
+    if image.has_transparency_data:
+        over = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", over.size, "white"), over).convert("RGB")
+    if image.mode == "LAB":
+        raise _Unreadable("unsupported", "a picture in LAB colours; save it as RGB")
+    return image.convert("RGB")
+
+
+def scale_deep(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """Grey values of 16 bits, 32 bits or floats as uint8, shape kept.
+
+    The white of 16 bits is 65,535; that of 32 bits too, and that of floats 1, 255 or 65,535, the least that holds them
+    all. Values beyond, or below zero, are stretched from the least to the largest.
+    """
+    if values.dtype.kind == "u" and values.dtype.itemsize == 2:
+        return np.take(EIGHT_BITS, values)
+    whites = (1, 255, 65535) if values.dtype.kind == "f" else (65535,)
+    floats = np.nan_to_num(values.astype(np.float32), copy=False, nan=0, posinf=0, neginf=0)
+    low, high = float(floats.min()), float(floats.max())
+    if low < 0 or high > whites[-1]:
+        floats -= low
+        white = high - low
+    else:
+        white = next(white for white in whites if high <= white)
+    floats *= 255 / white
+    floats += 0.5
+    return floats.astype(np.uint8)
+
+
+def _damage(file: _File, suffix: str, error: Exception) -> _Unreadable:
+    """What is wrong with a file that did not decode."""
+    file.seek(0)
+    start = file.read(64)
+    if isinstance(error, UnidentifiedImageError) and (kind := _foreign(start) or FOREIGN_SUFFIXES.get(suffix)):
+        return _unsupported(kind)
+    if _ends_early(file, start, error):
+        return _Unreadable("truncated", "the file ends before the picture does")
+    if start.lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        return _Unreadable("corrupt", "a web page, not a picture")
+    if isinstance(error, UnidentifiedImageError):
+        return _Unreadable("corrupt", "not a picture, or its header is damaged")
+    return _Unreadable("corrupt", f"damaged picture: {_line(error)}")
+
+
+def _foreign(start: bytes) -> str | None:
+    """What people call an image format that is not read, by a file's first bytes."""
+    if start[4:8] == b"ftyp" and start[8:12] in HEIC_BRANDS:
+        return "HEIC"
+    return next((kind for head, kind in FOREIGN_STARTS.items() if start.startswith(head)), None)
+
+
+def _unsupported(kind: str) -> _Unreadable:
+    return _Unreadable("unsupported", f"{kind} files are not read; convert it to JPEG or PNG")
+
+
+def _line(message: object) -> str:
+    """An error as one short line of printable characters."""
+    text = " ".join(str(message).split()) or type(message).__name__
+    return "".join(c if c.isprintable() else "?" for c in text)[:LONGEST_ERROR]
+
+
+# --- Did the data end early? Asked of files that failed, so a wrong answer costs a word, not a picture.
+
+
+def _ends_early(file: _File, start: bytes, error: Exception) -> bool:
+    """Whether the data ended after a valid header.
+
+    Decoders that pull their data ran past its end. Those that take a file whole are asked what its container promised.
+    """
+    size = os.fstat(file.fileno()).st_size
+    if start[:4] == b"RIFF" and len(start) >= 30:  # WebP: its frame header takes 30 bytes
+        return 8 + int(struct.unpack("<I", start[4:8])[0]) > size
+    if start[4:8] == b"ftyp":  # AVIF: the header is the box `meta`
+        return _boxes_end_early(file, size)
+    if start.startswith((b"II*\0", b"MM\0*")):
+        return _tiff_ends_early(file, start, size)
+    if not (file.header_read or start.startswith(b"\0\0\1\0")):  # an icon is decoded with its header
+        return False
+    if start.startswith((b"\xff\x4f\xff\x51", b"\x00\x00\x00\x0cjP  ")):  # JPEG 2000 ends with an EOC marker
+        file.seek(-2, io.SEEK_END)
+        return file.read(2) != b"\xff\xd9"
+    return file.ran_out or str(error) == "not enough image data"
+
+
+def _boxes_end_early(file: _File, size: int) -> bool:
+    """Whether an AVIF's boxes go on past the end of the file, and its `meta` does not."""
+    position, kinds = 0, [b""]
+    while position + 8 <= size:
+        file.seek(position)
+        length, kind = struct.unpack(">I4s", file.read(8))
+        if length < 8:  # 0: to the end of the file; 1: a length of 64 bits
+            return False
+        position += length
+        if position > size:
+            break
+        kinds.append(kind)
+    return b"meta" in kinds and (position != size or kinds[-1] == b"meta")
+
+
+def _tiff_ends_early(file: _File, start: bytes, size: int) -> bool:
+    """Whether a TIFF's directory, what it points to, or a part of its picture lies past the end of the file."""
+    try:
+        directory = TiffImagePlugin.ImageFileDirectory_v2(start[:8])
+        file.seek(directory.next)
+        count = int.from_bytes(file.read(2), "little" if start[:1] == b"I" else "big")
+        entries = file.read(12 * count)
+        if len(entries) < max(1, count) * 12:
+            return True
+        file.seek(directory.next)
+        directory.load(file)
+        parts = [*zip(directory.get(273, ()), directory.get(279, ()), strict=False)]  # strips: offset, bytes
+        parts += zip(directory.get(324, ()), directory.get(325, ()), strict=False)  # tiles
+        for kind, length, offset in struct.iter_unpack("<2xHII" if start[:1] == b"I" else ">2xHII", entries):
+            width = TIFF_WIDTHS.get(kind, 0) * length
+            parts.append((offset, width if width > 4 else -offset))  # up to 4 bytes stand in the entry itself
+        return any(offset + length > size for offset, length in parts)
+    except Exception:
+        return False

@@ -1,0 +1,153 @@
+"""RGB → views: the publishers' presets, and the squares of a picture that the network sees.
+
+One alphabet: N images, V views, S the side of a view. All is uint8 here; mean and std are the network's business.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+LARGEST_RESIZED = 64_000_000  # pixels; where a whole resize would hold more, a view is made from its own window alone
+CV2_ONE = 2048  # cv2's weights are integers of 11 bits
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How a publisher prepares a picture: short side to `resize`, the centre `size`², mean and std of RGB on [0, 1]."""
+
+    name: str
+    size: int
+    resize: int
+    filter: str
+    antialias: bool
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    exif: bool
+
+    def __post_init__(self) -> None:
+        if not 0 < self.size <= self.resize:
+            raise ValueError(f"preset {self.name}: need 0 < size <= resize, not {self.size} and {self.resize}")
+        if self.filter not in FILTERS:
+            raise ValueError(f"preset {self.name}: filter is one of {', '.join(FILTERS)}, not {self.filter!r}")
+        if not self.antialias and self.filter != "bilinear":
+            raise ValueError(f"preset {self.name}: only bilinear comes without antialias")
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise ValueError(f"preset {self.name}: mean and std are three numbers each, std above zero")
+
+
+HALF = (0.5, 0.5, 0.5)
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+PRESETS = {
+    preset.name: preset
+    for preset in (
+        # torchvision's transform normalises by ImageNet's mean and std, which its network (transform_input=True) turns
+        # into (x - 0.5) / 0.5. Ours has no transform_input: the preset says what the convolutions see.
+        Preset("torchvision", 299, 342, "bilinear", antialias=True, mean=HALF, std=HALF, exif=False),
+        # mmpretrain reads by cv2, which turns by EXIF and resizes without antialias, and has no transform_input.
+        Preset("mmpretrain", 299, 342, "bilinear", antialias=False, mean=IMAGENET_MEAN, std=IMAGENET_STD, exif=True),
+        Preset("timm", 299, 341, "bicubic", antialias=True, mean=HALF, std=HALF, exif=False),
+        Preset("timm-gluon", 299, 341, "bicubic", antialias=True, mean=IMAGENET_MEAN, std=IMAGENET_STD, exif=False),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """How files become views: what decode and preprocess need to know of a run."""
+
+    preset: Preset
+    crops: int = 1
+    decode: str = "exact"
+    exif: bool = True
+    max_pixels: int = 500_000_000
+
+    def __post_init__(self) -> None:
+        if self.crops != 1:
+            raise ValueError(f"crops is 1, not {self.crops}")
+        if self.decode != "exact":
+            raise ValueError(f"decode is exact, not {self.decode!r}")
+        if self.max_pixels < 1:
+            raise ValueError(f"max_pixels is at least 1, not {self.max_pixels}")
+
+
+def views(image: Image.Image, pixels: Pixels) -> NDArray[np.uint8]:
+    """The views of an RGB picture: uint8 (V, S, S, 3)."""
+    size = resized_size(image.width, image.height, pixels.preset.resize)
+    cut = _cutter(image, size, pixels.preset)
+    return np.stack([cut(left, top) for left, top in _corners(size, pixels)])
+
+
+def resized_size(width: int, height: int, short: int) -> tuple[int, int]:
+    """(width, height) with the short side made `short`, the long side rounded down as torchvision, timm and mmcv do."""
+    if width <= height:
+        return short, int(short * height / width)
+    return int(short * width / height), short
+
+
+def _corners(size: tuple[int, int], pixels: Pixels) -> list[tuple[int, int]]:
+    """(left, top) of each view in the resized picture, rounded half to even as the three publishers do."""
+    width, height = size
+    return [(round((width - pixels.preset.size) / 2), round((height - pixels.preset.size) / 2))]
+
+
+def _cutter(image: Image.Image, size: tuple[int, int], preset: Preset) -> Callable[[int, int], NDArray[np.uint8]]:
+    """A function (left, top) → the view of that corner."""
+    if not preset.antialias:
+        return partial(_resize_as_cv2, image, size, preset.size)
+    width, height = size
+    if width * max(height, image.height) > LARGEST_RESIZED:  # resized across first, then down: the most to hold
+        return partial(_resize_window, image, size, preset)
+    return partial(_crop, image.resize(size, FILTERS[preset.filter]), preset.size)
+
+
+def _crop(resized: Image.Image, side: int, left: int, top: int) -> NDArray[np.uint8]:
+    """A square of the resized picture: uint8 (S, S, 3)."""
+    return np.asarray(resized.crop((left, top, left + side, top + side)))
+
+
+def _resize_window(image: Image.Image, size: tuple[int, int], preset: Preset, left: int, top: int) -> NDArray[np.uint8]:
+    """The same square resized from its own window of the picture, for 1 × 30,000 and the like: uint8 (S, S, 3)."""
+    across, down = image.width / size[0], image.height / size[1]
+    right, bottom = left + preset.size, top + preset.size
+    box = (left * across, top * down, min(right * across, image.width), min(bottom * down, image.height))
+    return np.asarray(image.resize((preset.size, preset.size), FILTERS[preset.filter], box=box))
+
+
+def _resize_as_cv2(image: Image.Image, size: tuple[int, int], side: int, left: int, top: int) -> NDArray[np.uint8]:
+    """The same square as cv2.resize with INTER_LINEAR makes it, level for level: uint8 (S, S, 3).
+
+    cv2 weighs two columns, then two rows, in integers: 11 bits a weight, 4 dropped between, 16 and 2 after
+    (VResizeLinear in OpenCV's modules/imgproc/src/resize.cpp). Only the crop's own window of the picture is read.
+    """
+    columns, across = _taps(image.width, size[0], left, side)
+    rows, down = _taps(image.height, size[1], top, side)
+    corner = columns[0, 0], rows[0, 0]
+    window = np.asarray(image.crop((*corner, columns[1, -1] + 1, rows[1, -1] + 1)))
+    near, far = np.take(window, rows - corner[1], axis=0)  # uint8 (S, width of the window, 3), twice
+    near, far = (_blend(line, columns - corner[0], across) >> 4 for line in (near, far))
+    blended = (near * down[0, :, None, None] >> 16) + (far * down[1, :, None, None] >> 16)
+    return ((blended + 2) >> 2).astype(np.uint8)
+
+
+def _blend(lines: NDArray[np.uint8], columns: NDArray[np.int64], weights: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Lines (S, width, 3) resized across by their taps (2, S): int32 (S, S, 3)."""
+    blended: NDArray[np.int32] = np.take(lines, columns[0], axis=1) * weights[0, :, None]
+    blended += np.take(lines, columns[1], axis=1) * weights[1, :, None]
+    return blended
+
+
+def _taps(source: int, target: int, first: int, count: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """For `count` pixels of a resized line: its two pixels of the source and their weights, (2, count)."""
+    scale = 1 / (target / source)  # cv2 inverts the inverse, and goes on in 32 bits
+    position = ((np.arange(first, first + count) + 0.5) * scale - 0.5).astype(np.float32)
+    near = np.floor(position)
+    fraction = position - near
+    weights = np.rint(np.stack([1 - fraction, fraction]) * np.float32(CV2_ONE)).astype(np.int32)
+    return np.stack([near, near + 1]).astype(np.int64).clip(0, source - 1), weights

@@ -1,0 +1,58 @@
+"""Batches → rows."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from inception_cli import weights
+from inception_cli.images.loader import Batch, batches
+from inception_cli.network.optimize import optimize
+from inception_cli.results.rows import Prediction
+from inception_cli.settings import Run
+
+
+class Classifier:
+    """The networks of a run, loaded and ready: uint8 views in, the best classes and their scores out."""
+
+    def __init__(self, run: Run) -> None:
+        torch.set_num_threads(run.threads)
+        self.run = run
+        self.labels = run.weights[0].classes.names
+        self.networks = [
+            optimize(weights.load(each), each.preset.mean, each.preset.std, run.plan) for each in run.weights
+        ]
+
+    @torch.inference_mode()
+    def __call__(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Pixels (N, V, S, S, 3) uint8 → classes (N, K) int64 and scores (N, K) fp32, best first, on the CPU.
+
+        Scores are softmax in fp32, averaged over the views, then over the networks.
+        """
+        n, views = pixels.shape[:2]
+        images = pixels.flatten(0, 1).to(self.run.plan.device, non_blocking=True).permute(0, 3, 1, 2)
+        scores = torch.stack([network(images).float().softmax(1) for network in self.networks])  # (networks, N · V, C)
+        best = scores.view(-1, n, views, scores.shape[-1]).mean(2).mean(0).topk(self.run.top_k)
+        return best.indices.cpu(), best.values.cpu()
+
+    def rows(self, paths: Sequence[str], batch: Batch) -> list[Prediction]:
+        """One row for each image of the batch, in order, failures in their places."""
+        classes, scores = (each.tolist() for each in self(batch.pixels))
+        failures = dict(batch.failures)
+        rows = []
+        for offset in range(len(batch.pixels)):
+            path = paths[batch.first + offset]
+            if offset in failures:
+                rows.append(Prediction(path, failures[offset].status, error=failures[offset].error))
+            else:
+                labels = tuple(self.labels[index] for index in classes[offset])
+                rows.append(Prediction(path, "ok", tuple(classes[offset]), labels, tuple(scores[offset])))
+        return rows
+
+
+def classify(paths: Sequence[str], run: Run, start: int = 0) -> Iterator[list[Prediction]]:
+    """The rows of `paths` from position `start` on, a batch at a time, in order."""
+    stream = batches(paths, run.pixels, run.loading, start)  # workers start before the network is built
+    classifier = Classifier(run)
+    for batch in stream:
+        yield classifier.rows(paths, batch)

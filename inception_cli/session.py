@@ -1,0 +1,203 @@
+"""A run from what was named to what is published: the list, resuming, rows as they come, the manifest."""
+
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+from inception_cli import __version__
+from inception_cli.errors import InceptionError
+from inception_cli.images.inputs import Inputs, PathList, encode, no_images
+from inception_cli.images.loader import images_per_batch
+from inception_cli.network.counting import count
+from inception_cli.predict import classify
+from inception_cli.results.ledger import Ledger, difference
+from inception_cli.results.rows import Prediction, csv_header, to_csv
+from inception_cli.settings import Run, Settings, resolve
+
+
+@dataclass
+class Tally:
+    """How far a run has come."""
+
+    total: int = 0
+    counts: Counter[str] = field(default_factory=Counter)  # rows by status
+    here: int = 0  # rows of this session
+    seconds: float = 0.0  # of this session
+
+    @property
+    def done(self) -> int:
+        return self.counts.total()
+
+    @property
+    def failed(self) -> int:
+        return self.done - self.counts["ok"]
+
+    @property
+    def images_per_s(self) -> float:
+        return self.here / self.seconds if self.seconds else 0.0
+
+
+@dataclass
+class Outcome:
+    """How a run ended, for the one who reports it."""
+
+    tally: Tally
+    manifest: dict[str, Any]
+    skipped: Counter[str] = field(default_factory=Counter)  # files that are no images, by suffix
+    appeared: list[str] = field(default_factory=list)  # since the interrupted run made its list
+    resumed: int = 0  # rows that the interrupted run had written
+    interrupted: bool = False
+
+
+class Watch(Protocol):
+    """Whoever looks on."""
+
+    def update(self, tally: Tally) -> None:
+        """A batch is done."""
+
+    def fetching(self, name: str, done: int, total: int) -> None:
+        """Some bytes of a download have come; total is 0 where it is not known."""
+
+
+Write = Callable[[Sequence[Prediction]], None]
+Begin = Callable[[Run], Write]
+
+
+def to_file(named: list[str], settings: Settings, out: Path, restart: bool, force: bool, watch: Watch) -> Outcome:
+    """Classify what was named into `out`, or go on with the run on it that was interrupted."""
+    with Ledger.open(out, restart=restart, force=force) as ledger:
+        if ledger.published:  # an earlier run was killed between writing its last row and giving the file its name
+            return Outcome(Tally(), {})
+        if ledger.manifest is None:
+            return _begin(ledger, named, settings, watch)
+        return _go_on(ledger, ledger.manifest, named, settings, watch)
+
+
+def to_stream(named: list[str], settings: Settings, begin: Begin, watch: Watch) -> Outcome:
+    """Classify what was named, and hand each batch of rows to what `begin` gave; nothing is kept."""
+    inputs = Inputs(named, sys.stdin.buffer)
+    paths = PathList.of(inputs)
+    if not paths:
+        raise no_images(inputs)
+    run = resolve(settings, report=watch.fetching)
+    outcome = Outcome(Tally(len(paths)), manifest_of(named, run), inputs.skipped)
+    _classify(paths, run, 0, begin(run), watch, outcome)
+    outcome.manifest |= _figures(outcome.tally)
+    return outcome
+
+
+def _begin(ledger: Ledger, named: list[str], settings: Settings, watch: Watch) -> Outcome:
+    inputs = Inputs(named, sys.stdin.buffer)
+    if not ledger.list_inputs(map(encode, inputs)):
+        raise no_images(inputs)
+    run = resolve(settings, report=watch.fetching)
+    manifest = manifest_of(named, run)
+    ledger.begin(manifest, csv_header(run.top_k))
+    return _finish(ledger, named, run, Outcome(Tally(), manifest, inputs.skipped), watch)
+
+
+def _go_on(ledger: Ledger, manifest: dict[str, Any], named: list[str], settings: Settings, watch: Watch) -> Outcome:
+    earlier = Run.from_json(manifest["run"])
+    run = resolve(settings, earlier, watch.fetching)
+    changed = difference(
+        {"inputs": manifest["inputs"], **earlier.rows_depend_on()}, {"inputs": named, **run.rows_depend_on()}
+    )
+    if changed:
+        raise InceptionError(
+            f"{ledger.out}: its interrupted run was asked otherwise ({'; '.join(changed)}): "
+            "give the same options, or begin again with --restart"
+        )
+    resumed = ledger.resume(images_per_batch(run.loading.batch_size, run.pixels.crops))
+    return _finish(ledger, named, run, Outcome(Tally(), manifest, resumed=resumed), watch)
+
+
+def _finish(ledger: Ledger, named: list[str], run: Run, outcome: Outcome, watch: Watch) -> Outcome:
+    """Rows from where the part file ends to the end of the list; publish."""
+    paths = PathList.open(ledger.inputs)
+    outcome.tally.total = len(paths)
+    if outcome.resumed:
+        outcome.tally.counts.update(row.status for row in ledger.rows())
+
+    def write(rows: Sequence[Prediction]) -> None:
+        ledger.write(to_csv(rows, run.top_k))
+
+    if outcome.resumed < len(paths):
+        _classify(paths, run, outcome.resumed, write, watch, outcome)
+    if not outcome.interrupted:
+        outcome.appeared = _appeared(named, paths) if outcome.resumed else []
+        if outcome.tally.done != len(paths):
+            raise AssertionError(f"{outcome.tally.done} rows for {len(paths)} inputs")
+        outcome.manifest |= _figures(outcome.tally)
+        ledger.publish(outcome.manifest)
+    return outcome
+
+
+def _classify(paths: Sequence[str], run: Run, start: int, write: Write, watch: Watch, outcome: Outcome) -> None:
+    """The loop of every run: rows are written, counted and shown; a signal ends it after the batch in flight."""
+    tally, began = outcome.tally, time.monotonic()
+    with _stop_on_signal() as stop:
+        for rows in classify(paths, run, start):
+            write(rows)
+            tally.counts.update(row.status for row in rows)
+            tally.here += len(rows)
+            tally.seconds = time.monotonic() - began
+            watch.update(tally)
+            if stop and tally.done < tally.total:
+                outcome.interrupted = True
+                return
+
+
+@contextmanager
+def _stop_on_signal() -> Iterator[list[int]]:
+    """Ctrl-C and SIGTERM put their number into the list; a second one stops at once, by KeyboardInterrupt."""
+    asked: list[int] = []
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _appeared(named: list[str], paths: Sequence[str]) -> list[str]:
+    """The images that lie in what was named now and are not in the list (of standard input nothing is known)."""
+    known = set(paths)
+    if "-" in named:
+        return []
+    return [path for path in Inputs(named) if path not in known]
+
+
+def manifest_of(named: list[str], run: Run) -> dict[str, Any]:
+    """What stands beside the rows, so that they can be judged without torch: run, versions, counts of the network."""
+    counts = count(len(run.weights[0].classes.names), run.pixels.preset.size)
+    libraries = {name: version(name) for name in ("torch", "torchvision", "pillow")}
+    return {
+        "command": "classify",
+        "inputs": named,
+        "run": run.to_json(),
+        "versions": {"inception": __version__, "python": sys.version.split()[0], **libraries},
+        "network": {
+            "params": counts.params,
+            "macs": counts.macs,
+            "flops": counts.flops,
+            "mmpretrain_count": counts.mmpretrain_count,
+        },
+    }
+
+
+def _figures(tally: Tally) -> dict[str, Any]:
+    return {"n": tally.done, "counts": dict(tally.counts), "images_per_s": tally.images_per_s}

@@ -1,0 +1,186 @@
+"""What a run was asked (`Settings`), and what it does (`Run`): every `auto` made a value before the first row."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from inception_cli import weights
+from inception_cli.errors import InceptionError, UsageError
+from inception_cli.images.loader import Loading
+from inception_cli.images.preprocess import Pixels
+from inception_cli.network.optimize import Plan
+from inception_cli.published import Report
+from inception_cli.results.classes import read_classes
+from inception_cli.weights import Weights
+
+#: Pictures over this many pixels are not decoded: 2 GB in Pillow, four bytes a pixel.
+MAX_PIXELS = 500_000_000
+DEVICES = ("auto", "cpu", "cuda", "mps")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What was asked, as it was asked; None is `auto`."""
+
+    weights: tuple[str, ...] = (weights.DEFAULT,)
+    preset: str | None = None
+    classes: str | None = None  # a file of class names
+    top_k: int = 5
+    batch_size: int | None = None  # images
+    workers: int | None = None
+    device: str = "auto"
+    precision: str = "auto"
+    decode: str = "exact"
+    exif: bool | None = None
+    timeout: float = 60.0  # seconds
+    max_pixels: int | None = None
+    offline: bool = False
+
+    def __post_init__(self) -> None:
+        if self.top_k < 1 or (self.batch_size or 1) < 1 or (self.workers or 0) < 0:
+            raise UsageError("--top-k and --batch-size start at 1, --workers at 0")
+        if self.precision not in PRECISIONS:
+            raise UsageError(weights.unknown(self.precision, [*PRECISIONS], "precision"))
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is done, to the last setting. Holds no tensors: it pickles, and goes into the manifest as it is."""
+
+    pixels: Pixels
+    loading: Loading
+    plan: Plan
+    top_k: int
+    weights: tuple[Weights, ...]
+    threads: int
+
+    def __post_init__(self) -> None:
+        first = self.weights[0]
+        for other in self.weights[1:]:
+            if other.classes != first.classes or _geometry(other) != _geometry(first):
+                raise UsageError(f"{first.name} and {other.name} have other classes or another geometry: no ensemble")
+
+    def to_json(self) -> dict[str, Any]:
+        """The run in JSON's own types."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Run":
+        """The run that `to_json` wrote."""
+        pixels = {**data["pixels"], "preset": weights.preset_from(data["pixels"]["preset"])}
+        return cls(
+            pixels=Pixels(**pixels),
+            loading=Loading(**data["loading"]),
+            plan=Plan(**data["plan"]),
+            top_k=data["top_k"],
+            weights=tuple(Weights.from_json(each) for each in data["weights"]),
+            threads=data["threads"],
+        )
+
+    def rows_depend_on(self) -> dict[str, Any]:
+        """All that the bytes of the rows depend on: workers and patience are not in it."""
+        data = self.to_json()
+        del data["loading"]["workers"], data["loading"]["timeout"]
+        for each in data["weights"]:
+            for told in ("file", "source", "notes", "licence", "top1", "top5"):
+                del each[told]
+        return data
+
+
+def resolve(settings: Settings, earlier: Run | None = None, report: Report = lambda name, done, total: None) -> Run:
+    """Every `auto` of `settings` made a value: that of the `earlier`, interrupted run, else this machine's.
+
+    UsageError or InceptionError for what cannot be had.
+    """
+    classes = read_classes(Path(settings.classes)) if settings.classes else None
+    found = tuple(weights.find(name, settings.preset, classes, settings.offline, report) for name in settings.weights)
+    preset = found[0].preset
+    plan = resolve_plan(settings, earlier)
+    return Run(
+        pixels=Pixels(
+            preset=preset,
+            decode=settings.decode,
+            exif=settings.exif if settings.exif is not None else True,
+            max_pixels=settings.max_pixels or (earlier.pixels.max_pixels if earlier else _max_pixels()),
+        ),
+        loading=Loading(
+            batch_size=settings.batch_size or (earlier.loading.batch_size if earlier else _batch_size(plan)),
+            workers=_workers(plan) if settings.workers is None else settings.workers,
+            timeout=settings.timeout,
+        ),
+        plan=plan,
+        top_k=min(settings.top_k, len(found[0].classes)),
+        weights=found,
+        threads=earlier.threads if earlier else cores(),
+    )
+
+
+def cores() -> int:
+    """Processor cores allotted to this process: its affinity, or its container's quota where that is less."""
+    allotted = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return max(1, min(allotted, int(quota) // int(period)))
+    except (OSError, ValueError):  # no cgroup v2, or "max": no quota
+        return allotted
+
+
+def resolve_plan(settings: Settings, earlier: Run | None = None) -> Plan:
+    """Where the network runs, and in which precision."""
+    device = earlier.plan.device if earlier and settings.device == "auto" else _device(settings.device)
+    if settings.precision != "auto":
+        precision = settings.precision
+    else:
+        precision = earlier.plan.precision if earlier else fastest_precision(device)
+    return Plan(device=device, precision=precision)
+
+
+def _device(asked: str) -> str:
+    """The device asked for, checked; for `auto` CUDA, else Apple's Metal, else the processor."""
+    if asked == "auto":
+        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    kind, _, number = asked.partition(":")
+    if kind not in ("cpu", "cuda", "mps") or (number and not number.isdigit()):
+        raise UsageError(weights.unknown(asked, [*DEVICES], "device"))
+    here = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}[kind]
+    if not here:
+        raise InceptionError(f"--device {asked}: torch {torch.__version__} sees none here; use --device cpu")
+    if kind == "cuda" and number and int(number) >= torch.cuda.device_count():
+        raise InceptionError(f"--device {asked}: there are {torch.cuda.device_count()} CUDA devices, counted from 0")
+    return asked
+
+
+def fastest_precision(device: str) -> str:
+    """The fastest precision that the hardware has natively."""
+    if device.startswith("cuda"):
+        major, _ = torch.cuda.get_device_capability(device)
+        return "bf16" if major >= 8 else "fp16" if major >= 7 else "fp32"
+    if device == "cpu":
+        has = torch.cpu.get_capabilities()
+        return "bf16" if has.get("avx512_bf16") or has.get("amx_bf16") else "fp32"
+    return "fp32"
+
+
+def _max_pixels() -> int:
+    """The bound on a picture: a sixteenth of the memory in bytes where that is less (four bytes a pixel, with room)."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min(MAX_PIXELS, memory // 16)
+
+
+def _batch_size(plan: Plan) -> int:
+    return 16 if plan.device == "cpu" else 128
+
+
+def _workers(plan: Plan) -> int:
+    """Beside a network on the same processor, decoding needs a fraction of the time; beside a GPU, every core."""
+    return max(1, cores() // 2) if plan.device == "cpu" else min(16, cores())
+
+
+def _geometry(one: Weights) -> tuple[object, ...]:
+    preset = one.preset
+    return preset.size, preset.resize, preset.filter, preset.antialias

@@ -1,0 +1,536 @@
+"""Every file gives a picture or a status: formats, cuts, damage, odd colours, turns, what is no file at all."""
+
+import errno
+import hashlib
+import io
+import os
+import socket
+import struct
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import ExifTags, Image, ImageCms, ImageFile, ImageOps
+
+from inception_cli.images import decode
+from inception_cli.images.decode import Failure, read
+from inception_cli.images.inputs import FOREIGN_SUFFIXES
+from inception_cli.images.preprocess import PRESETS, Pixels
+
+PIXELS = Pixels(PRESETS["torchvision"])
+
+
+def drawn(width: int = 90, height: int = 60) -> Image.Image:
+    """A slope with noise on it: large enough when compressed to be cut in many places."""
+    rng = np.random.default_rng(1)
+    slope = np.add.outer(np.linspace(0, 120, height), np.linspace(0, 100, width))[:, :, None]
+    return Image.fromarray((slope + rng.integers(0, 30, (height, width, 3))).astype(np.uint8))
+
+
+def status(result: Image.Image | Failure) -> str:
+    """Of what `read` gave; a failure says why in one line."""
+    if isinstance(result, Image.Image):
+        assert result.mode == "RGB"
+        return "ok"
+    assert result.error.isprintable()
+    assert 5 < len(result.error) < 200
+    return result.status
+
+
+def pixels_of(path: Path, **changed: Any) -> np.ndarray[Any, Any]:
+    """The values of a file that decodes."""
+    image = read(str(path), Pixels(PRESETS["torchvision"], **changed))
+    assert isinstance(image, Image.Image), image
+    return np.asarray(image)
+
+
+def saved(image: Image.Image, format: str, **options: Any) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, format, **options)
+    return stream.getvalue()
+
+
+# --- Formats. For each: suffix, bytes, and how many of them are a header without which a cut file is no picture.
+
+FORMATS = {
+    "jpeg": (".jpg", saved(drawn(), "JPEG"), 623),
+    "progressive": (".jpeg", saved(drawn(), "JPEG", progressive=True), 330),
+    "mpo": (".mpo", saved(drawn(), "MPO", save_all=True, append_images=[drawn()]), 800),
+    "png": (".png", saved(drawn(), "PNG"), 41),
+    "png palette": (".png", saved(drawn().quantize(), "PNG"), 821),
+    "gif": (".gif", saved(drawn().quantize(), "GIF"), 800),
+    "webp": (".webp", saved(drawn(), "WEBP"), 30),
+    "webp lossless": (".webp", saved(drawn(), "WEBP", lossless=True), 30),
+    "tiff": (".tif", saved(drawn(), "TIFF"), 200),
+    "tiff lzw": (".tiff", saved(drawn(), "TIFF", compression="tiff_lzw"), 8),
+    "tiff deflate": (".tiff", saved(drawn(), "TIFF", compression="tiff_adobe_deflate"), 8),
+    "tiff jpeg": (".tiff", saved(drawn(), "TIFF", compression="jpeg"), 8),
+    "tiff fax": (".tiff", saved(drawn().convert("1"), "TIFF", compression="group4"), 8),
+    "bmp": (".bmp", saved(drawn(), "BMP"), 54),
+    "dib": (".dib", saved(drawn(), "DIB"), 40),
+    "ppm": (".ppm", saved(drawn(), "PPM"), 15),
+    "pgm": (".pgm", saved(drawn().convert("L"), "PPM"), 15),
+    "jp2": (".jp2", saved(drawn(), "JPEG2000"), 250),
+    "j2k": (".j2k", saved(drawn(), "JPEG2000", no_jp2=True), 200),
+    "avif": (".avif", saved(drawn(), "AVIF"), 400),
+    "tga": (".tga", saved(drawn(), "TGA"), 18),
+    "tga rle": (".tga", saved(drawn().quantize(16), "TGA", compression="tga_rle"), 100),
+    "ico": (".ico", saved(drawn(64, 64), "ICO", sizes=[(64, 64)]), 100),
+    "ico bmp": (".ico", saved(drawn(64, 64), "ICO", sizes=[(64, 64)], bitmap_format="bmp"), 100),
+    "qoi": (".qoi", saved(drawn(), "QOI"), 14),
+}
+
+
+@pytest.fixture(params=FORMATS)
+def kind(request: pytest.FixtureRequest) -> str:
+    """Each format in turn."""
+    return str(request.param)
+
+
+def test_a_format_gives_what_pillow_converts(kind: str, tmp_path: Path) -> None:
+    suffix, data, _ = FORMATS[kind]
+    path = tmp_path / f"photo{suffix}"
+    path.write_bytes(data)
+    expected = Image.open(io.BytesIO(data))
+    assert np.array_equal(np.asarray(expected.convert("RGB")), pixels_of(path))
+
+
+def test_a_cut_file_is_truncated(kind: str, tmp_path: Path) -> None:
+    suffix, data, header = FORMATS[kind]
+    path = tmp_path / f"photo{suffix}"
+    last = len(data) // 2 - 40 if kind == "mpo" else len(data) - 40  # the second picture of an MPO is not ours
+    for length in np.linspace(header, last, 12).astype(int):
+        path.write_bytes(data[:length])
+        assert status(read(str(path), PIXELS)) == "truncated", length
+
+
+def test_a_file_cut_in_its_header_is_corrupt(kind: str, tmp_path: Path) -> None:
+    suffix, data, header = FORMATS[kind]
+    path = tmp_path / f"photo{suffix}"
+    path.write_bytes(data[: min(header - 1, 6)])
+    assert status(read(str(path), PIXELS)) == "corrupt"
+
+
+def test_a_file_cut_anywhere_is_a_row(kind: str, tmp_path: Path) -> None:
+    suffix, data, _ = FORMATS[kind]
+    path = tmp_path / f"photo{suffix}"
+    for length in {*range(1, 64), *np.linspace(64, len(data) - 1, 60).astype(int)}:
+        path.write_bytes(data[:length])
+        assert status(read(str(path), PIXELS)) in ("ok", "truncated", "corrupt", "too_large")
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(flips=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255)), min_size=1, max_size=9))
+def test_a_damaged_file_is_a_row(kind: str, flips: list[tuple[float, int]], tmp_path: Path) -> None:
+    suffix, data, _ = FORMATS[kind]
+    damaged = bytearray(data)
+    for place, bits in flips:
+        damaged[int(place * len(damaged))] ^= bits
+    path = tmp_path / f"photo{suffix}"
+    path.write_bytes(damaged)
+    bounded = Pixels(PRESETS["torchvision"], max_pixels=1_000_000)
+    assert status(read(str(path), bounded)) in ("ok", "truncated", "corrupt", "too_large", "unsupported")
+
+
+# --- What is no picture.
+
+
+@pytest.mark.parametrize(
+    ("data", "word"),
+    [
+        (b"", "empty"),
+        (b"\0" * 1000, "not a picture"),
+        (b"not a picture\n" * 9, "not a picture"),
+        (b"\n<!DOCTYPE html><html>404</html>", "web page"),
+        (b"\xff\xd8\xff", "not a picture"),
+        (os.urandom(4), "not a picture"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".ico"])
+def test_no_picture_is_corrupt(data: bytes, word: str, suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"photo{suffix}"
+    path.write_bytes(data)
+    result = read(str(path), PIXELS)
+    assert status(result) == "corrupt"
+    assert isinstance(result, Failure)
+    assert word in result.error
+
+
+@pytest.mark.parametrize("suffix", FOREIGN_SUFFIXES)
+def test_a_format_that_is_not_read_is_named(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"photo{suffix.upper()}"
+    path.write_bytes(b"some other format" * 9)
+    result = read(str(path), PIXELS)
+    assert result == Failure("unsupported", f"{FOREIGN_SUFFIXES[suffix]} files are not read; convert it to JPEG or PNG")
+
+
+@pytest.mark.parametrize(
+    ("start", "name"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"),
+        (b"8BPS\0\1", "Photoshop"),
+        (b"\xff\x0a\xfa", "JPEG XL"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
+        (b"<svg xmlns=''>", "SVG"),
+    ],
+)
+def test_a_format_that_is_not_read_is_named_under_a_wrong_suffix(start: bytes, name: str, tmp_path: Path) -> None:
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(start + bytes(200))
+    result = read(str(path), PIXELS)
+    assert isinstance(result, Failure)
+    assert (result.status, result.error.split(" files")[0]) == ("unsupported", name)
+
+
+def test_the_thumbnail_of_a_raw_photo_is_not_taken_for_it(tmp_path: Path) -> None:
+    path = tmp_path / "photo.nef"
+    path.write_bytes(saved(drawn(16, 12), "TIFF"))
+    assert status(read(str(path), PIXELS)) == "unsupported"
+
+
+@pytest.mark.parametrize("suffix", [".png", ".heic", ".txt", ""])
+def test_a_picture_under_a_wrong_suffix_is_read(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"photo{suffix}"
+    path.write_bytes(FORMATS["jpeg"][1])
+    assert status(read(str(path), PIXELS)) == "ok"
+
+
+def test_a_lab_picture_is_unsupported(tmp_path: Path) -> None:
+    Image.new("LAB", (8, 8)).save(tmp_path / "lab.tif")
+    assert status(read(str(tmp_path / "lab.tif"), PIXELS)) == "unsupported"
+
+
+# --- What is no file, or not ours.
+
+
+def test_what_is_not_there_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "file.jpg").write_bytes(FORMATS["jpeg"][1])
+    (tmp_path / "dangling.jpg").symlink_to(tmp_path / "gone.jpg")
+    (tmp_path / "loop.jpg").symlink_to(tmp_path / "loop.jpg")
+    for name in (
+        "gone.jpg",
+        "dangling.jpg",
+        "loop.jpg",
+        "file.jpg/x.jpg",
+        "file.jpg/",
+        "x" * 300,
+        "a\0b.jpg",
+        "\ud800.jpg",
+    ):
+        assert status(read(f"{tmp_path}/{name}", PIXELS)) == "missing", name
+
+
+def test_what_is_no_regular_file_is_unsupported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # a socket's address is short
+    os.mkfifo("pipe.jpg")
+    Path("folder.jpg").mkdir()
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind("socket.jpg")
+        errors = [read(name, PIXELS) for name in ("pipe.jpg", "folder.jpg", "socket.jpg", "/dev/null")]
+    assert errors == [
+        Failure("unsupported", f"{kind}, not a file") for kind in ("a named pipe", "a folder", "a socket", "a device")
+    ]
+
+
+def test_a_pipe_that_takes_a_files_place_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(FORMATS["jpeg"][1])
+    regular = path.stat()
+    path.unlink()
+    os.mkfifo(path)
+    monkeypatch.setattr(os, "stat", lambda _: regular)
+    assert read(str(path), PIXELS) == Failure("unsupported", "a named pipe, not a file")
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [(errno.EACCES, "denied"), (errno.EPERM, "denied"), (errno.ENOENT, "missing"), (errno.EIO, "failed")],
+)
+def test_what_the_system_says_on_opening(
+    number: int, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Raised here, for root is denied nothing; ENOENT: it vanished between two calls."""
+
+    def refuse(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(FORMATS["jpeg"][1])
+    monkeypatch.setattr(os, "open", refuse)
+    assert status(read(str(path), PIXELS)) == expected
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (OSError(errno.EIO, "Input/output error"), "failed"),
+        (OSError(errno.EINVAL, "Invalid argument"), "corrupt"),
+        (MemoryError(), "too_large"),
+        (RecursionError(), "corrupt"),
+        (SyntaxError("broken\nat \x1b[31m line 2 " + 300 * "x"), "corrupt"),
+        (struct.error("unpack requires 4 bytes"), "corrupt"),
+        (Image.DecompressionBombError(), "too_large"),
+    ],
+)
+def test_whatever_a_decoder_raises_is_a_row(
+    error: Exception, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> None:
+        raise error
+
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(FORMATS["jpeg"][1])
+    monkeypatch.setattr(ImageFile.ImageFile, "load", fail)
+    assert status(read(str(path), PIXELS)) == expected
+
+
+def test_a_file_stays_as_it_was_and_is_closed(tmp_path: Path) -> None:
+    def state() -> list[tuple[str, int, str]]:
+        files = sorted(tmp_path.iterdir())
+        return [(f.name, f.stat().st_mtime_ns, hashlib.sha256(f.read_bytes()).hexdigest()) for f in files]
+
+    for name, (suffix, data, _) in FORMATS.items():
+        (tmp_path / f"{name}{suffix}").write_bytes(data)
+        (tmp_path / f"{name} cut{suffix}").write_bytes(data[: len(data) // 2])
+    before, opened = state(), len(list(Path("/dev/fd").iterdir()))
+    for path in sorted(tmp_path.iterdir()):
+        read(str(path), PIXELS)
+    assert state() == before
+    assert len(list(Path("/dev/fd").iterdir())) == opened
+
+
+# --- Too large.
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that says it is so large, with nothing behind."""
+    data = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + data + struct.pack(">I", zlib.crc32(data)) + b"\0\0\0\x01IDAT"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        png_header(30_000, 30_000),
+        png_header(2**31 - 1, 2**31 - 1),
+        saved(drawn(), "GIF")[:6] + struct.pack("<HH", 60_000, 60_000) + saved(drawn(), "GIF")[10:],
+        saved(drawn(), "BMP")[:18] + struct.pack("<ii", 30_000, 30_000) + saved(drawn(), "BMP")[26:],
+        b"P6 40000 40000 255\n",
+        b"qoif" + struct.pack(">IIBB", 40_000, 40_000, 3, 0) + bytes(20),
+    ],
+    ids=["png", "huge png", "gif", "bmp", "ppm", "qoi"],
+)
+def test_a_bomb_is_too_large_by_its_header(data: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(_: object) -> None:
+        raise AssertionError("decoded")
+
+    path = tmp_path / "bomb.png"
+    path.write_bytes(data)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", load)
+    result = read(str(path), PIXELS)
+    assert status(result) == "too_large"
+    assert isinstance(result, Failure)
+    assert "--max-pixels" in result.error
+
+
+@pytest.mark.parametrize(("bound", "expected"), [(7 * 9, "ok"), (7 * 9 - 1, "too_large"), (7 * 9 + 1, "ok")])
+@pytest.mark.parametrize("format", ["PNG", "WEBP", "GIF", "TIFF"])
+def test_the_bound_is_exact(bound: int, expected: str, format: str, tmp_path: Path) -> None:
+    path = tmp_path / "photo.png"
+    path.write_bytes(saved(drawn(7, 9), format))
+    assert status(read(str(path), Pixels(PRESETS["torchvision"], max_pixels=bound))) == expected
+
+
+def test_pillows_own_switches_do_not_matter_and_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    _, data, _ = FORMATS["jpeg"]
+    (tmp_path / "whole.jpg").write_bytes(data)
+    (tmp_path / "cut.jpg").write_bytes(data[:1000])
+    paths = [str(tmp_path / name) for name in ("whole.jpg", "cut.jpg")] * 40
+    with ThreadPoolExecutor(4) as threads:
+        statuses = list(threads.map(lambda path: status(read(path, PIXELS)), paths))
+    assert statuses == ["ok", "truncated"] * 40
+    assert (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES) == (100, True)
+
+
+# --- Odd colours.
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+@pytest.mark.parametrize("format", ["JPEG", "TIFF"])
+def test_eight_bits_are_what_convert_gives(mode: str, format: str, tmp_path: Path) -> None:
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(saved(drawn().convert(mode), format))
+    with Image.open(path) as image:
+        assert image.mode == mode
+        assert np.array_equal(np.asarray(image.convert("RGB")), pixels_of(path))
+
+
+def test_ycck_is_what_convert_gives(tmp_path: Path) -> None:
+    """Adobe's marker says how four channels are meant: byte 11 behind its name, 2 for YCCK."""
+    path = tmp_path / "photo.jpg"
+    data = bytearray(saved(drawn().convert("CMYK"), "JPEG"))
+    data[data.index(b"Adobe") + 11] = 2
+    path.write_bytes(data)
+    with Image.open(path) as image:
+        assert image.mode == "CMYK"
+        assert np.array_equal(np.asarray(image.convert("RGB")), pixels_of(path))
+
+
+def half_clear(mode: str) -> Image.Image:
+    """8 × 8: the left half red or grey, the right half clear over black."""
+    image = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
+    image.paste((200, 0, 0, 255), (0, 0, 4, 8))
+    return image if mode == "RGBA" else image.convert(mode)
+
+
+CLEAR = {
+    "RGBA png": saved(half_clear("RGBA"), "PNG"),
+    "RGBA webp": saved(half_clear("RGBA"), "WEBP", lossless=True),
+    "RGBA avif": saved(half_clear("RGBA"), "AVIF", quality=100),
+    "LA png": saved(half_clear("LA"), "PNG"),
+    "LA tiff": saved(half_clear("LA"), "TIFF"),
+    "PA tiff": saved(half_clear("RGBA").quantize(4).convert("PA"), "TIFF"),
+    "palette png": saved(half_clear("RGBA").quantize(4), "PNG"),
+    "palette gif": saved(half_clear("RGBA"), "GIF"),
+    "RGB with a clear colour": saved(half_clear("RGBA").convert("RGB"), "PNG", transparency=(0, 0, 0)),
+    "grey with a clear level": saved(half_clear("RGBA").convert("L"), "PNG", transparency=0),
+    "one bit with a clear level": saved(
+        half_clear("RGBA").convert("1", dither=Image.Dither.NONE), "PNG", transparency=0
+    ),
+}
+
+
+@pytest.mark.parametrize("data", CLEAR.values(), ids=CLEAR)
+def test_what_is_clear_is_white(data: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "photo.png"
+    path.write_bytes(data)
+    assert (pixels_of(path)[:, 6:] >= 254).all()
+
+
+def test_half_clear_is_half_white(tmp_path: Path) -> None:
+    Image.new("RGBA", (4, 4), (200, 100, 0, 128)).save(tmp_path / "photo.png")
+    assert abs(pixels_of(tmp_path / "photo.png") - np.array([227, 177, 127])).max() <= 1
+
+
+def test_a_palette_without_transparency_is_what_convert_gives(tmp_path: Path) -> None:
+    image = drawn().quantize(7)
+    image.save(tmp_path / "photo.gif")
+    assert np.array_equal(np.asarray(image.convert("RGB")), pixels_of(tmp_path / "photo.gif"))
+
+
+def test_one_bit_is_black_and_white(tmp_path: Path) -> None:
+    Image.fromarray(np.eye(9, dtype=bool)).save(tmp_path / "photo.png")
+    assert np.array_equal(np.eye(9) * 255, pixels_of(tmp_path / "photo.png")[:, :, 1])
+
+
+RAMP = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)  # the 16-bit value of each 8-bit one
+
+
+@pytest.mark.parametrize("name", ["photo.png", "photo.tif", "photo.pgm"])
+def test_sixteen_bits_are_scaled(name: str, tmp_path: Path) -> None:
+    Image.fromarray(RAMP).save(tmp_path / name)
+    assert np.array_equal(np.arange(256).reshape(16, 16), pixels_of(tmp_path / name)[:, :, 0])
+
+
+def test_sixteen_bits_of_the_other_order_are_scaled(tmp_path: Path) -> None:
+    order = np.frombuffer(RAMP.astype(">u2").tobytes(), np.uint8)
+    Image.frombytes("I;16B", (16, 16), order.tobytes()).save(tmp_path / "photo.tif")
+    assert np.array_equal(np.arange(256).reshape(16, 16), pixels_of(tmp_path / "photo.tif")[:, :, 0])
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.linspace(0, 1, 256, dtype=np.float32),
+        np.arange(256, dtype=np.float32),
+        np.linspace(0, 65535, 256, dtype=np.float32),
+        np.linspace(-7, 300_000, 256, dtype=np.float32),
+        np.linspace(0, 65535, 256).astype(np.int32),
+        np.linspace(-1000, 1_000_000, 256).astype(np.int32),
+    ],
+)
+def test_floats_and_long_integers_are_scaled(values: np.ndarray[Any, Any], tmp_path: Path) -> None:
+    Image.fromarray(values.reshape(16, 16)).save(tmp_path / "photo.tif")
+    actual = pixels_of(tmp_path / "photo.tif")[:, :, 0].ravel()
+    assert abs(actual - np.arange(256)).max() <= 1
+
+
+def test_what_is_no_number_is_black(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[np.nan, np.inf, -np.inf, 1]], np.float32)).save(tmp_path / "photo.tif")
+    assert pixels_of(tmp_path / "photo.tif")[0, :, 0].tolist() == [0, 0, 0, 255]
+
+
+@pytest.mark.parametrize("format", ["GIF", "WEBP", "PNG", "AVIF", "TIFF"])
+def test_the_first_frame_of_an_animation_is_the_picture(format: str, tmp_path: Path) -> None:
+    path = tmp_path / "photo.gif"
+    frames = [Image.new("RGB", (20, 20), colour) for colour in ((250, 0, 0), (0, 250, 0))]
+    path.write_bytes(saved(frames[0], format, save_all=True, append_images=frames[1:]))
+    assert abs(pixels_of(path).astype(int) - [250, 0, 0]).max() <= 4
+
+
+# --- EXIF and ICC.
+
+
+def turned(orientation: int) -> bytes:
+    """The drawing as a camera held so would store it, with the EXIF tag that says how to set it upright."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    stored = drawn()
+    if undo := {6: 8, 8: 6}.get(orientation, orientation) - 1:
+        stored = stored.transpose(decode.TURNS[undo + 1])
+    return saved(stored, "PNG", exif=exif)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_eight_turns_of_one_photo_are_one_photo(orientation: int, tmp_path: Path) -> None:
+    path = tmp_path / "photo.png"
+    path.write_bytes(turned(orientation))
+    assert np.array_equal(np.asarray(drawn()), pixels_of(path, exif=True))
+    with Image.open(path) as image:
+        assert np.array_equal(np.asarray(image), pixels_of(path, exif=False))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("format", ["JPEG", "WEBP", "TIFF", "AVIF"])
+def test_a_turn_is_that_of_exif_transpose(format: str, orientation: int, tmp_path: Path) -> None:
+    path = tmp_path / "photo.jpg"
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    path.write_bytes(saved(drawn(), format, exif=exif))
+    with Image.open(path) as image:
+        assert np.array_equal(np.asarray(ImageOps.exif_transpose(image).convert("RGB")), pixels_of(path))
+
+
+BROKEN_EXIF = [
+    b"Exif\0\0",
+    b"Exif\0\0not EXIF at all",
+    b"Exif\0\0II*\0\xff\xff\xff\xff",
+    b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x63\0\0\0\0\0\0",  # orientation 99
+    b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x02\0\0\0\x01x\0\0\0\0\0\0\0",  # orientation "x"
+    b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + b"\x01\x12\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff" * 9,
+]
+
+
+@pytest.mark.parametrize("exif", BROKEN_EXIF)
+def test_broken_exif_leaves_the_picture_unturned(exif: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(saved(drawn(), "JPEG", exif=exif))
+    expected = Image.open(io.BytesIO(saved(drawn(), "JPEG")))
+    assert np.array_equal(np.asarray(expected), pixels_of(path))
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize(
+    "profile", [b"no profile", ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()[:99]]
+)
+def test_a_broken_profile_is_passed_over(format: str, profile: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(saved(drawn(), format, icc_profile=profile))
+    assert status(read(str(path), PIXELS)) == "ok"
