@@ -121,9 +121,8 @@ class Bar(AbstractContextManager["Bar"]):
 def outcome(ended: "Outcome", out: str, verbose: bool) -> None:
     """The end of a run: counts by status, images/s, where the file is, what was passed over, what to try next."""
     run, tally = ended.manifest["run"], ended.tally
-    for weights in run["weights"]:
-        for note in weights["notes"]:
-            say(f"{weights['name']}: {note}", "dim")
+    for note in ended.notes:
+        say(note, "dim")
     if verbose:
         say(_decided(run), "dim")
     kept = f" ({ended.resumed:,} of them by the run that was interrupted)" if ended.resumed else ""

@@ -51,6 +51,7 @@ class Outcome:
 
     tally: Tally
     manifest: dict[str, Any]
+    notes: list[str] = field(default_factory=list)  # what was taken for granted
     skipped: Counter[str] = field(default_factory=Counter)  # files that are no images, by suffix
     appeared: list[str] = field(default_factory=list)  # since the interrupted run made its list
     resumed: int = 0  # rows that the interrupted run had written
@@ -75,7 +76,9 @@ def to_file(named: list[str], settings: Settings, out: Path, restart: bool, forc
     """Classify what was named into `out`, or go on with the run on it that was interrupted."""
     with Ledger.open(out, restart=restart, force=force) as ledger:
         if ledger.published:  # an earlier run was killed between writing its last row and giving the file its name
-            return Outcome(Tally(), {})
+            manifest = ledger.manifest or {}
+            counts: Counter[str] = Counter(manifest["counts"])
+            return Outcome(Tally(counts.total(), counts), manifest, resumed=counts.total())
         if ledger.manifest is None:
             return _begin(ledger, named, settings, watch)
         return _go_on(ledger, ledger.manifest, named, settings, watch)
@@ -88,7 +91,7 @@ def to_stream(named: list[str], settings: Settings, begin: Begin, watch: Watch) 
     if not paths:
         raise no_images(inputs)
     run = resolve(settings, report=watch.fetching)
-    outcome = Outcome(Tally(len(paths)), manifest_of(named, run), inputs.skipped)
+    outcome = Outcome(Tally(len(paths)), manifest_of(named, run), notes_of(settings, run), inputs.skipped)
     _classify(paths, run, 0, begin(run), watch, outcome)
     outcome.manifest |= _figures(outcome.tally)
     return outcome
@@ -101,7 +104,7 @@ def _begin(ledger: Ledger, named: list[str], settings: Settings, watch: Watch) -
     run = resolve(settings, report=watch.fetching)
     manifest = manifest_of(named, run)
     ledger.begin(manifest, csv_header(run.top_k))
-    return _finish(ledger, named, run, Outcome(Tally(), manifest, inputs.skipped), watch)
+    return _finish(ledger, named, run, Outcome(Tally(), manifest, notes_of(settings, run), inputs.skipped), watch)
 
 
 def _go_on(ledger: Ledger, manifest: dict[str, Any], named: list[str], settings: Settings, watch: Watch) -> Outcome:
@@ -116,7 +119,7 @@ def _go_on(ledger: Ledger, manifest: dict[str, Any], named: list[str], settings:
             "give the same options, or begin again with --restart"
         )
     resumed = ledger.resume(images_per_batch(run.loading.batch_size, run.pixels.crops))
-    return _finish(ledger, named, run, Outcome(Tally(), manifest, resumed=resumed), watch)
+    return _finish(ledger, named, run, Outcome(Tally(), manifest, notes_of(settings, run), resumed=resumed), watch)
 
 
 def _finish(ledger: Ledger, named: list[str], run: Run, outcome: Outcome, watch: Watch) -> Outcome:
@@ -179,6 +182,14 @@ def _appeared(named: list[str], paths: Sequence[str]) -> list[str]:
     if "-" in named:
         return []
     return [path for path in Inputs(named) if path not in known]
+
+
+def notes_of(settings: Settings, run: Run) -> list[str]:
+    """What was taken for granted, in a line each."""
+    notes = [f"{each.name}: {note}" for each in run.weights for note in each.notes]
+    if run.top_k < settings.top_k:
+        notes.append(f"top-k is {run.top_k}, for there are no more classes")
+    return notes
 
 
 def manifest_of(named: list[str], run: Run) -> dict[str, Any]:

@@ -257,8 +257,11 @@ class Training:
         positions = balanced(labels, self._steps * settings.batch_size, self.recipe.balance, random)
         draws = Draws(positions, settings.batch_size, self._side(number), (settings.seed, CROPS, number))
         stream = augment.crops(self._train, draws, self.recipe.augmentation, settings.workers)
-        labelled = zip(stream, torch.from_numpy(labels[positions].reshape(-1, settings.batch_size)), strict=True)
-        losses = [self.learner.step(self._images(crops), self._targets(crops, of)) for crops, of in labelled]
+        drawn = torch.from_numpy(labels[positions].reshape(-1, settings.batch_size))
+        losses = [
+            self.learner.step(self._images(crops), self._targets(crops, of_batch))
+            for crops, of_batch in zip(stream, drawn, strict=True)
+        ]
         return torch.stack(losses).mean().item()
 
     def _side(self, number: int) -> int:
@@ -365,5 +368,6 @@ def write_part(part: Path, asked: Mapping[str, Any], state: Mapping[str, Any]) -
             os.fsync(stream.fileno())
         temporary.replace(part)
     except (OSError, RuntimeError) as error:  # torch's zip writer makes RuntimeErrors of a full disk
-        temporary.unlink(missing_ok=True)
         raise InceptionError(f"{part}: cannot be written ({error}): make room, and the same command goes on") from error
+    finally:
+        temporary.unlink(missing_ok=True)

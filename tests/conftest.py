@@ -1,16 +1,24 @@
 """What many tests share: a lively checkpoint, a folder of drawn pictures, and the command, run in this process."""
 
-import sys
+import os
 from pathlib import Path
 
 import pytest
 from draw import pictures
 from lively import lively
-from running import Ended, Inception
+from running import Ended, Inception, code_of
 
-from inception_cli import cli, weights
+from inception_cli import weights
 from inception_cli.images.preprocess import PRESETS
 from inception_cli.results.classes import imagenet
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A core for each of pytest-xdist's workers: their networks would wait for one another's threads."""
+    number = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
+    if number and hasattr(os, "sched_setaffinity"):
+        allotted = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {allotted[int(number) % len(allotted)]})
 
 
 @pytest.fixture(scope="session")
@@ -33,15 +41,13 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def inception(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Inception:
+def inception(capfd: pytest.CaptureFixture[str]) -> Inception:
     """The command `inception`, run in this process."""
 
     def run(*words: object) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["inception", *map(str, words)])
         capfd.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
+        code = code_of(*words)
         out, err = capfd.readouterr()
-        return Ended(int(ended.value.code or 0), out, err)
+        return Ended(code, out, err)
 
     return run

@@ -27,7 +27,7 @@ def lively_state_dict(num_classes: int = 1000, aux: bool = False, seed: int = 0)
     generator = torch.Generator().manual_seed(seed)
     for name in ("fc", "AuxLogits.fc") if aux else ("fc",):
         x = features[name]
-        weight = 4 * torch.randn(num_classes, x.shape[1], generator=generator) / x.shape[1] ** 0.5 / x.std(0).mean()
+        weight = 2 * torch.randn(num_classes, x.shape[1], generator=generator) / x.shape[1] ** 0.5 / x.std(0).mean()
         tensors |= {f"{name}.weight": weight, f"{name}.bias": -weight @ x.mean(0)}
     return tensors
 

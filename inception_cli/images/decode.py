@@ -303,7 +303,8 @@ def _ends_early(file: _File, start: bytes, error: Exception) -> bool:
         return _boxes_end_early(file, size)
     if start.startswith((b"II*\0", b"MM\0*")):
         return _tiff_ends_early(file, start, size)
-    if not (file.header_read or start.startswith(b"\0\0\1\0")):  # an icon is decoded with its header
+    icon = start.startswith(b"\0\0\1\0") and len(start) >= 22  # is decoded with its header
+    if not (file.header_read or icon):
         return False
     if start.startswith((b"\xff\x4f\xff\x51", b"\x00\x00\x00\x0cjP  ")):  # JPEG 2000 ends with an EOC marker
         file.seek(-2, io.SEEK_END)

@@ -91,7 +91,7 @@ class Inputs:
 
     def _glob(self, name: str) -> Iterator[str]:
         """The images that match a pattern, or lie below a folder that does."""
-        parts = name.split("/")
+        parts = (f"{name}*" if name.endswith("/") else name).split("/")  # a slash at the end: what lies in folders
         literal = next(i for i, part in enumerate(parts) if has_magic(part))
         prefix = "".join(f"{part}/" for part in parts[:literal])
         path = None

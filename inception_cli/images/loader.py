@@ -1,6 +1,7 @@
 """The list of paths → batches of uint8 views, by a PyTorch DataLoader whose item i is batch i."""
 
 import signal
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -72,24 +73,29 @@ def images_per_batch(batch_size: int, views: int) -> int:
 def batches(paths: Sequence[str], pixels: Pixels, loading: Loading, start: int = 0) -> Iterator[Batch]:
     """The batches in order, from the image at position `start`, which begins a batch.
 
-    Raises InceptionError when a worker process dies.
+    Workers start at once, before the first batch is asked for: a caller builds its network while they decode. The
+    iterator raises InceptionError when a worker process dies.
     """
     images = images_per_batch(loading.batch_size, pixels.crops)
     if start % images:
         raise ValueError(f"start {start} is not a multiple of {images} images a batch")
     dataset = _Batches(paths, pixels, images)
-    loader = DataLoader(
-        dataset,
-        batch_size=None,
-        sampler=range(start // images, len(dataset)),
-        num_workers=loading.workers,
-        timeout=loading.timeout * images if loading.workers else 0,
-        worker_init_fn=_ignore_interrupts,
-    )
+    with _interrupts_held(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "This DataLoader will create")  # more workers than cores: the user's choice
+        loader = DataLoader(
+            dataset,
+            batch_size=None,
+            sampler=range(start // images, len(dataset)),
+            num_workers=loading.workers,
+            timeout=loading.timeout * images if loading.workers else 0,
+            worker_init_fn=_ignore_interrupts,
+        )
+        return _told_of_deaths(iter(loader))
+
+
+def _told_of_deaths(loader: Iterator[Batch]) -> Iterator[Batch]:
     try:
-        with _interrupts_held():
-            iterator = iter(loader)
-        yield from iterator
+        yield from loader
     except RuntimeError as error:
         if (told := _told(str(error))) is None:
             raise

@@ -59,6 +59,8 @@ def written(text: str) -> str:
 
 
 def _line(row: Prediction, k: int) -> str:
+    if len(row.classes) not in (0, k):
+        raise ValueError(f"{row.path}: {len(row.classes)} classes in a file of {k}")
     fields = [_quoted(row.path), row.status]
     for index, label, score in zip(row.classes, row.labels, row.scores, strict=True):
         fields += [str(index), _quoted(label), f"{score:.6g}"]
