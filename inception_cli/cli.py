@@ -4,19 +4,22 @@ import json as jsonlib
 import os
 import signal
 import sys
+import tempfile
 import traceback
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from inception_cli import __version__
+from inception_cli import options as o
 from inception_cli.errors import ExitCode, InceptionError, UsageError
 
 if TYPE_CHECKING:
+    from inception_cli.evaluation import Evaluation, Question
     from inception_cli.results.rows import Prediction
     from inception_cli.session import Outcome, Write
     from inception_cli.settings import Run, Settings
@@ -28,49 +31,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
-
-
-def number_or_auto(text: str) -> int:
-    """A count; `auto` is -1 here, since a parser of Typer's must not give None."""
-    if text == "auto":
-        return -1
-    if not text.isdigit():
-        raise typer.BadParameter(f"{text!r} is neither a number nor auto")
-    return int(text)
-
-
-def _auto(number: int) -> int | None:
-    return None if number < 0 else number
-
-
-Inputs = Annotated[list[str], typer.Argument(metavar="INPUT...", help="Folders, files, globs, or - for a path a line.")]
-Out = Annotated[str, typer.Option("--out", "-o", metavar="FILE", help="A .csv file; - for standard output.")]
-WeightsNames = Annotated[
-    list[str], typer.Option("--weights", "-w", metavar="NAME|FILE", help="Repeatable: several are an ensemble.")
-]
-PresetName = Annotated[str, typer.Option("--preset", metavar="NAME", help="Pixels as this publisher makes them.")]
-ClassesFile = Annotated[str, typer.Option("--classes", metavar="FILE", help="Class names in the model's order.")]
-TopK = Annotated[int, typer.Option("--top-k", "-k", min=1, help="Best classes in a row.")]
-BatchSize = Annotated[
-    int, typer.Option("--batch-size", "-b", parser=number_or_auto, metavar="N|auto", help="Images a batch.")
-]
-Workers = Annotated[
-    int, typer.Option("--workers", "-j", parser=number_or_auto, metavar="N|auto", help="Processes that decode.")
-]
-Device = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda|cuda:N|mps", help="Where the network runs.")]
-Precision = Annotated[str, typer.Option("--precision", metavar="auto|fp32|bf16|fp16", help="Numbers of the network.")]
-Decode = Annotated[str, typer.Option("--decode", metavar="exact", help="How pictures are decoded.")]
-Exif = Annotated[bool, typer.Option("--exif/--no-exif", help="Turn photos as their camera says.")]
-Timeout = Annotated[float, typer.Option("--timeout", min=1, metavar="S", help="Seconds that one photo may take.")]
-MaxPixels = Annotated[int, typer.Option("--max-pixels", metavar="N", help="Larger pictures are not decoded. [auto]")]
-Restart = Annotated[bool, typer.Option("--restart/--resume", help="Begin an interrupted run again.")]
-Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite a finished file.")]
-AllowFailures = Annotated[bool, typer.Option("--allow-failures", help="Exit with 0 though some images failed.")]
-Offline = Annotated[bool, typer.Option("--offline", envvar="INCEPTION_OFFLINE", help="Fetch nothing.")]
-Json = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say what was decided.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
 def _version(asked: bool) -> None:
@@ -88,51 +48,37 @@ def root(
 
 @app.command()
 def classify(
-    inputs: Inputs,
-    out: Out = "",
-    weights: WeightsNames = ["torchvision"],  # noqa: B006 - Typer copies it
-    preset: PresetName = "",
-    classes: ClassesFile = "",
-    top_k: TopK = 5,
-    batch_size: BatchSize = "auto",  # type: ignore[assignment]  # number_or_auto makes it a number
-    workers: Workers = "auto",  # type: ignore[assignment]
-    device: Device = "auto",
-    precision: Precision = "auto",
-    decode: Decode = "exact",
-    exif: Exif = True,
-    timeout: Timeout = 60,
-    max_pixels: MaxPixels = 0,
-    restart: Restart = False,
-    force: Force = False,
-    allow_failures: AllowFailures = False,
-    offline: Offline = False,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    debug: Debug = False,
+    context: typer.Context,
+    inputs: o.Inputs,
+    out: o.Out = "",
+    weights: o.WeightsNames = ["torchvision"],  # noqa: B006 - Typer copies it
+    preset: o.PresetName = "",
+    classes: o.ClassesFile = "",
+    top_k: o.TopK = 5,
+    crops: o.Crops = "1",
+    batch_size: o.BatchSize = "auto",  # type: ignore[assignment]  # number_or_auto makes it a number
+    workers: o.Workers = "auto",  # type: ignore[assignment]
+    device: o.Device = "auto",
+    precision: o.Precision = "auto",
+    decode: o.Decode = "exact",
+    exif: o.Exif = True,
+    timeout: o.Timeout = 60,
+    max_pixels: o.MaxPixels = 0,
+    restart: o.Restart = False,
+    force: o.Force = False,
+    allow_failures: o.AllowFailures = False,
+    offline: o.Offline = False,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+    debug: o.Debug = False,
 ) -> None:
     """Classify photos: one row for each, always.
 
     inception classify ./photos --out preds.csv
     """
-    from inception_cli.settings import Settings
-
-    settings = Settings(
-        weights=tuple(weights),
-        preset=preset or None,
-        classes=classes or None,
-        top_k=top_k,
-        batch_size=_auto(batch_size),
-        workers=_auto(workers),
-        device=device,
-        precision=precision,
-        decode=decode,
-        exif=exif,
-        timeout=timeout,
-        max_pixels=max_pixels or None,
-        offline=offline,
-    )
-    outcome = _classify(inputs, settings, out, restart, force, Voice(json, quiet, verbose))
+    voice = Voice(json, quiet, verbose)
+    outcome = _classify(inputs, _settings(context.params), Target(out, restart, force), voice)
     if outcome.interrupted:
         raise typer.Exit(ExitCode.INTERRUPTED)
     if outcome.tally.failed and not allow_failures:
@@ -140,13 +86,92 @@ def classify(
 
 
 @app.command()
+def evaluate(
+    context: typer.Context,
+    val_dir: o.ValDir = "",
+    predictions: o.Predictions = "",
+    labels: o.LabelFiles = [],  # noqa: B006
+    label_form: o.LabelForm = "",
+    exclude: o.Exclude = "",
+    only_classes: o.OnlyClasses = "",
+    per_class: o.PerClass = "",
+    against: o.Against = "",
+    expect_top1: o.ExpectTop1 = None,
+    tolerance: o.Tolerance = 0.0,
+    out: o.RowsOut = "",
+    weights: o.WeightsNames = ["torchvision"],  # noqa: B006
+    preset: o.PresetName = "",
+    classes: o.ClassesFile = "",
+    top_k: o.TopK = 5,
+    crops: o.Crops = "1",
+    batch_size: o.BatchSize = "auto",  # type: ignore[assignment]
+    workers: o.Workers = "auto",  # type: ignore[assignment]
+    device: o.Device = "auto",
+    precision: o.Precision = "fp32",
+    decode: o.Decode = "exact",
+    exif: o.ExifOrPreset = None,
+    timeout: o.Timeout = 60,
+    max_pixels: o.MaxPixels = 0,
+    restart: o.Restart = False,
+    force: o.Force = False,
+    allow_failures: o.AllowFailures = False,
+    offline: o.Offline = False,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+    debug: o.Debug = False,
+) -> None:
+    """Measure top-1 and top-5 against labels, beside the published figures.
+
+    inception evaluate --val-dir imagenet/val -w mmpretrain
+    """
+    if bool(val_dir) == bool(predictions) and not (predictions and val_dir):
+        raise UsageError("evaluate takes --val-dir DIR, or --predictions FILE with rows that exist")
+    target, voice = Target(out, restart, force), Voice(json, quiet, verbose)
+    if predictions:
+        found = _judge(Path(predictions), context.params, voice)
+    else:
+        found = _classify_and_judge(context.params, target, voice)
+    if found.scores.failed and not allow_failures:
+        raise typer.Exit(ExitCode.SOME_FAILED)
+
+
+@app.command()
+def train(
+    context: typer.Context,
+    folder: o.TrainDir,
+    out: o.WeightsOut = "",
+    start: o.From = "torchvision",
+    val_dir: o.TrainValDir = "",
+    size: o.Size = 0,
+    epochs: o.Epochs = 30,
+    seed: o.Seed = 0,
+    batch_size: o.BatchSize = "auto",  # type: ignore[assignment]
+    workers: o.Workers = "auto",  # type: ignore[assignment]
+    device: o.Device = "auto",
+    precision: o.Precision = "auto",
+    offline: o.Offline = False,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+) -> None:
+    """Learn classes of your own from one folder a class.
+
+    inception train ./my-photos --out mine.safetensors
+    """
+    if not out:
+        raise UsageError("--out FILE is missing: a .safetensors file for the new weights")
+    _train(context.params, Voice(json, quiet, verbose=False))
+
+
+@app.command()
 def info(
-    weights: WeightsNames = [],  # noqa: B006 - Typer copies it
-    preset: PresetName = "",
-    classes: ClassesFile = "",
-    device: Device = "auto",
-    json: Json = False,
-    debug: Debug = False,
+    weights: o.WeightsNames = [],  # noqa: B006 - Typer copies it
+    preset: o.PresetName = "",
+    classes: o.ClassesFile = "",
+    device: o.Device = "auto",
+    json: o.Json = False,
+    debug: o.Debug = False,
 ) -> None:
     """Show the network, the weights that can be had, and this machine.
 
@@ -162,6 +187,15 @@ def info(
 
 
 @dataclass(frozen=True)
+class Target:
+    """Where rows go, and what may be lost for it."""
+
+    out: str
+    restart: bool
+    force: bool
+
+
+@dataclass(frozen=True)
 class Voice:
     """How much is said, and in which form."""
 
@@ -170,9 +204,21 @@ class Voice:
     verbose: bool
 
 
-def _classify(inputs: list[str], settings: "Settings", out: str, restart: bool, force: bool, voice: Voice) -> "Outcome":
+def _settings(words: Mapping[str, Any]) -> "Settings":
+    """The words of a command that a run is made of."""
+    from inception_cli.settings import Settings
+
+    asked = {field.name: words[field.name] for field in fields(Settings) if field.name in words}
+    for name in ("preset", "classes", "max_pixels", "only_classes"):
+        asked[name] = asked.get(name) or None
+    asked |= {name: o.or_auto(words[name]) for name in ("batch_size", "workers")}
+    return Settings(**asked | {"weights": tuple(words["weights"]), "crops": int(words["crops"])})
+
+
+def _classify(inputs: list[str], settings: "Settings", target: Target, voice: Voice) -> "Outcome":
     from inception_cli import display, session
 
+    out = target.out
     if voice.json and out == "-":
         raise UsageError("--json and --out - both want standard output: name a file")
     with display.Bar("classify", voice.quiet) as bar:
@@ -180,12 +226,82 @@ def _classify(inputs: list[str], settings: "Settings", out: str, restart: bool, 
             begin = _csv_writer if out else _nothing if voice.json else _line_writer
             outcome = session.to_stream(inputs, settings, begin, bar)
         else:
-            outcome = session.to_file(inputs, settings, _csv_file(out), restart, force, bar)
+            outcome = session.to_file(inputs, settings, _csv_file(out), target.restart, target.force, bar)
     if not voice.quiet:
         display.outcome(outcome, out, voice.verbose)
     if voice.json:
         print(jsonlib.dumps(outcome.manifest))
     return outcome
+
+
+def _question(words: Mapping[str, Any]) -> "Question":
+    from inception_cli.evaluation import Question
+
+    asked = {name: words[name] or None for name in ("val_dir", "label_form", "exclude", "against")}
+    return Question(
+        **asked, labels=tuple(words["labels"]), expect_top1=words["expect_top1"], tolerance=words["tolerance"]
+    )
+
+
+def _classify_and_judge(words: Mapping[str, Any], target: Target, voice: Voice) -> "Evaluation":
+    """Rows by a run of their own, kept where `--out` says; then judged."""
+    from inception_cli import display, session
+
+    question, settings = _question(words), _settings(words)
+    truth = question.recorded()
+    with tempfile.TemporaryDirectory() as folder, display.Bar("evaluate", voice.quiet) as bar:
+        out = _csv_file(target.out) if target.out else Path(folder, "rows.csv")
+        found = session.to_file([words["val_dir"]], settings, out, target.restart, target.force, bar, truth)
+        if not voice.quiet:
+            display.outcome(found, target.out, voice.verbose)
+        if found.interrupted:
+            raise typer.Exit(ExitCode.INTERRUPTED)
+        return _judged(out, found.manifest, words, voice)
+
+
+def _judge(rows: Path, words: Mapping[str, Any], voice: Voice) -> "Evaluation":
+    """Rows that exist, judged without torch."""
+    from inception_cli import evaluation
+    from inception_cli.results.labels import only_classes
+
+    manifest = evaluation.read_manifest(rows)
+    if words["only_classes"]:
+        evaluation.require_same_mask(manifest, only_classes(words["only_classes"], evaluation.classes_of(manifest)))
+    return _judged(rows, manifest, words, voice)
+
+
+def _judged(rows: Path, manifest: Mapping[str, Any], words: Mapping[str, Any], voice: Voice) -> "Evaluation":
+    from inception_cli import display, evaluation
+
+    question = _question(words)
+    found = evaluation.evaluate(rows, manifest, question)
+    if words["per_class"]:
+        evaluation.write_per_class(Path(words["per_class"]), found.scores)
+    if voice.json:
+        print(jsonlib.dumps(found.to_json()))
+    else:
+        display.evaluation(found, voice.verbose)
+    found.check(question)
+    return found
+
+
+def _train(words: Mapping[str, Any], voice: Voice) -> None:
+    from inception_cli import display
+    from inception_cli.train import Training, resolve
+
+    with display.Epochs(voice.quiet) as shown:
+        asked: dict[str, Any] = {name: words[name] or None for name in ("val_dir", "size")}
+        asked |= {name: words[name] for name in ("start", "epochs", "seed", "device", "precision", "offline")}
+        asked |= {name: o.or_auto(words[name]) for name in ("batch_size", "workers")}
+        training = Training(resolve(words["folder"], words["out"], **asked, report=shown.fetching))
+        display.unreadable(training.skipped, voice.quiet)
+        for epoch in training.epochs():
+            shown.epoch(epoch, training.settings.epochs)
+        trained = training.save()
+    if not voice.quiet:
+        display.trained(trained, str(training.settings.out))
+    if voice.json:
+        print(jsonlib.dumps(trained))
 
 
 def _csv_file(out: str) -> Path:

@@ -1,9 +1,10 @@
 """Rows, scores and counts → the terminal. Names of files and classes are made harmless here, and only here."""
 
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
 from rich.progress import (
@@ -21,8 +22,13 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from inception_cli.evaluation import Evaluation
+    from inception_cli.images.decode import Failure
+    from inception_cli.results.against import Against
     from inception_cli.results.rows import Prediction
+    from inception_cli.results.truth import Truth
     from inception_cli.session import Outcome, Tally
+    from inception_cli.train import Epoch
 
 #: How many of a kind are named before "…".
 NAMED = 8
@@ -81,7 +87,7 @@ class Bar(AbstractContextManager["Bar"]):
         self.progress: Progress | None = None
         self.task = TaskID(0)
 
-    def __enter__(self) -> "Bar":
+    def __enter__(self) -> Self:
         return self
 
     def fetching(self, name: str, done: int, total: int) -> None:
@@ -188,14 +194,17 @@ def _described(weights: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def weights_table(entries: Iterable[Mapping[str, Any]], params: int, flops: int) -> None:
+def weights_table(entries: Sequence[Mapping[str, Any]], params: int, flops: int) -> None:
     """The published page: Params (M), Flops (G; mmpretrain's count), Top-1 (%), Top-5 (%), and where each lies."""
-    table = _table("Weights", "Params (M)", "Flops (G)", "Top-1 (%)", "Top-5 (%)", "Preset", "On this machine")
+    table = _table("Weights", "Params (M)", "Flops (G)", "Top-1 (%)", "Top-5 (%)", "Preset", "Here")
     for entry in entries:
         figures = [f"{params / 1e6:.2f}", f"{flops / 1e9:.2f}", *map(_percent, (entry["top1"], entry["top5"]))]
-        where = Text(harmless(entry["path"])) if entry["cached"] else Text("not yet", "dim")
-        table.add_row(Text(harmless(entry["name"])), *figures, entry["preset"], where)
+        here = "yes" if entry["cached"] else "–"
+        table.add_row(Text(harmless(Path(entry["name"]).name), no_wrap=True), *figures, entry["preset"], here)
     output().print(table)
+    for entry in entries:
+        if entry["cached"]:
+            output().print(Text(harmless(f"{entry['name']} lies at {entry['path']}")))
 
 
 def stage_table(stages: Sequence[Mapping[str, Any]], params: int, macs: int) -> None:
@@ -213,9 +222,117 @@ def stage_table(stages: Sequence[Mapping[str, Any]], params: int, macs: int) -> 
 def _table(first: str, *others: str) -> Table:
     table = Table(first)
     for heading in others:
-        table.add_column(heading, justify="left" if heading in ("Preset", "On this machine") else "right")
+        table.add_column(heading, justify="left" if heading in ("Preset", "Here") else "right")
     return table
 
 
 def _percent(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}".rstrip("0").rstrip(".")
+
+
+def evaluation(found: "Evaluation", verbose: bool) -> None:
+    """The published table: this measurement, what the publisher gives, and the paper's row for the same protocol."""
+    console = output()
+    console.print(_measured(found))
+    for judged in found.judged:
+        console.print(Text(harmless(judged.truth.described)))
+        _truth_gaps(judged.truth)
+        for note in judged.scores.notes:
+            console.print(Text(harmless(note)))
+        if judged.finding:
+            console.print(Text(harmless(judged.finding.sentence), "bold yellow"))
+    scores = found.scores
+    if scores.failed:
+        top5 = "" if scores.top5_failed_as_wrong is None else f" / {scores.top5_failed_as_wrong:.2f}"
+        wrong = f"{scores.top1_failed_as_wrong:.2f}{top5} % with them counted as wrong"
+        console.print(f"{scores.failed:,} photos failed and are not in n; {wrong}")
+    console.print(f"expected calibration error {scores.calibration_error:.2f} % (15 bins)")
+    if verbose:
+        for each in scores.confusions:
+            pair = f"{each.count:>6,} × {each.truth_label} taken for {each.predicted_label}"
+            console.print(Text(harmless(pair)))
+    if found.against:
+        _against(found.against)
+
+
+def _measured(found: "Evaluation") -> Table:
+    table = _table("Model", "Params (M)", "Flops (G)", "Top-1 (%)", "Top-5 (%)")
+    network = found.manifest.get("network")
+    size = [f"{network['params'] / 1e6:.2f}", f"{network['mmpretrain_count'] / 1e9:.2f}"] if network else ["–", "–"]
+    for judged in found.judged:
+        scores = judged.scores
+        top5 = "–" if scores.top5 is None or scores.top5_ci is None else _with_interval(scores.top5, scores.top5_ci)
+        measured = f"measured, n = {scores.n:,}"
+        if len(found.judged) > 1:
+            measured += f" ({harmless(judged.truth.source)})"
+        table.add_row(Text(measured), *size, _with_interval(scores.top1, scores.top1_ci), top5)
+    if given := found.published:
+        table.add_row(f"published ({given['name']})", *size, _percent(given["top1"]), _percent(given["top5"]))
+    if paper := found.paper:
+        what = f"paper: {paper['networks']} × {paper['crops']} crops, {paper['n']:,} images"
+        table.add_row(what, "", "", _percent(paper["top1"]), _percent(paper["top5"]))
+    return table
+
+
+def _with_interval(value: float, interval: tuple[float, float]) -> str:
+    """A figure in percent with the half-width of its 95 % Wilson interval."""
+    return f"{value:.2f} ± {(interval[1] - interval[0]) / 2:.2f}"
+
+
+def _truth_gaps(truth: "Truth") -> None:
+    """Photos without an answer, labels that are no class, names without a photo: counted, some named, never guessed."""
+    kinds = (
+        (truth.uncovered, "photos have no answer"),
+        (truth.unknown, "labels are no class"),
+        (truth.unused, "labels name no photo here"),
+    )
+    for some, what in kinds:
+        if some.count:
+            names = ", ".join(harmless(name) for name in some.examples)
+            output().print(Text(f"{some.count:,} {what}: {names}{', …' if some.count > len(some.examples) else ''}"))
+
+
+def _against(other: "Against") -> None:
+    console = output()
+    console.print(f"against the other rows, n = {other.n:,}: top-1 {other.top1:.2f} %, there {other.other_top1:.2f} %")
+    flips = f"{other.gained:,} photos right only here, {other.lost:,} right only there"
+    console.print(f"{flips}; McNemar's exact p = {other.p:.3g}")
+    if other.missing:
+        console.print(f"{other.missing:,} photos have no row there")
+
+
+class Epochs(Bar):
+    """A training, epoch by epoch."""
+
+    def __init__(self, quiet: bool) -> None:
+        super().__init__("train", quiet)
+        self.quiet = quiet
+
+    def epoch(self, epoch: "Epoch", epochs: int) -> None:
+        """One line: loss, accuracy, images/s, time left."""
+        self.__exit__()
+        if self.quiet:
+            return
+        kept = " *" if epoch.best else "  "
+        say(
+            f"epoch {epoch.number:>3}/{epochs}{kept} {epoch.side:>3} px  loss {epoch.loss:.4f}  "
+            f"top-1 {epoch.top1:5.1f} %  class average {epoch.class_average:5.1f} %  {epoch.images_per_s:.0f} images/s  "
+            f"{epoch.seconds_left / 60:.0f} min left"
+        )
+
+
+def unreadable(skipped: Mapping[str, "Failure"], quiet: bool) -> None:
+    """Photos that a training could not read."""
+    if quiet or not skipped:
+        return
+    say(f"{len(skipped):,} photos cannot be read and are left out:", "yellow")
+    for path, failure in [*skipped.items()][:NAMED]:
+        say(f"  {path}: {failure.status}, {failure.error}", "yellow")
+
+
+def trained(how: Mapping[str, Any], out: str) -> None:
+    """What a training came to, and what to try next."""
+    say(f"written to {out}: epoch {how['best_epoch']} of {how['epochs']}, the best of them")
+    n, top1, average = how["val_photos"], how["val_top1"], how["val_class_average"]
+    say(f"on {n:,} photos that it did not learn from: top-1 {top1:.1f} %, class average {average:.1f} %", "bold")
+    say(f"try: inception classify PHOTOS --weights {out} --out preds.csv", "dim")

@@ -27,13 +27,26 @@ class Classifier:
     def __call__(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Pixels (N, V, S, S, 3) uint8 → classes (N, K) int64 and scores (N, K) fp32, best first, on the CPU.
 
-        Scores are softmax in fp32, averaged over the views, then over the networks.
+        Scores are softmax in fp32, averaged over the views, then over the networks. Of more than one view, and its
+        mirror image, only the one comes; mirrors are made here.
         """
         n, views = pixels.shape[:2]
         images = pixels.flatten(0, 1).to(self.run.plan.device, non_blocking=True).permute(0, 3, 1, 2)
-        scores = torch.stack([network(images).float().softmax(1) for network in self.networks])  # (networks, N · V, C)
-        best = scores.view(-1, n, views, scores.shape[-1]).mean(2).mean(0).topk(self.run.top_k)
+        if self.run.pixels.crops > 1:
+            images = torch.stack([images, images.flip(3)], 1).flatten(0, 1)  # (N · V, 3, S, S)
+            views *= 2
+        scores = torch.stack([self._softmax(network(images)) for network in self.networks])  # (networks, N · V, C)
+        best = scores.view(len(self.networks), n, views, -1).mean(2).mean(0).topk(self.run.top_k)
         return best.indices.cpu(), best.values.cpu()
+
+    def _softmax(self, logits: Tensor) -> Tensor:
+        """Scores in fp32; classes that may not be answered have none, as the authors of ImageNet-A and -R do it."""
+        logits = logits.float()
+        if self.run.only:
+            kept = torch.full_like(logits[0], -torch.inf)
+            kept[list(self.run.only)] = 0
+            logits = logits + kept
+        return logits.softmax(1)
 
     def rows(self, paths: Sequence[str], batch: Batch) -> list[Prediction]:
         """One row for each image of the batch, in order, failures in their places."""

@@ -102,18 +102,23 @@ def fetch(entry: Published, offline: bool, report: Report) -> Path:
 
     InceptionError that names the place and the cure for no network, another file, a broken connection.
     """
-    by_hand = place(entry)  # the hub's cache has names of its own; a file that was put there by hand is as good
-    if local(entry) is None and not by_hand.is_file():
-        if offline:
-            raise _cannot(entry, "--offline, and it is not on this machine")
-        try:
-            _download(entry, by_hand, report) if entry.url else _download_from_hub(entry, report)
-        except InceptionError:
-            raise
-        except Exception as error:  # urllib, http, socket, ssl, the hub's own: each means that it did not come
-            raise _cannot(entry, _reason(error)) from error
     file = place(entry)
-    _check(entry, file)
+    if file.is_file():
+        _check(entry, file)
+        return file
+    if offline:
+        raise _cannot(entry, "--offline, and it is not on this machine")
+    try:
+        _download(entry, file, report) if entry.url else _download_from_hub(entry, report)
+    except Exception as error:  # urllib, http, socket, ssl, the hub's own: each means that it did not come
+        raise _cannot(entry, _reason(error)) from error
+    file = place(entry)
+    try:
+        _check(entry, file)
+    except InceptionError:
+        file.resolve().unlink()
+        file.unlink(missing_ok=True)  # the hub's cache names the file by a link
+        raise
     return file
 
 

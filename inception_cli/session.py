@@ -4,7 +4,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -72,15 +72,26 @@ Write = Callable[[Sequence[Prediction]], None]
 Begin = Callable[[Run], Write]
 
 
-def to_file(named: list[str], settings: Settings, out: Path, restart: bool, force: bool, watch: Watch) -> Outcome:
-    """Classify what was named into `out`, or go on with the run on it that was interrupted."""
+def to_file(
+    named: list[str],
+    settings: Settings,
+    out: Path,
+    restart: bool,
+    force: bool,
+    watch: Watch,
+    truth: Mapping[str, Any] | None = None,
+) -> Outcome:
+    """Classify what was named into `out`, or go on with the run on it that was interrupted.
+
+    `truth` goes into the manifest: what the rows are to be judged by.
+    """
     with Ledger.open(out, restart=restart, force=force) as ledger:
         if ledger.published:  # an earlier run was killed between writing its last row and giving the file its name
             manifest = ledger.manifest or {}
             counts: Counter[str] = Counter(manifest["counts"])
             return Outcome(Tally(counts.total(), counts), manifest, resumed=counts.total())
         if ledger.manifest is None:
-            return _begin(ledger, named, settings, watch)
+            return _begin(ledger, named, settings, watch, truth)
         return _go_on(ledger, ledger.manifest, named, settings, watch)
 
 
@@ -97,12 +108,14 @@ def to_stream(named: list[str], settings: Settings, begin: Begin, watch: Watch) 
     return outcome
 
 
-def _begin(ledger: Ledger, named: list[str], settings: Settings, watch: Watch) -> Outcome:
+def _begin(
+    ledger: Ledger, named: list[str], settings: Settings, watch: Watch, truth: Mapping[str, Any] | None
+) -> Outcome:
     inputs = Inputs(named, sys.stdin.buffer)
     if not ledger.list_inputs(map(encode, inputs)):
         raise no_images(inputs)
     run = resolve(settings, report=watch.fetching)
-    manifest = manifest_of(named, run)
+    manifest = manifest_of(named, run) | ({"truth": truth} if truth else {})
     ledger.begin(manifest, csv_header(run.top_k))
     return _finish(ledger, named, run, Outcome(Tally(), manifest, notes_of(settings, run), inputs.skipped), watch)
 

@@ -15,6 +15,7 @@ from inception_cli.images.preprocess import Pixels
 from inception_cli.network.optimize import Plan
 from inception_cli.published import Report
 from inception_cli.results.classes import read_classes
+from inception_cli.results.labels import only_classes
 from inception_cli.weights import Weights
 
 #: Pictures over this many pixels are not decoded: 2 GB in Pillow, four bytes a pixel.
@@ -35,8 +36,10 @@ class Settings:
     workers: int | None = None
     device: str = "auto"
     precision: str = "auto"
+    crops: int = 1
+    only_classes: str | None = None  # a, r or a file
     decode: str = "exact"
-    exif: bool | None = None
+    exif: bool | None = None  # as the preset's publisher does
     timeout: float = 60.0  # seconds
     max_pixels: int | None = None
     offline: bool = False
@@ -58,6 +61,7 @@ class Run:
     top_k: int
     weights: tuple[Weights, ...]
     threads: int
+    only: tuple[int, ...] = ()  # the classes that may be answered, by index; none: all
 
     def __post_init__(self) -> None:
         first = self.weights[0]
@@ -80,6 +84,7 @@ class Run:
             top_k=data["top_k"],
             weights=tuple(Weights.from_json(each) for each in data["weights"]),
             threads=data["threads"],
+            only=tuple(data["only"]),
         )
 
     def rows_depend_on(self) -> dict[str, Any]:
@@ -101,11 +106,13 @@ def resolve(settings: Settings, earlier: Run | None = None, report: Report = lam
     found = tuple(weights.find(name, settings.preset, classes, settings.offline, report) for name in settings.weights)
     preset = found[0].preset
     plan = resolve_plan(settings, earlier)
+    only = only_classes(settings.only_classes, found[0].classes) if settings.only_classes else ()
     return Run(
         pixels=Pixels(
             preset=preset,
+            crops=settings.crops,
             decode=settings.decode,
-            exif=settings.exif if settings.exif is not None else True,
+            exif=preset.exif if settings.exif is None else settings.exif,
             max_pixels=settings.max_pixels or (earlier.pixels.max_pixels if earlier else _max_pixels()),
         ),
         loading=Loading(
@@ -114,9 +121,10 @@ def resolve(settings: Settings, earlier: Run | None = None, report: Report = lam
             timeout=settings.timeout,
         ),
         plan=plan,
-        top_k=min(settings.top_k, len(found[0].classes)),
+        top_k=min(settings.top_k, len(only or found[0].classes)),
         weights=found,
         threads=earlier.threads if earlier else cores(),
+        only=only,
     )
 
 

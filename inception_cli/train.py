@@ -35,12 +35,16 @@ from inception_cli.images.preprocess import PRESETS, Pixels, Preset
 from inception_cli.network.learner import Learner, Learning
 from inception_cli.network.model import MIN_SIDE, InceptionV3
 from inception_cli.network.optimize import Plan
+from inception_cli.published import Report
 from inception_cli.results.ledger import difference
-from inception_cli.settings import cores
+from inception_cli.settings import Settings, cores, resolve_plan
 from inception_cli.weights import Weights
 
 #: Streams of random numbers: each generator is (seed, stream, epoch, …), so that no two uses share numbers.
 DRAWS, CROPS, DROPOUT = range(3)
+SCRATCH = "scratch"  # what `--from` calls a network that has learnt nothing
+DEFAULT_SIZE = 176  # pixels, of weights from scratch
+DEFAULT_BATCH_SIZE = 32  # the recipe's; the learning rate is in proportion
 
 
 @dataclass(frozen=True)
@@ -371,3 +375,38 @@ def write_part(part: Path, asked: Mapping[str, Any], state: Mapping[str, Any]) -
         raise InceptionError(f"{part}: cannot be written ({error}): make room, and the same command goes on") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def resolve(
+    folder: str,
+    out: str,
+    *,
+    start: str,
+    val_dir: str | None,
+    size: int | None,
+    epochs: int,
+    seed: int,
+    batch_size: int | None,
+    workers: int | None,
+    device: str,
+    precision: str,
+    offline: bool,
+    report: Report,
+) -> TrainSettings:
+    """The settings of a training, every `auto` made a value; published weights that it starts from are fetched."""
+    begin = None if start == SCRATCH else weights.find(start, offline=offline, report=report)
+    plan = resolve_plan(Settings(device=device, precision=precision))
+    learnable = {"fp16": "fp32"} if precision == "auto" else {}  # fp16 would need its losses scaled
+    return TrainSettings(
+        train_dir=Path(folder),
+        out=Path(out),
+        val_dir=Path(val_dir) if val_dir else None,
+        start=begin,
+        size=size or (begin.preset.size if begin else DEFAULT_SIZE),
+        epochs=epochs,
+        seed=seed,
+        batch_size=batch_size or DEFAULT_BATCH_SIZE,
+        workers=max(1, cores() // 2) if workers is None else workers,
+        device=plan.device,
+        precision=learnable.get(plan.precision, plan.precision),
+    )

@@ -34,7 +34,7 @@ def lively_state_dict(num_classes: int = 1000, aux: bool = False, seed: int = 0)
 
 @cache
 def calibrate(seed: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Tensors whose batch norm has seen 16 pictures, and what each classifier reads of those, (16, features)."""
+    """Tensors whose batch norm has seen 12 pictures, and what each classifier reads of those, (12, features)."""
     network = InceptionV3(aux=True, dropout=0.0).initialise(seed)
     generator = torch.Generator().manual_seed(seed)
     for layer in network.modules():
@@ -51,7 +51,7 @@ def calibrate(seed: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     for classifier in (network.fc, network.get_submodule("AuxLogits.fc")):
         classifier.register_forward_pre_hook(keep)
     with torch.no_grad():
-        network.forward_train(scaled(pictures(16, seed)))
+        network.forward_train(scaled(pictures(12, seed, side=224)))
     return network.state_dict(), features
 
 

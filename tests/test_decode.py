@@ -237,7 +237,8 @@ def test_a_pipe_that_takes_a_files_place_is_not_waited_for(tmp_path: Path, monke
     regular = path.stat()
     path.unlink()
     os.mkfifo(path)
-    monkeypatch.setattr(os, "stat", lambda _: regular)
+    look = os.stat
+    monkeypatch.setattr(os, "stat", lambda name, **how: regular if name == str(path) else look(name, **how))
     assert read(str(path), PIXELS) == Failure("unsupported", "a named pipe, not a file")
 
 
@@ -329,14 +330,25 @@ def test_a_bomb_is_too_large_by_its_header(data: bytes, tmp_path: Path, monkeypa
     result = read(str(path), PIXELS)
     assert status(result) == "too_large"
     assert isinstance(result, Failure)
-    assert "--max-pixels" in result.error
+    assert result.error.endswith("pixels, over the bound of 500000000 (--max-pixels)")
+    assert int(result.error.split()[0]) > 500_000_000
 
 
-@pytest.mark.parametrize(("bound", "expected"), [(7 * 9, "ok"), (7 * 9 - 1, "too_large"), (7 * 9 + 1, "ok")])
+def test_the_bound_holds_for_what_a_header_hides(tmp_path: Path) -> None:
+    """An icon that says 64 × 64, and holds a PNG of 100 × 100."""
+    path = tmp_path / "photo.ico"
+    inner = saved(drawn(100, 100), "PNG")
+    path.write_bytes(struct.pack("<3H4B2H2I", 0, 1, 1, 64, 64, 0, 0, 1, 32, len(inner), 22) + inner)
+    assert status(read(str(path), PIXELS)) == "ok"
+    result = read(str(path), Pixels(PRESETS["torchvision"], max_pixels=5000))
+    assert result == Failure("too_large", "10000 pixels, over the bound of 5000 (--max-pixels)")
+
+
+@pytest.mark.parametrize(("bound", "expected"), [(62, "too_large"), (63, "too_large"), (64, "ok"), (65, "ok")])
 @pytest.mark.parametrize("format", ["PNG", "WEBP", "GIF", "TIFF"])
 def test_the_bound_is_exact(bound: int, expected: str, format: str, tmp_path: Path) -> None:
     path = tmp_path / "photo.png"
-    path.write_bytes(saved(drawn(7, 9), format))
+    path.write_bytes(saved(drawn(8, 8), format))
     assert status(read(str(path), Pixels(PRESETS["torchvision"], max_pixels=bound))) == expected
 
 

@@ -151,7 +151,16 @@ def test_a_path_named_twice_is_listed_twice() -> None:
 
 
 def test_names_of_any_bytes_survive() -> None:
-    raw = [b"\xff.jpg", b"a\nb.jpg", b'"q",.jpg', b"=1.jpg", b" x.jpg", b"\x1b[31m.jpg", b"x" * 251 + b".jpg"]
+    raw = [
+        b"\xff.jpg",
+        b"a\nb.jpg",
+        b'"q",.jpg',
+        b"=1.jpg",
+        b" x.jpg",
+        b"\x1b[31m.jpg",
+        "😀.jpg".encode(),
+        b"x" * 251 + b".jpg",
+    ]
     Path("p").mkdir()
     for name in raw:
         Path(os.fsdecode(b"p/" + name)).touch()

@@ -83,6 +83,14 @@ def test_it_goes_on_where_a_run_stopped(workers: int, paths: PathList) -> None:
     assert loaded(paths, 11, workers, start=11) == []
 
 
+def test_workers_start_before_the_first_batch_is_asked_for(paths: PathList) -> None:
+    """So a caller builds its network while they decode."""
+    stream = batches(paths, PIXELS, Loading(4, workers=1))
+    assert len(multiprocessing.active_children()) == 1
+    assert len(list(stream)) == 3
+    assert multiprocessing.active_children() == []
+
+
 def test_it_never_starts_within_a_batch(paths: PathList) -> None:
     with pytest.raises(ValueError, match="start 3 is not a multiple of 4"):
         loaded(paths, 4, start=3)

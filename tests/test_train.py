@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -107,7 +108,8 @@ def test_a_class_of_unreadable_photos_is_refused_by_name(settings: TrainSettings
 
 @pytest.mark.usefixtures("tiny")
 def test_unreadable_photos_are_skipped_and_named(settings: TrainSettings) -> None:
-    bad = [settings.train_dir / "red" / "a.jpg", settings.train_dir / "green" / "b.jpg"]
+    to_learn, to_judge = "000.jpg", "zzz.jpg"  # the sixth of a class judges
+    bad = [settings.train_dir / "red" / to_learn, settings.train_dir / "green" / to_judge]
     for file in bad:
         file.write_bytes(b"no picture")
     training = Training(settings)
@@ -177,6 +179,22 @@ def test_each_photo_is_drawn_as_often_as_its_neighbours() -> None:
     assert {5} == {*times[40:].tolist()}
 
 
+@pytest.mark.usefixtures("tiny")
+def test_every_epoch_draws_and_crops_anew(settings: TrainSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Draws] = []
+    crops = augment.crops
+
+    def seen(photos: Photos, draws: Draws, *rest: Any) -> Iterator[augment.Crops]:
+        drawn.append(draws)
+        return crops(photos, draws, *rest)
+
+    monkeypatch.setattr(augment, "crops", seen)
+    for _ in Training(settings).epochs():
+        pass
+    assert len({draws.seed for draws in drawn}) == 3
+    assert len({draws.positions.tobytes() for draws in drawn}) == 3
+
+
 def photos_of(folder: Path, prepare: str = "reduced") -> Photos:
     pixels = Pixels(replace(PRESETS["torchvision"], size=80, resize=92))
     listed = labelled.labelled(folder, labelled.class_names(folder))
@@ -207,9 +225,9 @@ def test_a_mixed_crop_shows_the_one_before_by_its_share() -> None:
 
 def test_targets_are_the_classes_shown_by_their_share(settings: TrainSettings, tiny: None) -> None:
     training = Training(settings)
-    crops = augment.Crops(torch.empty(0), torch.empty(0), torch.tensor([0.25, 0.0]))
-    targets = training._targets(crops, torch.tensor([0, 2]))
-    assert targets.tolist() == [[0.75, 0.0, 0.25], [0.0, 0.0, 1.0]]
+    crops = augment.Crops(torch.empty(0), torch.empty(0), torch.tensor([0.25, 0.0, 0.5]))
+    targets = training._targets(crops, torch.tensor([0, 1, 2]))
+    assert targets.tolist() == [[0.75, 0.0, 0.25], [0.0, 1.0, 0.0], [0.0, 0.5, 0.5]]
 
 
 def test_without_colours_pixels_are_only_scaled() -> None:
@@ -351,9 +369,10 @@ def test_patience_ends(settings: TrainSettings) -> None:
 def test_a_stopped_training_goes_on_with_the_same_losses(
     settings: TrainSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    quiet = Training(replace(settings, out=settings.out.with_name("quiet.safetensors")))
+    recipe = Recipe(learning=Learning(average=0.5))  # so long that the average is not just the last step
+    quiet = Training(replace(settings, out=settings.out.with_name("quiet.safetensors")), recipe)
     expected = losses(quiet.epochs())
-    stopped = Training(settings)
+    stopped = Training(settings, recipe)
     steps = stopped._steps
 
     def step(learner: Learner, images: Tensor, targets: Tensor) -> Tensor:
@@ -366,7 +385,7 @@ def test_a_stopped_training_goes_on_with_the_same_losses(
     with pytest.raises(KeyboardInterrupt):
         losses(stopped.epochs())
     monkeypatch.setattr(Learner, "step", real)
-    gone_on = Training(settings)
+    gone_on = Training(settings, recipe)
     assert [epoch.number for epoch in gone_on.history] == [1]
     losses(gone_on.epochs())
     assert pytest.approx(expected, abs=1e-6) == [epoch.loss for epoch in gone_on.history]

@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import re
 import stat
 import struct
 import warnings
@@ -135,14 +136,19 @@ def _picture(file: _File, suffix: str, pixels: Pixels) -> Image.Image:
             return _decode(file, suffix, pixels)
         except _Unreadable:
             raise
-        except Image.DecompressionBombError:
-            raise _Unreadable("too_large", f"more than {pixels.max_pixels} pixels (--max-pixels)") from None
+        except Image.DecompressionBombError as error:
+            count = re.search(r"\d+", str(error))
+            raise _too_large(count[0] if count else "more", pixels.max_pixels) from None
         except MemoryError:
             raise _Unreadable("too_large", "not enough memory for it (a lower --max-pixels passes it over)") from None
         except Exception as error:  # decoders raise anything: OSError, SyntaxError, struct.error, RecursionError …
             if isinstance(error, OSError) and error.errno not in DECODERS_ERRNO:
                 raise
             raise _damage(file, suffix, error) from error
+
+
+def _too_large(count: int | str, max_pixels: int) -> _Unreadable:
+    return _Unreadable("too_large", f"{count} pixels, over the bound of {max_pixels} (--max-pixels)")
 
 
 def _decode(file: _File, suffix: str, pixels: Pixels) -> Image.Image:

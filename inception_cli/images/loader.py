@@ -94,6 +94,7 @@ def batches(paths: Sequence[str], pixels: Pixels, loading: Loading, start: int =
 
 
 def _told_of_deaths(loader: Iterator[Batch]) -> Iterator[Batch]:
+    """The same batches; that the loader's workers died or fell silent becomes an InceptionError."""
     try:
         yield from loader
     except RuntimeError as error:

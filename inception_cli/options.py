@@ -1,0 +1,188 @@
+"""The options of the command line, each described once: its names, its form, its help."""
+
+from typing import Annotated
+
+import typer
+
+
+def number_or_auto(text: str) -> int:
+    """A count; `auto` is -1 here, since a parser of Typer's must not give None."""
+    if text == "auto":
+        return -1
+    if not text.isdigit():
+        raise typer.BadParameter(f"{text!r} is neither a number nor auto")
+    return int(text)
+
+
+def or_auto(number: int) -> int | None:
+    """What `number_or_auto` read, for settings: None is auto."""
+    return None if number < 0 else number
+
+
+Inputs = Annotated[list[str], typer.Argument(metavar="INPUT...", help="Folders, files, globs, or - for a path a line.")]
+TrainDir = Annotated[str, typer.Argument(metavar="DIR", help="A folder of class folders with photos in them.")]
+
+Out = Annotated[str, typer.Option("--out", "-o", metavar="FILE", help="A .csv file; - for standard output.")]
+RowsOut = Annotated[str, typer.Option("--out", "-o", metavar="FILE", help="A .csv file that keeps the rows.")]
+WeightsOut = Annotated[str, typer.Option("--out", "-o", metavar="FILE", help="The .safetensors file to make.")]
+Restart = Annotated[bool, typer.Option("--restart/--resume", help="Begin an interrupted run again.")]
+Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite a finished file.")]
+AllowFailures = Annotated[bool, typer.Option("--allow-failures", help="Exit with 0 though some images failed.")]
+
+WEIGHTS = "Weights and pixels"
+WeightsNames = Annotated[
+    list[str],
+    typer.Option(
+        "--weights",
+        "-w",
+        metavar="NAME|FILE",
+        help="Repeatable: several are an ensemble.",
+        show_default="torchvision",
+        rich_help_panel=WEIGHTS,
+    ),
+]
+PresetName = Annotated[
+    str, typer.Option("--preset", metavar="NAME", help="Pixels as this publisher makes them.", rich_help_panel=WEIGHTS)
+]
+ClassesFile = Annotated[
+    str,
+    typer.Option("--classes", metavar="FILE", help="Class names in the model's order.", rich_help_panel=WEIGHTS),
+]
+Crops = Annotated[
+    str,
+    typer.Option("--crops", metavar="1|10|12|144", help="Views of a photo, averaged.", rich_help_panel=WEIGHTS),
+]
+TopK = Annotated[int, typer.Option("--top-k", "-k", min=1, help="Best classes in a row.")]
+Decode = Annotated[
+    str, typer.Option("--decode", metavar="exact", help="How pictures are decoded.", rich_help_panel=WEIGHTS)
+]
+Exif = Annotated[
+    bool, typer.Option("--exif/--no-exif", help="Turn photos as their camera says.", rich_help_panel=WEIGHTS)
+]
+ExifOrPreset = Annotated[
+    bool | None,
+    typer.Option(
+        "--exif/--no-exif",
+        help="Turn photos as their camera says.",
+        show_default="as the preset's publisher does",
+        rich_help_panel=WEIGHTS,
+    ),
+]
+MaxPixels = Annotated[
+    int,
+    typer.Option(
+        "--max-pixels",
+        metavar="N",
+        help="Larger pictures are not decoded.",
+        show_default="500 million, or memory / 16 bytes",
+        rich_help_panel=WEIGHTS,
+    ),
+]
+
+MACHINE = "This machine"
+BatchSize = Annotated[
+    int,
+    typer.Option(
+        "--batch-size",
+        "-b",
+        parser=number_or_auto,
+        metavar="N|auto",
+        help="Views that go through the network together.",
+        rich_help_panel=MACHINE,
+    ),
+]
+Workers = Annotated[
+    int,
+    typer.Option(
+        "--workers",
+        "-j",
+        parser=number_or_auto,
+        metavar="N|auto",
+        help="Processes that decode.",
+        rich_help_panel=MACHINE,
+    ),
+]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device", metavar="auto|cpu|cuda|cuda:N|mps", help="Where the network runs.", rich_help_panel=MACHINE
+    ),
+]
+Precision = Annotated[
+    str,
+    typer.Option("--precision", metavar="auto|fp32|bf16|fp16", help="Numbers of the network.", rich_help_panel=MACHINE),
+]
+Timeout = Annotated[
+    float,
+    typer.Option("--timeout", min=1, metavar="S", help="Seconds that one photo may take.", rich_help_panel=MACHINE),
+]
+Offline = Annotated[
+    bool,
+    typer.Option("--offline", envvar="INCEPTION_OFFLINE", help="Fetch nothing.", rich_help_panel=MACHINE),
+]
+
+OUTPUT = "What is said"
+Json = Annotated[bool, typer.Option("--json", help="JSON on standard output.", rich_help_panel=OUTPUT)]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.", rich_help_panel=OUTPUT)]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say what was decided.", rich_help_panel=OUTPUT)]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.", rich_help_panel=OUTPUT)]
+
+TRUTH = "Ground truth"
+ValDir = Annotated[
+    str,
+    typer.Option("--val-dir", metavar="DIR", help="Photos; the first folder is the class.", rich_help_panel=TRUTH),
+]
+Predictions = Annotated[
+    str, typer.Option("--predictions", metavar="FILE", help="Score rows that exist.", rich_help_panel=TRUTH)
+]
+LabelFiles = Annotated[
+    list[str],
+    typer.Option("--labels", metavar="FILE", help="Right answers; repeatable.", rich_help_panel=TRUTH),
+]
+LabelForm = Annotated[
+    str, typer.Option("--label-form", metavar="FORM", help="How labels are to be read.", rich_help_panel=TRUTH)
+]
+Exclude = Annotated[
+    str, typer.Option("--exclude", metavar="FILE", help="Photos that are not scored.", rich_help_panel=TRUTH)
+]
+OnlyClasses = Annotated[
+    str,
+    typer.Option(
+        "--only-classes",
+        metavar="a|r|FILE",
+        help="The classes that may be answered: ImageNet-A's, -R's, or a file's.",
+        rich_help_panel=TRUTH,
+    ),
+]
+
+JUDGE = "Judgement"
+PerClass = Annotated[
+    str,
+    typer.Option("--per-class", metavar="FILE", help="Precision, recall, F1 as CSV.", rich_help_panel=JUDGE),
+]
+Against = Annotated[
+    str,
+    typer.Option("--against", metavar="FILE", help="Other rows: flips, McNemar's p.", rich_help_panel=JUDGE),
+]
+ExpectTop1 = Annotated[
+    float | None,
+    typer.Option("--expect-top1", metavar="X", help="Exit with 5 below this top-1 (%).", rich_help_panel=JUDGE),
+]
+Tolerance = Annotated[
+    float, typer.Option("--tolerance", metavar="T", min=0, help="Points below it that pass.", rich_help_panel=JUDGE)
+]
+
+From = Annotated[
+    str,
+    typer.Option("--from", metavar="NAME|FILE|scratch", help="Weights that the training starts from."),
+]
+TrainValDir = Annotated[
+    str,
+    typer.Option("--val-dir", metavar="DIR", help="Photos that judge.", show_default="a tenth of the photos"),
+]
+Size = Annotated[
+    int,
+    typer.Option("--size", metavar="S", help="Pixels of the new weights' square.", show_default="the start's, or 176"),
+]
+Epochs = Annotated[int, typer.Option("--epochs", min=1, metavar="N", help="Times that every photo is seen.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, metavar="N", help="Another seed, another training.")]

@@ -1,0 +1,109 @@
+import pytest
+import torch
+import torchvision
+from lively import lively, lively_state_dict, pictures, scaled
+from torch import Tensor, nn
+
+from inception_cli.network.model import MIN_SIDE, InceptionV3
+
+
+def distance(actual: Tensor, expected: Tensor) -> float:
+    return float((actual - expected).norm() / expected.norm())
+
+
+def torchvisions(aux: bool) -> nn.Module:
+    network: nn.Module = torchvision.models.inception_v3(
+        weights=None, aux_logits=aux, init_weights=False, transform_input=False
+    )
+    return network
+
+
+@pytest.fixture(scope="module")
+def pixels() -> Tensor:
+    """Six drawn pictures and two of noise, (8, 3, 299, 299)."""
+    noise = torch.randint(0, 256, (2, 3, 299, 299), generator=torch.Generator().manual_seed(0))
+    return scaled(torch.cat([pictures(6, seed=3), noise]))
+
+
+@pytest.mark.parametrize("aux", [False, True])
+def test_logits_equal_torchvisions(aux: bool, pixels: Tensor) -> None:
+    theirs = torchvisions(aux).eval()
+    theirs.load_state_dict(lively_state_dict(aux=aux))
+
+    with torch.inference_mode():
+        expected, actual = theirs(pixels), lively(aux=aux)(pixels)
+
+    assert distance(actual, expected) <= 1e-6
+    assert len(set(expected.argmax(1).tolist())) >= len(pixels) / 3
+
+
+def test_training_logits_equal_torchvisions(pixels: Tensor) -> None:
+    ours, theirs = lively(aux=True).train(), torchvisions(aux=True).train()
+    theirs.load_state_dict(ours.state_dict())
+
+    with torch.no_grad():
+        torch.manual_seed(0)  # both drop the same features
+        expected, expected_aux = theirs(pixels[:4])
+        torch.manual_seed(0)
+        actual, actual_aux = ours.forward_train(pixels[:4])
+
+    assert distance(actual, expected) <= 1e-6
+    assert distance(actual_aux, expected_aux) <= 1e-6
+    assert all(torch.equal(a, b) for a, b in zip(ours.buffers(), theirs.buffers(), strict=True))
+
+
+@pytest.mark.parametrize(("aux", "tensors"), [(False, 566), (True, 580)])
+def test_names_and_shapes_equal_torchvisions(aux: bool, tensors: int) -> None:
+    with torch.device("meta"):
+        expected, actual = (network.state_dict() for network in (torchvisions(aux), InceptionV3(aux=aux)))
+
+    assert {name: tensor.shape for name, tensor in expected.items()} == {
+        name: tensor.shape for name, tensor in actual.items()
+    }
+    assert tensors == len(actual)
+
+
+def test_the_smallest_side_is_75() -> None:
+    network = lively(num_classes=10)
+
+    with torch.inference_mode():
+        assert (1, 10) == network(torch.zeros(1, 3, MIN_SIDE, MIN_SIDE)).shape
+    with pytest.raises(ValueError, match="takes 75 pixels a side or more, not 74x299"):
+        network(torch.zeros(1, 3, 74, 299))
+
+
+@pytest.mark.parametrize("side", [75, 128])
+def test_training_runs_on_small_pictures(side: int) -> None:
+    network = InceptionV3(num_classes=10, aux=True).initialise(0)
+
+    logits, aux_logits = network.forward_train(scaled(pictures(2, side=side)))
+    (logits.sum() + aux_logits.sum()).backward()
+
+    assert [(2, 10), (2, 10)] == [logits.shape, aux_logits.shape]
+    assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+def test_training_needs_the_auxiliary_classifier() -> None:
+    with pytest.raises(ValueError, match="aux=True"):
+        InceptionV3(num_classes=2).forward_train(torch.zeros(1, 3, 75, 75))
+
+
+def test_fresh_weights_follow_from_the_seed_and_have_kaimings_spread() -> None:
+    first, again, other = (InceptionV3(num_classes=10).initialise(seed) for seed in (1, 1, 2))
+    conv = first.Mixed_5b.branch5x5_2.conv  # 64 channels by 5x5
+
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
+    assert not torch.equal(first.fc.weight, other.fc.weight)
+    assert (2 / (64 * 25)) ** 0.5 == pytest.approx(conv.weight.std().item(), rel=0.02)
+
+
+@pytest.mark.parametrize("num_classes", [10, 1000])
+def test_the_lively_checkpoint_tells_pictures_apart_and_presets_too(num_classes: int) -> None:
+    network, drawn = lively(num_classes), pictures(12, seed=5)
+
+    with torch.inference_mode():
+        right = network(scaled(drawn)).argmax(1)
+        wrong = network(scaled(drawn, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))).argmax(1)
+
+    assert len(set(right.tolist())) >= len(drawn) / 3
+    assert (right != wrong).sum() >= len(drawn) / 3

@@ -1,0 +1,171 @@
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from lively import lively, pictures, scaled
+from torch import Tensor, nn
+
+from inception_cli.errors import UsageError
+from inception_cli.network.model import InceptionV3
+from inception_cli.network.optimize import (
+    AverageThenBias,
+    Plan,
+    drop_auxiliary,
+    fold_batch_norm,
+    fold_scaling,
+    merge_entries,
+    optimize,
+    pool_last,
+)
+
+#: A preset whose channels differ, so that they cannot be mixed up.
+MEAN, STD = (0.5, 0.45, 0.55), (0.5, 0.55, 0.45)
+
+
+def distance(actual: Tensor, expected: Tensor) -> float:
+    return float((actual - expected).norm() / expected.norm())
+
+
+def count(network: nn.Module, kind: type[nn.Module]) -> int:
+    return sum(isinstance(layer, kind) for layer in network.modules())
+
+
+@pytest.fixture(scope="module")
+def network() -> InceptionV3:
+    return lively(aux=True)
+
+
+@pytest.fixture(scope="module")
+def pixels() -> Tensor:
+    """Six drawn pictures and two of noise, uint8 (8, 3, 299, 299)."""
+    noise = torch.randint(0, 256, (2, 3, 299, 299), generator=torch.Generator().manual_seed(0))
+    return torch.cat([pictures(6, seed=3), noise.to(torch.uint8)])
+
+
+@pytest.fixture(scope="module")
+def expected(network: InceptionV3, pixels: Tensor) -> Tensor:
+    """The logits of the network as it is; lively, or no test here could fail."""
+    with torch.inference_mode():
+        logits: Tensor = network(scaled(pixels, MEAN, STD))
+    assert len(set(logits.argmax(1).tolist())) >= len(pixels) / 3
+    return logits
+
+
+def merge_then_pool_last(network: InceptionV3) -> InceptionV3:
+    return pool_last(merge_entries(network))
+
+
+def pool_last_then_merge(network: InceptionV3) -> InceptionV3:
+    return merge_entries(pool_last(network))
+
+
+@pytest.mark.parametrize(
+    "rewrite",
+    [drop_auxiliary, fold_batch_norm, pool_last, merge_entries, merge_then_pool_last, pool_last_then_merge],
+)
+def test_a_rewriting_leaves_the_logits_equal(
+    rewrite: Callable[[InceptionV3], InceptionV3], network: InceptionV3, pixels: Tensor, expected: Tensor
+) -> None:
+    with torch.inference_mode():
+        actual = rewrite(network)(scaled(pixels, MEAN, STD))
+
+    assert distance(actual, expected) <= 1e-5
+
+
+def test_folded_scaling_leaves_the_logits_equal(network: InceptionV3, pixels: Tensor, expected: Tensor) -> None:
+    with torch.inference_mode():
+        actual = fold_scaling(network, MEAN, STD)(pixels.float())
+
+    assert distance(actual, expected) <= 1e-5
+
+
+@pytest.mark.parametrize(("precision", "bound"), [("fp32", 1e-5), ("fp16", 0.02), ("bf16", 0.1)])
+def test_all_together_leave_the_logits_equal(
+    precision: str, bound: float, network: InceptionV3, pixels: Tensor, expected: Tensor
+) -> None:
+    with torch.inference_mode():
+        actual = optimize(network, MEAN, STD, Plan(precision=precision))(pixels)
+
+    assert torch.float32 == actual.dtype
+    assert distance(actual, expected) <= bound
+
+
+def test_a_wrong_preset_moves_the_classes(network: InceptionV3, pixels: Tensor, expected: Tensor) -> None:
+    imagenets = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+    with torch.inference_mode():
+        wrong = optimize(network, *imagenets, Plan())(pixels)
+
+    assert (wrong.argmax(1) != expected.argmax(1)).sum() >= len(pixels) / 3
+
+
+def test_every_rewriting_takes_place(network: InceptionV3) -> None:
+    assert 0 == count(fold_batch_norm(network), nn.BatchNorm2d)
+    assert 9 == count(pool_last(network), AverageThenBias)
+
+    fast = optimize(network, MEAN, STD, Plan(precision="bf16"))
+
+    # Of 94: the four that enter each A, C and E are one, and so are the two of D.
+    assert 94 - 9 * 3 - 1 == count(fast, nn.Conv2d)
+    assert {torch.bfloat16} == {layer.weight.dtype for layer in fast.modules() if isinstance(layer, nn.Conv2d)}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_network_passed_in_stays_as_it_was(precision: str, network: InceptionV3) -> None:
+    network = copy.deepcopy(network).train()
+    before = copy.deepcopy(network)
+
+    optimize(network, MEAN, STD, Plan(precision=precision))
+
+    assert str(before) == str(network)
+    assert before.training == network.training
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(before.state_dict()[name], tensor), name
+        assert before.state_dict()[name].stride() == tensor.stride(), name
+
+
+def test_the_shift_of_the_scaling_cancels_the_rounded_weights(network: InceptionV3) -> None:
+    """A picture of the preset's mean is zeros to the network, whatever rounding did to the weights."""
+    picture = (255 * torch.tensor(MEAN)).view(1, 3, 1, 1).expand(1, 3, 3, 3)
+    expected = fold_batch_norm(network).Conv2d_1a_3x3.conv.bias
+    conv = fold_scaling(network, MEAN, STD, torch.bfloat16).Conv2d_1a_3x3.conv
+
+    with torch.inference_mode():
+        actual = conv(picture).flatten()
+
+    assert torch.equal(conv.weight, conv.weight.bfloat16().float())
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-4, check_stride=False)
+
+
+def test_the_same_pixels_give_the_same_bits_in_any_form(network: InceptionV3, pixels: Tensor) -> None:
+    fast = optimize(network, MEAN, STD, Plan())
+    channels_last = pixels.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+
+    with torch.inference_mode():
+        first, *others = (fast(form) for form in (pixels, pixels, channels_last, pixels.float()))
+
+    assert all(torch.equal(first, other) for other in others)
+
+
+@pytest.mark.parametrize(("plan", "words"), [({"precision": "int4"}, "bf16"), ({"device": "toaster"}, "cuda:N")])
+def test_a_plan_that_cannot_be_names_what_can(plan: dict[str, str], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        Plan(**plan)  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # torch's compiler has its own
+def test_compiling_leaves_the_logits_equal(network: InceptionV3, pixels: Tensor, expected: Tensor) -> None:
+    with torch.inference_mode():
+        actual = optimize(network, MEAN, STD, Plan(compile=True))(pixels)
+
+    assert distance(actual, expected) <= 1e-5
+
+
+@pytest.mark.gpu
+def test_a_gpu_gives_the_same_logits(network: InceptionV3, pixels: Tensor, expected: Tensor) -> None:
+    with torch.inference_mode():
+        actual = optimize(network, MEAN, STD, Plan(device="cuda"))(pixels.cuda())
+
+    assert distance(actual.cpu(), expected) <= 1e-5
