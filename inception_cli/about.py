@@ -17,9 +17,11 @@ def facts(names: Sequence[str], preset: str | None, classes: str | None, device:
 
     Without names: all that are published, and where their files lie here.
     """
-    entries = [_found(name, preset, classes) for name in names] or [_published(each) for each in published.PUBLISHED]
-    first = entries[0]
-    counts = count(first["num_classes"], first["preset_resolved"]["size"])
+    entries = [_found(name, preset, classes) for name in names or (*published.PUBLISHED, published.DEMO)]
+    for entry in entries:
+        of_entry = count(entry["num_classes"], entry["preset_resolved"]["size"])
+        entry |= {"params": of_entry.params, "mmpretrain_count": of_entry.mmpretrain_count}
+    counts = count(entries[0]["num_classes"], entries[0]["preset_resolved"]["size"])
     plan = resolve_plan(Settings(device=device))
     return {
         "params": counts.params,

@@ -166,7 +166,7 @@ def _passed_over(counts: Mapping[str, int]) -> None:
 
 def info(facts: Mapping[str, Any]) -> None:
     """The published page, the stages, three ways of counting, the weights that were named, and this machine."""
-    weights_table(facts["weights"], facts["params"], facts["mmpretrain_count"])
+    weights_table(facts["weights"])
     stage_table(facts["stages"], facts["params"], facts["macs"])
     console = output()
     console.print(f"{facts['params']:,} parameters; {facts['params_aux']:,} with the auxiliary classifier of training")
@@ -194,11 +194,12 @@ def _described(weights: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def weights_table(entries: Sequence[Mapping[str, Any]], params: int, flops: int) -> None:
+def weights_table(entries: Sequence[Mapping[str, Any]]) -> None:
     """The published page: Params (M), Flops (G; mmpretrain's count), Top-1 (%), Top-5 (%), and where each lies."""
     table = _table("Weights", "Params (M)", "Flops (G)", "Top-1 (%)", "Top-5 (%)", "Preset", "Here")
     for entry in entries:
-        figures = [f"{params / 1e6:.2f}", f"{flops / 1e9:.2f}", *map(_percent, (entry["top1"], entry["top5"]))]
+        size = f"{entry['params'] / 1e6:.2f}", f"{entry['mmpretrain_count'] / 1e9:.2f}"
+        figures = [*size, *map(_percent, (entry["top1"], entry["top5"]))]
         here = "yes" if entry["cached"] else "–"
         table.add_row(Text(harmless(Path(entry["name"]).name), no_wrap=True), *figures, entry["preset"], here)
     output().print(table)
@@ -316,7 +317,8 @@ class Epochs(Bar):
         kept = " *" if epoch.best else "  "
         say(
             f"epoch {epoch.number:>3}/{epochs}{kept} {epoch.side:>3} px  loss {epoch.loss:.4f}  "
-            f"top-1 {epoch.top1:5.1f} %  class average {epoch.class_average:5.1f} %  {epoch.images_per_s:.0f} images/s  "
+            f"top-1 {epoch.top1:5.1f} %  class average {epoch.class_average:5.1f} %  "
+            f"{epoch.images_per_s:.0f} images/s  "
             f"{epoch.seconds_left / 60:.0f} min left"
         )
 

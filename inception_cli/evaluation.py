@@ -16,14 +16,15 @@ from inception_cli.results.doctor import Finding
 from inception_cli.results.scores import Scores, per_class_csv, score
 from inception_cli.results.truth import Truth
 
-#: The paper's Inception V3 by (networks, crops): top-1 and top-5 in percent, of ILSVRC 2012's validation set without
-#: its 1,762 blacklisted images (tables 3, 4 and 5 of arXiv:1512.00567; four networks' top-5 is its caption's 3.46 % error).
+#: The paper's Inception V3 by (networks, crops): top-1 and top-5 in percent (tables 3, 4 and 5 of arXiv:1512.00567; of
+#: four networks the top-5 that their caption gives for the validation set).
 PAPER = {
     (1, 1): (78.8, 94.4),
     (1, 12): (80.53, 95.52),
     (1, 144): (81.23, 95.8),
     (4, 144): (82.8, 96.54),
 }
+#: Images of ILSVRC 2012's validation set that the paper's figures are on: 1,762 are on its blacklist.
 PAPER_IMAGES = 48_238
 
 

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,15 @@ PUBLISHED: dict[str, Published] = {
         _timm("timm-gluon", "gluon_in1k", 78.806, 94.372, preset="timm-gluon"),
     )
 }
+
+
+#: The weights that come with this package: ten classes of groceries, for a first try without any download.
+DEMO = "demo"
+
+
+def demo() -> Path:
+    """The file of the bundled weights."""
+    return Path(str(files("inception_cli"))) / DEMO / "demo.safetensors"
 
 
 def hub_endpoint() -> str:
@@ -179,9 +189,7 @@ def sha256(file: Path) -> str:
 
 
 def _cannot(entry: Published, reason: str) -> InceptionError:
-    return InceptionError(
-        f"{entry.name}: {reason}: put {entry.source} at {place(entry)}, or use --weights FILE"
-    )
+    return InceptionError(f"{entry.name}: {reason}: put {entry.source} at {place(entry)}, or use --weights FILE")
 
 
 def _reason(error: Exception) -> str:

@@ -22,7 +22,7 @@ from inception_cli.images.preprocess import PRESETS, Preset
 from inception_cli.network import checkpoint
 from inception_cli.network.checkpoint import Checkpoint
 from inception_cli.network.model import InceptionV3
-from inception_cli.published import PUBLISHED, Published, Report, fetch, sha256
+from inception_cli.published import DEMO, PUBLISHED, Published, Report, demo, fetch, sha256
 from inception_cli.results.classes import Classes, imagenet
 
 SUFFIXES = (".pth", ".pt", ".safetensors")
@@ -69,9 +69,9 @@ def find(
     not there or holds anything else.
     """
     published = PUBLISHED.get(name)
-    if published is None and not _is_file(name):
-        raise UsageError(unknown(name, [*PUBLISHED], "weights") + f" (a file ends in {', '.join(SUFFIXES)})")
-    file = fetch(published, offline, report) if published else Path(name)
+    if published is None and name != DEMO and not _is_file(name):
+        raise UsageError(unknown(name, [*PUBLISHED, DEMO], "weights") + f" (a file ends in {', '.join(SUFFIXES)})")
+    file = fetch(published, offline, report) if published else demo() if name == DEMO else Path(name)
     tensors, metadata = read(file)
     names = classes.names if classes else metadata.get("classes")
     found = _translate(file, tensors, len(names) if names else None)
@@ -90,7 +90,7 @@ def find(
         classes=_classes(name, found.num_classes, classes, metadata, notes),
         top1=published.top1 if published else None,
         top5=published.top5 if published else None,
-        licence=published.licence if published else "",
+        licence=published.licence if published else metadata.get("licence", ""),
         notes=tuple(notes),
     )
 
@@ -107,9 +107,17 @@ def load(weights: Weights) -> InceptionV3:
 
 
 def save(
-    file: Path, network: InceptionV3, classes: tuple[str, ...], preset: Preset, trained: Mapping[str, Any]
+    file: Path,
+    network: InceptionV3,
+    classes: tuple[str, ...],
+    preset: Preset,
+    trained: Mapping[str, Any],
+    compress: bool = False,
 ) -> None:
-    """Write `file` (safetensors, fp32), with class names, preset and how it was trained in the metadata; atomic."""
+    """Write `file` (safetensors, fp32), with class names, preset and how it was trained in the metadata; atomic.
+
+    `compress`: int8 with a scale for each output channel, a quarter of the size, for weights that travel.
+    """
     metadata = {"classes": list(classes), "preset": asdict(preset), "trained": dict(trained)}
     tensors = {
         name: value.detach().to("cpu").contiguous()
@@ -118,7 +126,11 @@ def save(
     }
     temporary = file.with_name(file.name + ".tmp")
     try:
-        save_file(tensors, temporary, metadata={METADATA: json.dumps(metadata, ensure_ascii=False)})
+        save_file(
+            checkpoint.compress(tensors) if compress else tensors,
+            temporary,
+            metadata={METADATA: json.dumps(metadata, ensure_ascii=False)},
+        )
         temporary.replace(file)
     except (OSError, SafetensorError) as error:
         temporary.unlink(missing_ok=True)
