@@ -7,6 +7,7 @@ from torch import Tensor
 
 from inception_cli import weights
 from inception_cli.images.loader import Batch, batches
+from inception_cli.images.preprocess import MIRRORED
 from inception_cli.network.optimize import optimize
 from inception_cli.results.rows import Prediction
 from inception_cli.settings import Run
@@ -27,12 +28,12 @@ class Classifier:
     def __call__(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Pixels (N, V, S, S, 3) uint8 → classes (N, K) int64 and scores (N, K) fp32, best first, on the CPU.
 
-        Scores are softmax in fp32, averaged over the views, then over the networks. Of more than one view, and its
-        mirror image, only the one comes; mirrors are made here.
+        Scores are softmax in fp32, averaged over the views, then over the networks. Where a
+        protocol has mirrored views only one of each pair comes; mirrors are made here.
         """
         n, views = pixels.shape[:2]
         images = pixels.flatten(0, 1).to(self.run.plan.device, non_blocking=True).permute(0, 3, 1, 2)
-        if self.run.pixels.crops > 1:
+        if self.run.pixels.crops in MIRRORED:
             images = torch.stack([images, images.flip(3)], 1).flatten(0, 1)  # (N · V, 3, S, S)
             views *= 2
         scores = torch.stack([self._softmax(network(images)) for network in self.networks])  # (networks, N · V, C)

@@ -20,9 +20,9 @@ def test_mcnemar_is_the_exact_test_of_scipy(gained: int, lost: int) -> None:
 
 
 def test_flips_are_counted_both_ways() -> None:
-    truth = truth_of([(0,), (1,), (2,), (3,), (4,), ()])
-    here = rows_of([(0,), (1,), (2,), (9,), (), (0,)])
-    there = rows_of([(9,), (9,), (2,), (3,), (4,), (0,)])
+    truth = truth_of([(0,), (1,), (2,), (3,), (4,), (), (5,)])
+    here = rows_of([(0,), (1,), (2,), (9,), (), (0,), (5,)])
+    there = rows_of([(9,), (9,), (2,), (3,), (4,), (0,), ()])
 
     # Of the four that both have read: 0 and 1 gained, 3 lost; a coin gives two and one, or worse, always.
     assert against(here, there, truth) == Against(4, 75.0, 50.0, gained=2, lost=1, p=1.0, missing=0)

@@ -54,7 +54,7 @@ def test_every_option_of_a_readme_command_exists(line: str) -> None:
 
 @pytest.fixture
 def somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with everything that the README's commands speak of; torchvision's file is a made-up one in its cache."""
+    """A folder with everything that the README speaks of; torchvision's file is a made-up one in its cache."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setattr(torch.hub, "_hub_dir", None)

@@ -205,12 +205,13 @@ def photos_of(folder: Path, prepare: str = "reduced") -> Photos:
 
 def test_crops_depend_on_seed_and_place_alone(settings: TrainSettings) -> None:
     photos = photos_of(settings.train_dir)
-    draws = Draws(np.arange(8), batch=4, side=75, seed=(1, 2, 3))
+    draws = Draws(np.tile(np.arange(4), 2), batch=4, side=75, seed=(1, 2, 3))
     one, three = ([*augment.crops(photos, draws, Augmentation(), workers)] for workers in (1, 3))
     other = next(augment.crops(photos, replace(draws, seed=(1, 2, 4)), Augmentation(), 1))
     for name in ("pixels", "colours", "foreign"):
         assert all(torch.equal(getattr(a, name), getattr(b, name)) for a, b in zip(one, three, strict=True))
-        assert not torch.equal(getattr(one[0], name), getattr(other, name))
+        assert not torch.equal(getattr(one[0], name), getattr(other, name))  # another epoch
+        assert not torch.equal(getattr(one[0], name), getattr(one[1], name))  # the same photos later on
 
 
 def test_a_mixed_crop_shows_the_one_before_by_its_share() -> None:
@@ -287,7 +288,9 @@ def test_the_rate_rises_then_falls_to_nothing() -> None:
 
 def test_batch_norms_and_biases_do_not_decay() -> None:
     network = InceptionV3(2, aux=True)
-    still = {id(parameter) for parameter in parameter_groups(network, 0.1)[1]["params"]}
+    decaying, still_ones = parameter_groups(network, 0.1)
+    assert (decaying["weight_decay"], still_ones["weight_decay"]) == (0.1, 0.0)
+    still = {id(parameter) for parameter in still_ones["params"]}
     named = {name for name, parameter in network.named_parameters() if id(parameter) in still}
     assert {name for name, _ in network.named_parameters() if ".bn." in name or name.endswith("bias")} == named
 

@@ -152,6 +152,7 @@ def test_the_first_folder_below_val_dir_is_the_class(val_dir: str) -> None:
 
     assert [truth.answers(row) for row in range(5)] == [(2,), (1,), (), (), ()]
     assert truth.uncovered == Some(3, paths[2:])
+    assert truth.unknown.count == 0
 
 
 def test_without_val_dir_the_folder_of_the_photo_is_the_class() -> None:
@@ -224,11 +225,12 @@ def test_a_name_that_is_no_utf8_is_found(tmp_path: Path) -> None:
         (("a", "b"), ("val/b.jpg", "val/a.png"), [(1,), (0,)]),
         (("./x/a.jpg", "./y/a.jpg"), ("val/y/a.jpg", "val/x/a.jpg"), [(1,), (0,)]),
         (("/old/home/val/a.jpg", "/old/home/val/b.jpg"), ("val/b.jpg", "val/a.jpg"), [(1,), (0,)]),
+        (("./a.jpg", "b.jpg"), ("val/b.jpg", "val/a.jpg"), [(1,), (0,)]),
         (("x/a.jpg", "b.jpg"), ("y/a.jpg", "y/b.jpg"), [(), (1,)]),
         (("a.jpg", "z.jpg"), ("a.jpg", "c.jpg", "a.jpg"), [(0,), (), (0,)]),
         (("a.jpg", "x/a.jpg"), ("val/x/a.jpg", "val/y/a.jpg"), [(1,), (0,)]),
     ],
-    ids=["name", "no suffix", "folders", "moved", "other folder", "part", "longest"],
+    ids=["name", "no suffix", "folders", "moved", "dot", "other folder", "part", "longest"],
 )
 def test_photos_are_matched_by_the_end_of_their_path(
     tmp_path: Path, names: tuple[str, ...], paths: tuple[str, ...], answers: list[tuple[int, ...]]

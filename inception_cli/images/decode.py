@@ -8,7 +8,7 @@ import stat
 import struct
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any
@@ -160,7 +160,8 @@ def _decode(file: _File, suffix: str, pixels: Pixels) -> Image.Image:
         raise _Unreadable(
             "too_large", f"{width} × {height} pixels, over the bound of {pixels.max_pixels} (--max-pixels)"
         )
-    image.load()
+    with _libtiff_muted() if image.format == "TIFF" else nullcontext():
+        image.load()
     turn = TURNS.get(_orientation(image)) if pixels.exif else None
     rgb = to_rgb(image)
     return rgb if turn is None else rgb.transpose(turn)
@@ -198,13 +199,32 @@ class _Strict:
                     warned.__exit__(None, None, None)
 
 
+@contextmanager
+def _libtiff_muted() -> Iterator[None]:
+    """Keep off the terminal what libtiff writes to standard error: dozens of lines for a damaged file."""
+    with _stderr:  # one thread at a time, or the second would keep the first one's silence
+        try:
+            kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+        except OSError:  # nothing to mute, or no descriptor left
+            yield
+            return
+        os.dup2(null, 2)
+        os.close(null)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
 _strict = _Strict()
+_stderr = Lock()
 
 
 def _after_fork() -> None:
-    """A forked worker begins alone: no other thread holds the lock, or will ever let go of it."""
-    global _strict
-    _strict = _Strict()
+    """A forked worker begins alone: the threads that held a lock in its parent will never let go of it here."""
+    global _strict, _stderr
+    _strict, _stderr = _Strict(), Lock()
 
 
 os.register_at_fork(after_in_child=_after_fork)
@@ -274,6 +294,8 @@ def _damage(file: _File, suffix: str, error: Exception) -> _Unreadable:
         return _Unreadable("corrupt", "a web page, not a picture")
     if isinstance(error, UnidentifiedImageError):
         return _Unreadable("corrupt", "not a picture, or its header is damaged")
+    if isinstance(error, OSError) and error.errno is not None:
+        return _Unreadable("corrupt", "damaged picture: it points outside of the file")
     return _Unreadable("corrupt", f"damaged picture: {_line(error)}")
 
 

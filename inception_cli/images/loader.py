@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from inception_cli.errors import InceptionError
 from inception_cli.images import decode
-from inception_cli.images.preprocess import Pixels, views
+from inception_cli.images.preprocess import Pixels, shipped, views
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Loading:
 
 @dataclass(frozen=True)
 class Batch:
-    """Consecutive images of the list: pixels uint8 (N, V, S, S, 3); a failed image's slot is zeros."""
+    """Consecutive images of the list: uint8 (N, V, S, S, 3), mirrors left out; a failed image's slot is zeros."""
 
     first: int  # position of its first image in the list
     pixels: torch.Tensor
@@ -53,7 +53,7 @@ class _Batches(Dataset[Batch]):
         first = index * self.images
         count = min(self.images, len(self.paths) - first)
         side = self.pixels.preset.size
-        pixels = torch.zeros(count, self.pixels.crops, side, side, 3, dtype=torch.uint8)
+        pixels = torch.zeros(count, shipped(self.pixels.crops), side, side, 3, dtype=torch.uint8)
         slots = pixels.numpy()
         failures = []
         for offset in range(count):

@@ -3,15 +3,19 @@
 One alphabet: N images, V views, S the side of a view. All is uint8 here; mean and std are the network's business.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
+
+from inception_cli.errors import UsageError
 
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+CROPS = (1, 10, 12, 144)  # views of a picture, mirror images among them
+MIRRORED = (12, 144)  # those whose mirror images are made on the device
 LARGEST_RESIZED = 64_000_000  # pixels; where a whole resize would hold more, a view is made from its own window alone
 CV2_ONE = 2048  # cv2's weights are integers of 11 bits
 
@@ -69,19 +73,63 @@ class Pixels:
     max_pixels: int = 500_000_000
 
     def __post_init__(self) -> None:
-        if self.crops != 1:
-            raise ValueError(f"crops is 1, not {self.crops}")
+        if self.crops not in CROPS:
+            raise UsageError(f"--crops {self.crops}: choose from {', '.join(map(str, CROPS))}")
         if self.decode != "exact":
             raise ValueError(f"decode is exact, not {self.decode!r}")
         if self.max_pixels < 1:
             raise ValueError(f"max_pixels is at least 1, not {self.max_pixels}")
 
 
+def shipped(crops: int) -> int:
+    """How many views a picture is cut into here: of a mirrored pair one where the mirrors are made on the device."""
+    return crops // 2 if crops in MIRRORED else crops
+
+
 def views(image: Image.Image, pixels: Pixels) -> NDArray[np.uint8]:
-    """The views of an RGB picture: uint8 (V, S, S, 3)."""
-    size = resized_size(image.width, image.height, pixels.preset.resize)
-    cut = _cutter(image, size, pixels.preset)
-    return np.stack([cut(left, top) for left, top in _corners(size, pixels)])
+    """The views of an RGB picture: uint8 (V, S, S, 3), or of 12 and 144 without their mirror images (V / 2, S, S, 3).
+
+    1: the centre. 10: torchvision's TenCrop (AlexNet's) of the centre square of the preset's resize; its mirrored
+    centre is one pixel beside the mirror image of its centre, so all ten come. 12: corners and centre of that square
+    and the square whole, mirrored. 144 (GoogLeNet, arXiv:1409.4842, section 7): four short sides, at each the left, centre and right (or top,
+    centre and bottom) square, of each these six views. The paper does not give its scales for a side of 299; these are
+    GoogLeNet's 256, 288, 320 and 352 for 224, in proportion.
+    """
+    preset, size = pixels.preset, pixels.preset.size
+    if pixels.crops == 1:
+        resized = resized_size(image.width, image.height, preset.resize)
+        cut = _cutter(image, resized, preset)
+        return np.stack([cut(_middle(resized[0], size), _middle(resized[1], size), size)])
+    if pixels.crops == 144:
+        shorts = [round(size * short / 224) for short in (256, 288, 320, 352)]
+        squares = [square for short in shorts for square in _squares(image, short, preset)]
+    else:
+        squares = [_squares(image, preset.resize, preset)[1]]
+    if pixels.crops == 10:
+        squares.append(ImageOps.mirror(squares[0]))
+    return np.stack([view for square in squares for view in _views_of_square(square, preset, pixels.crops > 10)])
+
+
+def _squares(image: Image.Image, short: int, preset: Preset) -> list[Image.Image]:
+    """First, middle and last square along the long side of the picture, resized to a short side of `short`."""
+    width, height = resized_size(image.width, image.height, short)
+    cut = _cutter(image, (width, height), preset)
+    corners = [(round(share * (width - short) / 2), round(share * (height - short) / 2)) for share in (0, 1, 2)]
+    return [Image.fromarray(cut(left, top, short)) for left, top in corners]
+
+
+def _views_of_square(square: Image.Image, preset: Preset, whole: bool) -> Iterator[NDArray[np.uint8]]:
+    """Four corners and the centre, each uint8 (S, S, 3), and the square itself, resized."""
+    size, end = preset.size, square.width - preset.size
+    for left, top in ((0, 0), (end, 0), (0, end), (end, end), (_middle(square.width, size),) * 2):
+        yield _crop(square, left, top, size)
+    if whole:
+        yield _cutter(square, (size, size), preset)(0, 0, size)
+
+
+def _middle(side: int, size: int) -> int:
+    """Where a centre crop starts, rounded half to even as the three publishers do."""
+    return round((side - size) / 2)
 
 
 def resized_size(width: int, height: int, short: int) -> tuple[int, int]:
@@ -91,37 +139,33 @@ def resized_size(width: int, height: int, short: int) -> tuple[int, int]:
     return int(short * width / height), short
 
 
-def _corners(size: tuple[int, int], pixels: Pixels) -> list[tuple[int, int]]:
-    """(left, top) of each view in the resized picture, rounded half to even as the three publishers do."""
-    width, height = size
-    return [(round((width - pixels.preset.size) / 2), round((height - pixels.preset.size) / 2))]
-
-
-def _cutter(image: Image.Image, size: tuple[int, int], preset: Preset) -> Callable[[int, int], NDArray[np.uint8]]:
-    """A function (left, top) → the view of that corner."""
+def _cutter(image: Image.Image, size: tuple[int, int], preset: Preset) -> Callable[[int, int, int], NDArray[np.uint8]]:
+    """A function (left, top, side) → that square of the picture resized to `size`: uint8 (side, side, 3)."""
     if not preset.antialias:
-        return partial(_resize_as_cv2, image, size, preset.size)
+        return partial(_resize_as_cv2, image, size)
     width, height = size
     if width * max(height, image.height) > LARGEST_RESIZED:  # resized across first, then down: the most to hold
         return partial(_resize_window, image, size, preset)
-    return partial(_crop, image.resize(size, FILTERS[preset.filter]), preset.size)
+    return partial(_crop, image.resize(size, FILTERS[preset.filter]))
 
 
-def _crop(resized: Image.Image, side: int, left: int, top: int) -> NDArray[np.uint8]:
-    """A square of the resized picture: uint8 (S, S, 3)."""
+def _crop(resized: Image.Image, left: int, top: int, side: int) -> NDArray[np.uint8]:
+    """A square of the resized picture: uint8 (side, side, 3)."""
     return np.asarray(resized.crop((left, top, left + side, top + side)))
 
 
-def _resize_window(image: Image.Image, size: tuple[int, int], preset: Preset, left: int, top: int) -> NDArray[np.uint8]:
-    """The same square resized from its own window of the picture, for 1 × 30,000 and the like: uint8 (S, S, 3)."""
+def _resize_window(
+    image: Image.Image, size: tuple[int, int], preset: Preset, left: int, top: int, side: int
+) -> NDArray[np.uint8]:
+    """The same square resized from its own window of the picture, for 1 × 30,000 and the like."""
     across, down = image.width / size[0], image.height / size[1]
-    right, bottom = left + preset.size, top + preset.size
+    right, bottom = left + side, top + side
     box = (left * across, top * down, min(right * across, image.width), min(bottom * down, image.height))
-    return np.asarray(image.resize((preset.size, preset.size), FILTERS[preset.filter], box=box))
+    return np.asarray(image.resize((side, side), FILTERS[preset.filter], box=box))
 
 
-def _resize_as_cv2(image: Image.Image, size: tuple[int, int], side: int, left: int, top: int) -> NDArray[np.uint8]:
-    """The same square as cv2.resize with INTER_LINEAR makes it, level for level: uint8 (S, S, 3).
+def _resize_as_cv2(image: Image.Image, size: tuple[int, int], left: int, top: int, side: int) -> NDArray[np.uint8]:
+    """The same square as cv2.resize with INTER_LINEAR makes it, level for level.
 
     cv2 weighs two columns, then two rows, in integers: 11 bits a weight, 4 dropped between, 16 and 2 after
     (VResizeLinear in OpenCV's modules/imgproc/src/resize.cpp). Only the crop's own window of the picture is read.

@@ -80,7 +80,7 @@ def _orders(singles: Singles, truth: Truth) -> Iterator[Order]:
         return
     number = _numbers(truth)
     for form in NUMBERED:
-        if form != truth.form and (form != "ilsvrc" or is_imagenet(truth.classes)):
+        if form != "ilsvrc" or is_imagenet(truth.classes):
             yield Order(_read(form, number), _NUMBERED_IF[form], f"--label-form {form}")
     missing = _missing_folder(number[singles.truth], singles.predicted, len(number))
     cause = f"class {missing} ({truth.classes.names[missing]}) had no folder when the labels were numbered"

@@ -96,7 +96,7 @@ def _text(file: Path, option: str) -> str:
 
 def _lines(text: str) -> list[str]:
     # Not splitlines, which takes some letters of names for ends of lines.
-    return [line.rstrip("\r") for line in text.split("\n") if line.strip()]
+    return [line for line in text.split("\n") if line.strip()]
 
 
 def _real(text: str) -> LabelFile:

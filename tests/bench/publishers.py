@@ -1,0 +1,155 @@
+"""Our answers beside the publishers' own code, photo by photo, on a folder of real photos.
+
+    python tests/bench/publishers.py PHOTOS [--limit 300]
+
+One made-up, lively checkpoint; for each publisher its own model and transform: torchvision's Inception_V3_Weights
+transforms and inception_v3, timm's evaluation transform and model, and for mmpretrain cv2's resize with its rules
+(short side 342, INTER_LINEAR, centre 299, its mean and std) before torchvision's network without transform_input.
+Prints, for each, the photos whose five classes are equal, the largest difference of a score, the relative norm of the
+logits' difference, and how many pixels differ; every photo with other classes is listed with its scores. The last line
+is JSON.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torchvision
+from PIL import Image
+from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from lively import lively
+
+from inception_cli import weights
+from inception_cli.images.decode import Failure, read
+from inception_cli.images.inputs import Inputs
+from inception_cli.images.preprocess import PRESETS, Pixels, views
+from inception_cli.predict import Classifier
+from inception_cli.results.classes import imagenet
+from inception_cli.settings import Settings, resolve
+
+Pixel = Callable[[str], Tensor]  # path → uint8 (S, S, 3)
+
+
+def torchvision_pixels(path: str) -> Tensor:
+    crop = torchvision.models.Inception_V3_Weights.IMAGENET1K_V1.transforms()
+    crop.mean, crop.std = [0.0] * 3, [1.0] * 3
+    return (crop(Image.open(path).convert("RGB")) * 255).round().byte().permute(1, 2, 0)
+
+
+def timm_pixels(path: str) -> Tensor:
+    import timm.data
+
+    transform = timm.data.create_transform((3, 299, 299), interpolation="bicubic", crop_pct=0.875)
+    crop = torchvision.transforms.Compose(transform.transforms[:-2])  # without ToTensor (MaybeToTensor) and Normalize
+    return torch.from_numpy(np.array(crop(Image.open(path).convert("RGB"))))
+
+
+def mmpretrain_pixels(path: str) -> Tensor:
+    import cv2
+
+    picture = cv2.cvtColor(cv2.imread(path, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    height, width = picture.shape[:2]
+    size = (342, int(342 * height / width)) if width < height else (int(342 * width / height), 342)
+    resized = cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR)
+    top, left = (max(0, round((side - 299) / 2)) for side in resized.shape[:2])
+    return torch.from_numpy(np.ascontiguousarray(resized[top : top + 299, left : left + 299]))
+
+
+def torchvision_network(state: dict[str, Tensor]) -> nn.Module:
+    network = torchvision.models.inception_v3(weights=None, aux_logits=False, init_weights=False, transform_input=False)
+    network.load_state_dict(state)
+    return network.eval()
+
+
+def timm_network(state: dict[str, Tensor]) -> nn.Module:
+    import timm
+
+    network = timm.create_model("inception_v3", pretrained=False)
+    network.load_state_dict(state)
+    return network.eval()
+
+
+PUBLISHERS: dict[str, tuple[Pixel, Callable[[dict[str, Tensor]], nn.Module]]] = {
+    "torchvision": (torchvision_pixels, torchvision_network),
+    "timm": (timm_pixels, timm_network),
+    "timm-gluon": (timm_pixels, timm_network),
+    "mmpretrain": (mmpretrain_pixels, torchvision_network),
+}
+
+
+@torch.inference_mode()
+def compare(name: str, paths: list[str], checkpoint: Path) -> dict[str, Any]:
+    """One publisher's figures."""
+    own_pixels, own_network = PUBLISHERS[name]
+    run = resolve(Settings((str(checkpoint),), preset=name, precision="fp32", device="cpu", batch_size=1))
+    classifier, network = Classifier(run), own_network(lively().state_dict())
+    preset = PRESETS[name]
+    mean, std = (torch.tensor(each).view(3, 1, 1) for each in (preset.mean, preset.std))
+    figures = {"photos": 0, "equal": 0, "score": 0.0, "pixels": 0, "of": 0, "level": 0}
+    difference = reference = 0.0
+    firsts = set()
+    for path in paths:
+        image = read(path, replace(run.pixels, exif=preset.exif))
+        if isinstance(image, Failure):
+            print(f"{path}: {image.status}")
+            continue
+        ours, theirs = torch.from_numpy(views(image, Pixels(preset))), own_pixels(path)
+        classes, scores = (each[0] for each in classifier(ours[None]))
+        logits = network(((theirs.permute(2, 0, 1) / 255 - mean) / std)[None])
+        mine = classifier.networks[0](ours.permute(0, 3, 1, 2))
+        expected = logits.softmax(1)[0].topk(5)
+        apart = (ours[0].int() - theirs.int()).abs()
+        difference, reference = difference + float((mine - logits).norm() ** 2), reference + float(logits.norm() ** 2)
+        figures["photos"] += 1
+        figures["equal"] += torch.equal(classes, expected.indices)
+        figures["score"] = max(figures["score"], float((scores - expected.values).abs().max()))
+        figures["pixels"] += int((apart > 0).sum())
+        figures["of"] += apart.numel()
+        figures["level"] = max(figures["level"], int(apart.max()))
+        firsts.add(int(classes[0]))
+        if not torch.equal(classes, expected.indices):
+            print(f"{path}: {classes.tolist()} {scores.tolist()}, theirs {expected.indices.tolist()}")
+    return {"publisher": name, **figures, "logits": (difference / reference) ** 0.5, "distinct": len(firsts)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photos")
+    parser.add_argument("--limit", type=int, default=300)
+    asked = parser.parse_args()
+    found = list(Inputs([asked.photos]))
+    paths = found[:: max(1, len(found) // asked.limit)][: asked.limit]
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = Path(folder, "lively.safetensors")
+        weights.save(checkpoint, lively(), imagenet().names, PRESETS["torchvision"], {})
+        results = [compare(name, paths, checkpoint) for name in PUBLISHERS]
+    titles = (
+        ("photos", 7),
+        ("equal", 7),
+        ("score ≤", 10),
+        ("logits", 10),
+        ("pixels ≠", 10),
+        ("level", 6),
+        ("classes", 9),
+    )
+    print(f"{'publisher':<14}" + "".join(f"{title:>{width}}" for title, width in titles))
+    for each in results:
+        print(
+            f"{each['publisher']:<14}{each['photos']:>7}{each['equal']:>7}{each['score']:>10.1e}{each['logits']:>10.1e}"
+            f"{each['pixels'] / each['of']:>10.2%}{each['level']:>6}{each['distinct']:>9}"
+        )
+    print(json.dumps({"bench": "publishers", "results": results}))
+
+
+if __name__ == "__main__":
+    main()
