@@ -287,13 +287,14 @@ def _judged(rows: Path, manifest: Mapping[str, Any], words: Mapping[str, Any], v
 
 def _train(words: Mapping[str, Any], voice: Voice) -> None:
     from inception_cli import display
-    from inception_cli.train import Training, resolve
+    from inception_cli.settings import resolve_training
+    from inception_cli.train import Training
 
     with display.Epochs(voice.quiet) as shown:
         asked: dict[str, Any] = {name: words[name] or None for name in ("val_dir", "size")}
         asked |= {name: words[name] for name in ("start", "epochs", "seed", "device", "precision", "offline")}
         asked |= {name: o.or_auto(words[name]) for name in ("batch_size", "workers")}
-        training = Training(resolve(words["folder"], words["out"], **asked, report=shown.fetching))
+        training = Training(resolve_training(words["folder"], words["out"], **asked, report=shown.fetching))
         display.unreadable(training.skipped, voice.quiet)
         for epoch in training.epochs():
             shown.epoch(epoch, training.settings.epochs)

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ import torch
 from inception_cli import weights
 from inception_cli.errors import InceptionError, UsageError
 from inception_cli.images.loader import Loading
-from inception_cli.images.preprocess import Pixels
+from inception_cli.images.preprocess import PRESETS, Pixels, Preset
+from inception_cli.network.model import MIN_SIDE
 from inception_cli.network.optimize import Plan
 from inception_cli.published import Report
 from inception_cli.results.classes import read_classes
@@ -22,6 +23,9 @@ from inception_cli.weights import Weights
 MAX_PIXELS = 500_000_000
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+SCRATCH = "scratch"  # what `--from` calls a network that has learnt nothing
+DEFAULT_SIZE = 176  # pixels, of weights from scratch
+DEFAULT_BATCH_SIZE = 32  # the recipe's; the learning rate is in proportion
 
 
 @dataclass(frozen=True)
@@ -192,3 +196,77 @@ def _workers(plan: Plan) -> int:
 def _geometry(one: Weights) -> tuple[object, ...]:
     preset = one.preset
     return preset.size, preset.resize, preset.filter, preset.antialias
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """What a training was asked; every `auto` is a value by now."""
+
+    train_dir: Path
+    out: Path
+    val_dir: Path | None = None  # None: a share of the photos judges
+    start: Weights | None = None  # None: from scratch
+    size: int = 176  # pixels, of the preset
+    epochs: int = 100
+    seed: int = 0
+    batch_size: int = 32
+    workers: int = 1  # threads that decode and crop
+    device: str = "cpu"
+    precision: str = "fp32"
+
+    def __post_init__(self) -> None:
+        if self.size < MIN_SIDE:
+            raise UsageError(f"--size {self.size}: Inception V3 sees nothing below {MIN_SIDE} pixels a side")
+        if self.epochs < 1 or self.batch_size < 2 or self.workers < 0 or self.seed < 0:
+            raise UsageError("--epochs starts at 1, --batch-size at 2 (batch norm), --workers and --seed at 0")
+        if self.precision not in ("fp32", "bf16"):
+            raise UsageError(f"--precision {self.precision}: training is in fp32 or bf16")
+        if self.out.suffix != ".safetensors":
+            raise UsageError(f"--out {self.out}: trained weights are a .safetensors file")
+
+    @property
+    def preset(self) -> Preset:
+        """The start's preset, else torchvision's, at the size asked for."""
+        base = self.start.preset if self.start else PRESETS["torchvision"]
+        resize = round(self.size * base.resize / base.size)
+        return replace(base, name=f"{base.name}-{self.size}", size=self.size, resize=resize, exif=True)
+
+    @property
+    def part(self) -> Path:
+        """The checkpoint of a training under way."""
+        return self.out.with_name(self.out.name + ".part")
+
+
+def resolve_training(
+    folder: str,
+    out: str,
+    *,
+    start: str,
+    val_dir: str | None,
+    size: int | None,
+    epochs: int,
+    seed: int,
+    batch_size: int | None,
+    workers: int | None,
+    device: str,
+    precision: str,
+    offline: bool,
+    report: Report,
+) -> TrainSettings:
+    """The settings of a training, every `auto` made a value; published weights that it starts from are fetched."""
+    begin = None if start == SCRATCH else weights.find(start, offline=offline, report=report)
+    plan = resolve_plan(Settings(device=device, precision=precision))
+    learnable = {"fp16": "fp32"} if precision == "auto" else {}  # fp16 would need its losses scaled
+    return TrainSettings(
+        train_dir=Path(folder),
+        out=Path(out),
+        val_dir=Path(val_dir) if val_dir else None,
+        start=begin,
+        size=size or (begin.preset.size if begin else DEFAULT_SIZE),
+        epochs=epochs,
+        seed=seed,
+        batch_size=batch_size or DEFAULT_BATCH_SIZE,
+        workers=max(1, cores() // 2) if workers is None else workers,
+        device=plan.device,
+        precision=learnable.get(plan.precision, plan.precision),
+    )

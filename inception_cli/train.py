@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from inception_cli import weights
-from inception_cli.errors import InceptionError, UsageError
+from inception_cli.errors import InceptionError
 from inception_cli.images import augment
 from inception_cli.images.augment import Augmentation, Crops, Draws
 from inception_cli.images.decode import Failure
@@ -31,20 +31,15 @@ from inception_cli.images.labelled import (
     require_same_classes,
     split,
 )
-from inception_cli.images.preprocess import PRESETS, Pixels, Preset
+from inception_cli.images.preprocess import Pixels
 from inception_cli.network.learner import Learner, Learning
 from inception_cli.network.model import MIN_SIDE, InceptionV3
 from inception_cli.network.optimize import Plan
-from inception_cli.published import Report
 from inception_cli.results.ledger import difference
-from inception_cli.settings import Settings, cores, resolve_plan
-from inception_cli.weights import Weights
+from inception_cli.settings import TrainSettings, cores
 
 #: Streams of random numbers: each generator is (seed, stream, epoch, …), so that no two uses share numbers.
 DRAWS, CROPS, DROPOUT = range(3)
-SCRATCH = "scratch"  # what `--from` calls a network that has learnt nothing
-DEFAULT_SIZE = 176  # pixels, of weights from scratch
-DEFAULT_BATCH_SIZE = 32  # the recipe's; the learning rate is in proportion
 
 
 @dataclass(frozen=True)
@@ -64,45 +59,6 @@ class Recipe:
     val_share: int = 10  # without --val-dir, one photo in so many judges,
     val_run: int = 10  # by runs of up to so many neighbours
     patience: float = 0.5  # it ends after this share of the epochs without a better one
-
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """What a training was asked; every `auto` is a value by now."""
-
-    train_dir: Path
-    out: Path
-    val_dir: Path | None = None  # None: a share of the photos judges
-    start: Weights | None = None  # None: from scratch
-    size: int = 176  # pixels, of the preset
-    epochs: int = 100
-    seed: int = 0
-    batch_size: int = 32
-    workers: int = 1  # threads that decode and crop
-    device: str = "cpu"
-    precision: str = "fp32"
-
-    def __post_init__(self) -> None:
-        if self.size < MIN_SIDE:
-            raise UsageError(f"--size {self.size}: Inception V3 sees nothing below {MIN_SIDE} pixels a side")
-        if self.epochs < 1 or self.batch_size < 2 or self.workers < 0 or self.seed < 0:
-            raise UsageError("--epochs starts at 1, --batch-size at 2 (batch norm), --workers and --seed at 0")
-        if self.precision not in ("fp32", "bf16"):
-            raise UsageError(f"--precision {self.precision}: training is in fp32 or bf16")
-        if self.out.suffix != ".safetensors":
-            raise UsageError(f"--out {self.out}: trained weights are a .safetensors file")
-
-    @property
-    def preset(self) -> Preset:
-        """The start's preset, else torchvision's, at the size asked for."""
-        base = self.start.preset if self.start else PRESETS["torchvision"]
-        resize = round(self.size * base.resize / base.size)
-        return replace(base, name=f"{base.name}-{self.size}", size=self.size, resize=resize, exif=True)
-
-    @property
-    def part(self) -> Path:
-        """The checkpoint of a training under way."""
-        return self.out.with_name(self.out.name + ".part")
 
 
 @dataclass(frozen=True)
@@ -375,38 +331,3 @@ def write_part(part: Path, asked: Mapping[str, Any], state: Mapping[str, Any]) -
         raise InceptionError(f"{part}: cannot be written ({error}): make room, and the same command goes on") from error
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def resolve(
-    folder: str,
-    out: str,
-    *,
-    start: str,
-    val_dir: str | None,
-    size: int | None,
-    epochs: int,
-    seed: int,
-    batch_size: int | None,
-    workers: int | None,
-    device: str,
-    precision: str,
-    offline: bool,
-    report: Report,
-) -> TrainSettings:
-    """The settings of a training, every `auto` made a value; published weights that it starts from are fetched."""
-    begin = None if start == SCRATCH else weights.find(start, offline=offline, report=report)
-    plan = resolve_plan(Settings(device=device, precision=precision))
-    learnable = {"fp16": "fp32"} if precision == "auto" else {}  # fp16 would need its losses scaled
-    return TrainSettings(
-        train_dir=Path(folder),
-        out=Path(out),
-        val_dir=Path(val_dir) if val_dir else None,
-        start=begin,
-        size=size or (begin.preset.size if begin else DEFAULT_SIZE),
-        epochs=epochs,
-        seed=seed,
-        batch_size=batch_size or DEFAULT_BATCH_SIZE,
-        workers=max(1, cores() // 2) if workers is None else workers,
-        device=plan.device,
-        precision=learnable.get(plan.precision, plan.precision),
-    )

@@ -110,7 +110,10 @@ def test_no_file_is_over_400_lines(module: str) -> None:
     assert len(MODULES[module].read_text().splitlines()) <= 400
 
 
-@pytest.mark.parametrize("argument", ["--help", "--version", "classify --help", "evaluate --help", "train --help", "info --help"])
+COMMANDS = ("classify", "evaluate", "train", "info")
+
+
+@pytest.mark.parametrize("argument", ["--help", "--version", *(f"{command} --help" for command in COMMANDS)])
 def test_help_imports_nothing_heavy(argument: str) -> None:
     program = (
         "import sys; from inception_cli.cli import main\n"

@@ -23,7 +23,8 @@ from inception_cli.images.preprocess import PRESETS, Pixels, views
 from inception_cli.network.learner import Learner, Learning, parameter_groups
 from inception_cli.network.model import InceptionV3
 from inception_cli.network.optimize import Plan
-from inception_cli.train import Epoch, Recipe, Training, TrainSettings
+from inception_cli.settings import TrainSettings
+from inception_cli.train import Epoch, Recipe, Training
 
 COLOURS = {"blue": (40, 60, 200), "green": (30, 180, 60), "red": (210, 40, 50)}
 
@@ -462,7 +463,8 @@ def test_saved_weights_classify_by_themselves(settings: TrainSettings) -> None:
 SCRIPT = """
 import sys
 from pathlib import Path
-from inception_cli.train import Training, TrainSettings
+from inception_cli.settings import TrainSettings
+from inception_cli.train import Training
 training = Training(TrainSettings(Path(sys.argv[1]), Path(sys.argv[2]), size=80, epochs=3, batch_size=4))
 for epoch in training.epochs():
     print(epoch.number, flush=True)
@@ -471,6 +473,7 @@ print(*[each.loss for each in training.history])
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # the whole network, three times over
 def test_a_killed_training_goes_on_with_the_same_losses(settings: TrainSettings) -> None:
     def command(out: str) -> list[str]:
         return [sys.executable, "-c", SCRIPT, str(settings.train_dir), str(settings.out.with_name(out))]

@@ -91,9 +91,9 @@ def views(image: Image.Image, pixels: Pixels) -> NDArray[np.uint8]:
 
     1: the centre. 10: torchvision's TenCrop (AlexNet's) of the centre square of the preset's resize; its mirrored
     centre is one pixel beside the mirror image of its centre, so all ten come. 12: corners and centre of that square
-    and the square whole, mirrored. 144 (GoogLeNet, arXiv:1409.4842, section 7): four short sides, at each the left, centre and right (or top,
-    centre and bottom) square, of each these six views. The paper does not give its scales for a side of 299; these are
-    GoogLeNet's 256, 288, 320 and 352 for 224, in proportion.
+    and the square whole, mirrored. 144 (GoogLeNet, arXiv:1409.4842): four short sides, at each the left,
+    centre and right (or top, centre and bottom) square, of each these six views. The paper does not give its scales for
+    a side of 299; these are GoogLeNet's 256, 288, 320 and 352 for 224, in proportion.
     """
     preset, size = pixels.preset, pixels.preset.size
     if pixels.crops == 1:

@@ -22,8 +22,8 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 from draw import write_pictures  # noqa: E402
 
 from inception_cli.network.model import InceptionV3  # noqa: E402
-from inception_cli.settings import fastest_precision  # noqa: E402
-from inception_cli.train import Recipe, Training, TrainSettings  # noqa: E402
+from inception_cli.settings import TrainSettings, fastest_precision  # noqa: E402
+from inception_cli.train import Recipe, Training  # noqa: E402
 
 BAR = 0.9
 

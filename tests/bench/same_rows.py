@@ -1,0 +1,89 @@
+"""The same rows on a folder of real photos: at any number of workers, any batch size, and as a plain torchvision loop.
+
+    python tests/bench/same_rows.py PHOTOS
+
+Bars: the same bytes at 0, 1 and 2 workers; at batch sizes 1, 7 and 64, and beside the loop, the same five classes and
+scores within 1e-5. A made-up, lively checkpoint; fp32. Prints a line for each, then one line of JSON.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+import torchvision
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from lively import lively
+
+from inception_cli import weights
+from inception_cli.images.preprocess import PRESETS
+from inception_cli.results.classes import imagenet
+from inception_cli.results.rows import Prediction, read_csv
+
+
+def classify(photos: str, checkpoint: Path, out: Path, *words: str) -> list[Prediction]:
+    """Rows by the command, a process of its own."""
+    fixed = ("--precision", "fp32", "--decode", "exact", "--no-exif", "--allow-failures", "-q")
+    program = "from inception_cli.cli import main; main()"
+    command = [sys.executable, "-c", program, "classify", photos, "-w", str(checkpoint), *fixed, *words, "-o", str(out)]
+    subprocess.run(command, check=True)
+    return list(read_csv(out))
+
+
+def by_torchvision(rows: list[Prediction]) -> list[Prediction]:
+    """Rows of the same photos by torchvision's own model and transforms, one at a time."""
+    network = torchvision.models.inception_v3(weights=None, aux_logits=False, init_weights=False, transform_input=True)
+    network.load_state_dict(lively().state_dict())
+    network.eval()
+    transforms = torchvision.models.Inception_V3_Weights.IMAGENET1K_V1.transforms()
+    found = []
+    for row in rows:
+        with torch.inference_mode():
+            best = network(transforms(Image.open(row.path).convert("RGB"))[None]).softmax(1)[0].topk(5)
+        classes = tuple(best.indices.tolist())
+        found.append(Prediction(row.path, "ok", classes, tuple(map(str, classes)), tuple(best.values.tolist())))
+    return found
+
+
+def compared(name: str, some: list[Prediction], others: list[Prediction]) -> dict[str, object]:
+    """How many rows have the same classes, and how far scores are apart."""
+    pairs = [(one, other) for one, other in zip(some, others, strict=True) if one.status == "ok"]
+    same = sum(one.classes == other.classes for one, other in pairs)
+    apart = max(abs(a - b) for one, other in pairs for a, b in zip(one.scores, other.scores, strict=True))
+    print(f"{name:<24} {same} of {len(pairs)} rows have the same five classes; scores within {apart:.1e}")
+    for one, other in pairs:
+        if one.classes != other.classes:
+            print(f"  {one.path}: {one.classes} {one.scores} | {other.classes} {other.scores}")
+    return {"compared": name, "rows": len(pairs), "same_classes": same, "scores_within": apart}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photos")
+    photos = parser.parse_args().photos
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint, outs = Path(folder, "lively.safetensors"), [Path(folder, f"{workers}.csv") for workers in range(3)]
+        weights.save(checkpoint, lively(), imagenet().names, PRESETS["torchvision"], {})
+        for workers, out in enumerate(outs):
+            classify(photos, checkpoint, out, "-j", str(workers))
+        same_bytes = len({out.read_bytes() for out in outs}) == 1
+        rows = list(read_csv(outs[0]))
+        distinct = len({row.classes[0] for row in rows if row.classes})
+        print(f"{len(rows)} rows, {distinct} distinct classes; the same bytes at 0, 1 and 2 workers: {same_bytes}")
+        results = []
+        for size in (1, 7, 64):
+            out = Path(folder, f"batch-{size}.csv")
+            results.append(compared(f"batches of {size}", classify(photos, checkpoint, out, "-b", str(size)), rows))
+    good = [row for row in rows if row.status == "ok"]
+    results.append(compared("plain torchvision loop", good, by_torchvision(good)))
+    print(json.dumps({"bench": "same_rows", "rows": len(rows), "same_bytes": same_bytes, "results": results}))
+
+
+if __name__ == "__main__":
+    main()
