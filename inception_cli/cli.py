@@ -345,7 +345,7 @@ def main() -> None:
     """The command `inception`: whatever goes wrong is one line and an exit code; `--debug` shows the traceback."""
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        code = app(standalone_mode=False) or ExitCode.OK
+        code = app(standalone_mode=False, prog_name="inception") or ExitCode.OK
         sys.stdout.flush()
     except BrokenPipeError:
         code = _closed_pipe()

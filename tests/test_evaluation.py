@@ -29,7 +29,7 @@ def rows(photos: Path, checkpoint: Path, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture
 def val_dir(rows: Path, photos: Path, tmp_path: Path) -> Path:
-    """The pictures in folders by wnid: of each four, two of their best class, one of their third, one of no near one."""
+    """The pictures in folders by wnid: of each four two in their best class's, one in their third's, one far off."""
     for number, row in enumerate(read_csv(rows)):
         answer = (row.classes[0], row.classes[0], row.classes[2], (row.classes[0] + 500) % 1000)[number % 4]
         folder = tmp_path / "val" / synsets()[answer].wnid

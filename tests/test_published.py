@@ -42,13 +42,17 @@ class Publisher(BaseHTTPRequestHandler):
     def answer(self, body: bool) -> None:
         kind = self.path.split("/")[1]
         if kind == "missing":
-            return self.send_error(404)
-        if kind == "moved":
+            self.send_error(404)
+        elif kind == "moved":
             self.send_response(302)
             self.send_header("Location", "/right/file.pth")
-            return self.end_headers()
-        if kind == "dropped":
-            return self.connection.close()
+            self.end_headers()
+        elif kind == "dropped":
+            self.connection.close()
+        else:
+            self.send_file(kind, body)
+
+    def send_file(self, kind: str, body: bool) -> None:
         if kind == "stalled":
             time.sleep(1.5)
         content = {"wrong": b"<html>login</html>", "cut": BODY[:300_000], "hub-wrong": b"x" * len(BODY)}.get(kind, BODY)
@@ -62,7 +66,6 @@ class Publisher(BaseHTTPRequestHandler):
         if body:
             self.wfile.write(content)
             self.close_connection = True
-        return None
 
     def log_message(self, *args: object) -> None:
         pass

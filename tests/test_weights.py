@@ -4,6 +4,7 @@ import json
 import pickle
 import re
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -110,7 +111,7 @@ def test_what_is_saved_comes_back_whole(network: InceptionV3, pixels: Tensor, tm
 def test_the_record_survives_json(checkpoint: Path) -> None:
     found = weights.find(str(checkpoint))
 
-    assert weights.Weights.from_json(json.loads(json.dumps(weights.asdict(found)))) == found
+    assert weights.Weights.from_json(json.loads(json.dumps(asdict(found)))) == found
 
 
 def test_a_file_without_a_preset_gets_torchvisions_and_says_so(network: InceptionV3, tmp_path: Path) -> None:
@@ -211,7 +212,7 @@ def hostile(kind: str, file: Path, mark: Path) -> None:
         case "torch.save of a module":
             torch.save(nn.Linear(2, 2), file)
         case "TorchScript":
-            torch.jit.script(nn.Linear(2, 2)).save(str(file))
+            torch.jit.script(nn.Linear(2, 2)).save(str(file))  # type: ignore[no-untyped-call]
         case "no state dict":
             torch.save([1, 2, 3], file)
         case "safetensors with an absurd header":

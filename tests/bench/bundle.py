@@ -1,9 +1,10 @@
-"""Make the bundled weights of a trained file: int8 into the package, measured against fp32, and the model card.
+"""Make the bundled weights of a trained file: int8 into the package, measured against fp32.
 
     python tests/bench/bundle.py TRAINED.safetensors --test NAME=DIR [--test NAME=DIR …] [--agree DIR …]
 
-Each DIR has one folder a class. `--test` folders are judged class by class; on them and on the `--agree` folders int8 is
-compared with fp32. Prints a table, writes inception_cli/demo/demo.safetensors and MODEL_CARD.md, then one line of JSON.
+Each DIR has one folder a class. `--test` folders are judged class by class; on them and on the `--agree` folders int8
+is compared with fp32. Writes inception_cli/demo/demo.safetensors; prints what the model card beside it tells, then one
+line of JSON.
 """
 
 import argparse
@@ -12,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from inception_cli import weights
 from inception_cli.results import truth
@@ -22,7 +22,6 @@ from inception_cli.results.rows import Prediction, read_csv
 from inception_cli.results.scores import Scores, score
 
 DEMO = Path(__file__).parents[2] / "inception_cli" / "demo"
-LICENCE = "MIT; trained on photos of GroceryStoreDataset (MIT, Marcus Klasson, Cheng Zhang, Hedvig Kjellström)"
 
 
 def classify(folder: str, file: Path, out: Path, precision: str = "fp32") -> list[Prediction]:
@@ -42,63 +41,15 @@ def average(scores: Scores) -> float:
     return sum(recalls) / len(recalls)
 
 
-def card(trained: dict[str, Any], tests: dict[str, Scores], agreement: tuple[int, int], size: float) -> str:
-    names = [each.label for each in next(iter(tests.values())).per_class]
-    lines = [
-        "# demo: ten classes of groceries",
-        "",
-        f"Inception V3 (Szegedy et al., arXiv:1512.00567), int8 weights with a scale for each output channel, {size:.1f} MB.",
-        f"For a first try without a download: {', '.join(names)}.",
-        "",
-        "## Data",
-        "",
-        "1,990 official training photos of GroceryStoreDataset (Marcus Klasson, Cheng Zhang, Hedvig Kjellström, MIT) in",
-        "these ten classes, short side 256 pixels; orange is Orange, Satsumas and Red-Grapefruit, cucumber is Cucumber and",
-        "Zucchini, carton is Juice, Milk, Oat-Milk, Oatghurt, Sour-Cream, Sour-Milk, Soy-Milk, Soyghurt and Yoghurt, the",
-        "others are as they are called. With them 240 drawn pictures, none of which is in `sample_images`:",
-        "",
-        "    python tests/draw.py DRAWN --per-class 24 --seed 0",
-        "",
-        "## Training",
-        "",
-        "The photos and the drawn pictures in one folder of class folders, then:",
-        "",
-        f"    inception train PHOTOS --from scratch --size 176 --epochs {trained['epochs']} --seed {trained['seed']} "
-        "--precision bf16 --out demo.safetensors",
-        "",
-        f"It learnt from {trained['photos']:,} pictures and judged itself by {trained['val_photos']} held back "
-        f"(epoch {trained['best_epoch']} was kept), in {trained['seconds'] / 60:.0f} minutes on two cores of an Intel Xeon",
-        "with AMX that others used too. The recipe, to the last number, is in the file's metadata. Then",
-        "`python tests/bench/bundle.py` rounded it to int8 and measured what follows.",
-        "",
-        "## Accuracy",
-        "",
-        f"int8 and fp32 give the same class on {agreement[0]:,} of {agreement[1]:,} photos "
-        f"({100 * agreement[0] / agreement[1]:.2f} %). By class, in percent of n photos:",
-        "",
-    ]
-    lines += ["| class | " + " | ".join(f"{name} (n)" for name in tests) + " |", "|---" * (len(tests) + 1) + "|"]
-    for place, name in enumerate(names):
-        cells = [each.per_class[place] for each in tests.values()]
-        figures = [f"{cell.recall:.1f} ({cell.support})" if cell.recall is not None else "– (0)" for cell in cells]
-        lines.append(f"| {name} | " + " | ".join(figures) + " |")
+def table(tests: dict[str, Scores]) -> str:
+    """Accuracy by class, their average and the whole, as the model card has it."""
+    lines = ["| class | " + " | ".join(f"{name} (n)" for name in tests) + " |", "|---" * (len(tests) + 1) + "|"]
+    for each in zip(*(scores.per_class for scores in tests.values()), strict=True):
+        cells = (f"{one.recall:.1f} ({one.support})" if one.recall is not None else "–" for one in each)
+        lines.append(f"| {each[0].label} | " + " | ".join(cells) + " |")
     lines.append("| class average | " + " | ".join(f"{average(each):.1f}" for each in tests.values()) + " |")
-    tops = [
-        f"**{each.top1:.1f}** ({each.n}; {each.top1_ci[0]:.1f} to {each.top1_ci[1]:.1f})" for each in tests.values()
-    ]
-    lines.append("| all (95 % Wilson interval) | " + " | ".join(tops) + " |")
-    lines += [
-        "",
-        "## Limits",
-        "",
-        "It knows supermarket shelves and these ten classes, nothing else: every photo gets one of the ten names. It is for",
-        "trying the tool, not for a shop's till.",
-        "",
-        "## Licence",
-        "",
-        f"{LICENCE}. See LICENSE beside this page.",
-        "",
-    ]
+    whole = (f"{one.top1:.1f} ({one.n}; {one.top1_ci[0]:.1f} to {one.top1_ci[1]:.1f})" for one in tests.values())
+    lines.append("| all (95 % Wilson interval) | " + " | ".join(whole) + " |")
     return "\n".join(lines)
 
 
@@ -125,10 +76,9 @@ def main() -> None:
             for name in (name for name, where in named.items() if where == directory):
                 tests[name] = judged(rows, directory, found.classes)
                 fp32 = judged(full, directory, found.classes)
-                print(
-                    f"  top-1 {tests[name].top1:.2f} (fp32 {fp32.top1:.2f}), class average {average(tests[name]):.2f}"
-                )
-    (DEMO / "MODEL_CARD.md").write_text(card(trained, tests, (same, total), bundled.stat().st_size / 1e6))
+                print(f"  top-1 {tests[name].top1:.2f} %, fp32 {fp32.top1:.2f} %")
+    print(table(tests))
+    print(f"{bundled.stat().st_size / 1e6:.1f} MB; {trained}")
     figures = {name: {"n": each.n, "top1": each.top1, "average": average(each)} for name, each in tests.items()}
     print(json.dumps({"bench": "bundle", "agree": same, "of": total, "tests": figures}))
 

@@ -43,13 +43,14 @@ Pixel = Callable[[str], Tensor]  # path → uint8 (S, S, 3)
 def torchvision_pixels(path: str) -> Tensor:
     crop = torchvision.models.Inception_V3_Weights.IMAGENET1K_V1.transforms()
     crop.mean, crop.std = [0.0] * 3, [1.0] * 3
-    return (crop(Image.open(path).convert("RGB")) * 255).round().byte().permute(1, 2, 0)
+    pixels: Tensor = crop(Image.open(path).convert("RGB"))
+    return (pixels * 255).round().byte().permute(1, 2, 0)
 
 
 def timm_pixels(path: str) -> Tensor:
-    import timm.data
+    from timm.data.transforms_factory import create_transform
 
-    transform = timm.data.create_transform((3, 299, 299), interpolation="bicubic", crop_pct=0.875)
+    transform = create_transform((3, 299, 299), interpolation="bicubic", crop_pct=0.875)
     crop = torchvision.transforms.Compose(transform.transforms[:-2])  # without ToTensor (MaybeToTensor) and Normalize
     return torch.from_numpy(np.array(crop(Image.open(path).convert("RGB"))))
 
@@ -57,7 +58,9 @@ def timm_pixels(path: str) -> Tensor:
 def mmpretrain_pixels(path: str) -> Tensor:
     import cv2
 
-    picture = cv2.cvtColor(cv2.imread(path, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    read_picture = cv2.imread(path, cv2.IMREAD_COLOR)
+    assert read_picture is not None
+    picture = cv2.cvtColor(read_picture, cv2.COLOR_BGR2RGB)
     height, width = picture.shape[:2]
     size = (342, int(342 * height / width)) if width < height else (int(342 * width / height), 342)
     resized = cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR)
@@ -68,13 +71,15 @@ def mmpretrain_pixels(path: str) -> Tensor:
 def torchvision_network(state: dict[str, Tensor]) -> nn.Module:
     network = torchvision.models.inception_v3(weights=None, aux_logits=False, init_weights=False, transform_input=False)
     network.load_state_dict(state)
-    return network.eval()
+    network.eval()
+    assert isinstance(network, nn.Module)
+    return network
 
 
 def timm_network(state: dict[str, Tensor]) -> nn.Module:
     import timm
 
-    network = timm.create_model("inception_v3", pretrained=False)
+    network: nn.Module = timm.create_model("inception_v3", pretrained=False)
     network.load_state_dict(state)
     return network.eval()
 
