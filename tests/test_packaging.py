@@ -22,11 +22,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_holds_what_the_program_reads(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
 
-    assert {"inception_cli/results/imagenet.csv", "inception_cli/py.typed"} <= set(names)
+    read = ("py.typed", "results/imagenet.csv", "demo/demo.safetensors", "demo/MODEL_CARD.md", "demo/LICENSE")
+    assert [name for name in read if f"inception_cli/{name}" not in names] == []
     assert not [name for name in names if name.startswith("tests")]
 
 
-def test_the_wheel_classifies_from_another_folder(wheel: Path, checkpoint: Path, photos: Path, tmp_path: Path) -> None:
+def test_the_wheel_classifies_from_another_folder(wheel: Path, photos: Path, tmp_path: Path) -> None:
     python = tmp_path / "venv/bin/python"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "venv")], check=True)
     site = subprocess.run(
@@ -38,7 +39,7 @@ def test_the_wheel_classifies_from_another_folder(wheel: Path, checkpoint: Path,
     zipfile.ZipFile(wheel).extractall(site)  # what installing it without its needs does
     Path(site, "borrowed.pth").write_text(sysconfig.get_path("purelib"))
     program = "from inception_cli.cli import main; main()"
-    words = ["classify", str(photos / "a"), "-w", str(checkpoint), "-o", "preds.csv", "-j", "0"]
+    words = ["classify", str(photos / "a"), "-w", "demo", "-o", "preds.csv", "-j", "0"]
 
     ended = subprocess.run([python, "-c", program, *words], cwd=tmp_path, capture_output=True, text=True, check=False)
 
