@@ -55,7 +55,7 @@ def classify(
     preset: o.PresetName = "",
     classes: o.ClassesFile = "",
     top_k: o.TopK = 5,
-    crops: o.Crops = "1",
+    crops: o.Crops = 1,
     batch_size: o.BatchSize = "auto",  # type: ignore[assignment]  # number_or_auto makes it a number
     workers: o.Workers = "auto",  # type: ignore[assignment]
     device: o.Device = "auto",
@@ -103,7 +103,7 @@ def evaluate(
     preset: o.PresetName = "",
     classes: o.ClassesFile = "",
     top_k: o.TopK = 5,
-    crops: o.Crops = "1",
+    crops: o.Crops = 1,
     batch_size: o.BatchSize = "auto",  # type: ignore[assignment]
     workers: o.Workers = "auto",  # type: ignore[assignment]
     device: o.Device = "auto",
@@ -125,7 +125,7 @@ def evaluate(
 
     inception evaluate --val-dir imagenet/val -w mmpretrain
     """
-    if bool(val_dir) == bool(predictions) and not (predictions and val_dir):
+    if not (val_dir or predictions):
         raise UsageError("evaluate takes --val-dir DIR, or --predictions FILE with rows that exist")
     target, voice = Target(out, restart, force), Voice(json, quiet, verbose)
     if predictions:
@@ -212,7 +212,7 @@ def _settings(words: Mapping[str, Any]) -> "Settings":
     for name in ("preset", "classes", "max_pixels", "only_classes"):
         asked[name] = asked.get(name) or None
     asked |= {name: o.or_auto(words[name]) for name in ("batch_size", "workers")}
-    return Settings(**asked | {"weights": tuple(words["weights"]), "crops": int(words["crops"])})
+    return Settings(**asked | {"weights": tuple(words["weights"])})
 
 
 def _classify(inputs: list[str], settings: "Settings", target: Target, voice: Voice) -> "Outcome":

@@ -49,7 +49,7 @@ ClassesFile = Annotated[
     typer.Option("--classes", metavar="FILE", help="Class names in the model's order.", rich_help_panel=WEIGHTS),
 ]
 Crops = Annotated[
-    str,
+    int,
     typer.Option("--crops", metavar="1|10|12|144", help="Views of a photo, averaged.", rich_help_panel=WEIGHTS),
 ]
 TopK = Annotated[int, typer.Option("--top-k", "-k", min=1, help="Best classes in a row.")]

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from math import sqrt
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ class Epoch:
     loss: float  # mean over the crops, the auxiliary classifier's share in it
     top1: float  # percent of the validation photos, by the averaged weights
     class_average: float  # percent
-    best: bool  # so far: these weights are kept
+    best: bool  # so far: these weights are kept, see `good_enough`
     images_per_s: float  # while learning
     seconds: float  # validation included
     seconds_left: float
@@ -109,8 +110,8 @@ class Training:
 
     @property
     def best(self) -> Epoch:
-        """The epoch whose weights are kept: of equals the last."""
-        return max(self.history, key=lambda epoch: (epoch.top1, epoch.number))
+        """The epoch whose weights are kept."""
+        return [epoch for epoch in self.history if epoch.best][-1]
 
     @property
     def finished(self) -> bool:
@@ -203,7 +204,7 @@ class Training:
             loss=loss,
             top1=score.top1,
             class_average=score.class_average,
-            best=not self.history or score.top1 >= self.best.top1,
+            best=good_enough(score.top1, [epoch.top1 for epoch in self.history], len(self._val)),
             images_per_s=self._steps * self.settings.batch_size / learnt,
             seconds=seconds,
             seconds_left=seconds * left / self._side(number) ** 2,
@@ -269,6 +270,16 @@ class Training:
             "seconds": round(sum(epoch.seconds for epoch in self.history), 1),
             "recipe": json.dumps(asdict(self.recipe)),
         }
+
+
+def good_enough(top1: float, earlier: Sequence[float], photos: int) -> bool:
+    """Whether an epoch takes the place of those before it: unless it is worse than the best by more than chance.
+
+    top1 in percent; chance is one standard error of the best (Breiman et al., 1984). The last steps are the smallest
+    and do most good; the highest figure on a few validation photos is often luck, half-way there.
+    """
+    highest = max([top1, *earlier])
+    return top1 >= highest - sqrt(highest * (100 - highest) / photos)
 
 
 def balanced(labels: NDArray[np.int64], count: int, balance: float, random: np.random.Generator) -> NDArray[np.int64]:

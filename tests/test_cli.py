@@ -246,6 +246,7 @@ def test_a_path_that_is_not_there_is_a_row_beside_one_that_is(
         (["PHOTOS", "-w", "CHECKPOINT", "--preset", "tim"], 2, "did you mean timm"),
         (["PHOTOS", "-w", "CHECKPOINT", "--classes", "TEXTS/a.txt"], 2, "has 1000"),
         (["PHOTOS", "-w", "CHECKPOINT", "--device", "cpuu"], 2, "did you mean cpu"),
+        (["PHOTOS", "-w", "CHECKPOINT", "--crops", "7"], 2, "choose from 1, 10, 12, 144"),
         (["PHOTOS", "-w", "CHECKPOINT", "--batch-size", "some"], 2, "neither a number nor auto"),
         (["PHOTOS", "-w", "CHECKPOINT", "--nonsense"], 2, "--nonsense"),
         ([], 2, "INPUT"),

