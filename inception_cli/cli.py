@@ -1,22 +1,18 @@
 """The command line: parse, wire, print. Whatever is heavy is imported by the command that runs it."""
 
 import json as jsonlib
-import os
-import signal
 import sys
 import tempfile
-import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from inception_cli import __version__
 from inception_cli import options as o
-from inception_cli.errors import ExitCode, InceptionError, UsageError
+from inception_cli.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from inception_cli.evaluation import Evaluation, Question
@@ -339,47 +335,3 @@ def _line_writer(run: "Run") -> "Write":
 def _nothing(run: "Run") -> "Write":
     """No rows: with --json alone the manifest is what is printed."""
     return lambda rows: None
-
-
-def main() -> None:
-    """The command `inception`: whatever goes wrong is one line and an exit code; `--debug` shows the traceback."""
-    signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        code = app(standalone_mode=False, prog_name="inception") or ExitCode.OK
-        sys.stdout.flush()
-    except BrokenPipeError:
-        code = _closed_pipe()
-    except Exception as error:
-        if "--debug" in sys.argv:
-            traceback.print_exc()
-        code = _explain(error)
-    if code == ExitCode.INTERRUPTED:
-        print("interrupted; the same command goes on where it stopped", file=sys.stderr)
-    sys.exit(code)
-
-
-def _explain(error: Exception) -> int:
-    """Say in one line what happened; the exit code."""
-    from inception_cli import display
-
-    match error:
-        case InceptionError():
-            display.complain(str(error))
-            return error.exit_code
-        case typer.TyperException():  # Typer's own: a wrong option, a missing argument
-            if message := error.format_message():
-                display.complain(f"{message} (--help shows how)")
-            return error.exit_code
-        case _:
-            display.complain(f"{type(error).__name__}: {error} (unforeseen: --debug shows where; please report it)")
-            return ExitCode.ERROR
-
-
-def _closed_pipe() -> int:
-    """`| head` has seen enough: end quietly."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at its end
-    return ExitCode.OK
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from unittest import mock
 
-from inception_cli import cli
+from inception_cli.__main__ import main
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ def code_of(*words: object) -> int:
     """Run the command; its exit code."""
     with mock.patch.object(sys, "argv", ["inception", *map(str, words)]):
         try:
-            cli.main()
+            main()
         except SystemExit as ended:
             return int(ended.code or 0)
     raise AssertionError("the command ends by its exit code")

@@ -84,7 +84,7 @@ def test_the_table_has_the_page_s_columns(val_dir: Path, checkpoint: Path, incep
 def test_rows_that_exist_are_judged_without_torch(rows: Path, val_dir: Path, checkpoint: Path, tmp_path: Path) -> None:
     code_of("evaluate", "--val-dir", val_dir, "-w", checkpoint, "-j", 0, "-o", tmp_path / "kept.csv", "-q")
     program = (
-        "import sys; from inception_cli.cli import main\n"
+        "import sys; from inception_cli.__main__ import main\n"
         f"sys.argv = ['inception', 'evaluate', '--predictions', {str(tmp_path / 'kept.csv')!r}, '--json']\n"
         "try: main()\n"
         "finally: print('torch' in sys.modules, file=sys.stderr)"

@@ -38,7 +38,7 @@ def test_the_wheel_classifies_from_another_folder(wheel: Path, photos: Path, tmp
     ).stdout.strip()
     zipfile.ZipFile(wheel).extractall(site)  # what installing it without its needs does
     Path(site, "borrowed.pth").write_text(sysconfig.get_path("purelib"))
-    program = "from inception_cli.cli import main; main()"
+    program = "from inception_cli.__main__ import main; main()"
     words = ["classify", str(photos / "a"), "-w", "demo", "-o", "preds.csv", "-j", "0"]
 
     ended = subprocess.run([python, "-c", program, *words], cwd=tmp_path, capture_output=True, text=True, check=False)

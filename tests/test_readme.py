@@ -27,7 +27,7 @@ COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", README, flags=re.DO
 
 def help_of(command: str) -> str:
     """What the command prints on a plain terminal."""
-    program = "from inception_cli.cli import main; main()"
+    program = "from inception_cli.__main__ import main; main()"
     ended = subprocess.run(
         [sys.executable, "-c", program, *command.split()[1:]],
         env={"COLUMNS": "100", "TERM": "dumb", "NO_COLOR": "1", "PATH": "", "TERMINAL_WIDTH": "100"},

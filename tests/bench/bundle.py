@@ -26,7 +26,7 @@ DEMO = Path(__file__).parents[2] / "inception_cli" / "demo"
 
 def classify(folder: str, file: Path, out: Path, precision: str = "fp32") -> list[Prediction]:
     words = ["classify", folder, "-w", str(file), "-o", str(out), "-q", "-f", "--precision", precision]
-    subprocess.run([sys.executable, "-c", "from inception_cli.cli import main; main()", *words], check=True)
+    subprocess.run([sys.executable, "-c", "from inception_cli.__main__ import main; main()", *words], check=True)
     return list(read_csv(out))
 
 

@@ -30,7 +30,7 @@ from inception_cli.results.rows import Prediction, read_csv
 def classify(photos: str, checkpoint: Path, out: Path, *words: str) -> list[Prediction]:
     """Rows by the command, a process of its own."""
     fixed = ("--precision", "fp32", "--decode", "exact", "--no-exif", "--allow-failures", "-q")
-    program = "from inception_cli.cli import main; main()"
+    program = "from inception_cli.__main__ import main; main()"
     command = [sys.executable, "-c", program, "classify", photos, "-w", str(checkpoint), *fixed, *words, "-o", str(out)]
     subprocess.run(command, check=True)
     return list(read_csv(out))

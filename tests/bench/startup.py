@@ -23,7 +23,7 @@ def one(name: str = "x") -> None: ...
 def two(name: str = "x") -> None: ...
 app()
 """
-OURS = "from inception_cli.cli import main; main()"
+OURS = "from inception_cli.__main__ import main; main()"
 
 
 def seconds(program: str, folder: str) -> float:

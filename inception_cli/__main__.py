@@ -1,0 +1,60 @@
+"""The command `inception`: whatever goes wrong is one line and an exit code."""
+
+import os
+import signal
+import sys
+import traceback
+from types import FrameType
+
+import typer
+
+from inception_cli.cli import app
+from inception_cli.errors import ExitCode, InceptionError
+
+
+def main() -> None:
+    """The command `inception`: whatever goes wrong is one line and an exit code; `--debug` shows the traceback."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        code = app(standalone_mode=False, prog_name="inception") or ExitCode.OK
+        sys.stdout.flush()
+    except BrokenPipeError:
+        code = _closed_pipe()
+    except Exception as error:
+        if "--debug" in sys.argv:
+            traceback.print_exc()
+        code = _explain(error)
+    if code == ExitCode.INTERRUPTED:
+        print("interrupted; the same command goes on where it stopped", file=sys.stderr)
+    sys.exit(code)
+
+
+def _explain(error: Exception) -> int:
+    """Say in one line what happened; the exit code."""
+    from inception_cli import display
+
+    match error:
+        case InceptionError():
+            display.complain(str(error))
+            return error.exit_code
+        case typer.TyperException():  # Typer's own: a wrong option, a missing argument
+            if message := error.format_message():
+                display.complain(f"{message} (--help shows how)")
+            return error.exit_code
+        case _:
+            display.complain(f"{type(error).__name__}: {error} (unforeseen: --debug shows where; please report it)")
+            return ExitCode.ERROR
+
+
+def _closed_pipe() -> int:
+    """`| head` has seen enough: end quietly."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at its end
+    return ExitCode.OK
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    main()
