@@ -255,7 +255,7 @@ class Training:
     def _trained(self) -> dict[str, str | float | int]:
         settings, best = self.settings, self.best
         return {
-            "start": settings.start.name if settings.start else "scratch",
+            "start": Path(settings.start.name).name if settings.start else "scratch",
             "photos": len(self._train),
             "skipped": len(self.skipped),
             "val_photos": len(self._val),
