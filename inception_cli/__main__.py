@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import traceback
+from itertools import pairwise
 from types import FrameType
 
 import typer
@@ -25,7 +26,9 @@ def main() -> None:
             traceback.print_exc()
         code = _explain(error)
     if code == ExitCode.INTERRUPTED:
-        print("interrupted; the same command goes on where it stopped", file=sys.stderr)
+        goes_on = "the same command goes on where it stopped"
+        cure = "with --out FILE the same command would go on where it stopped"
+        print("interrupted;", goes_on if _into_a_file(sys.argv) else cure, file=sys.stderr)
     sys.exit(code)
 
 
@@ -44,6 +47,13 @@ def _explain(error: Exception) -> int:
         case _:
             display.complain(f"{type(error).__name__}: {error} (unforeseen: --debug shows where; please report it)")
             return ExitCode.ERROR
+
+
+def _into_a_file(words: list[str]) -> bool:
+    """Whether a command line names a file for its rows, where they stay when it is interrupted."""
+    after = [word for option, word in pairwise(words) if option in ("-o", "--out")]
+    joined = [word.removeprefix("--out=") for word in words if word.startswith("--out=")]
+    return any(word != "-" for word in after + joined)
 
 
 def _closed_pipe() -> int:

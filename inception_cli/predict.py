@@ -1,11 +1,12 @@
 """Batches → rows."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from inception_cli import weights
+from inception_cli.errors import InceptionError
 from inception_cli.images.loader import Batch, batches
 from inception_cli.images.preprocess import MIRRORED
 from inception_cli.network.optimize import optimize
@@ -20,17 +21,42 @@ class Classifier:
         torch.set_num_threads(run.threads)
         self.run = run
         self.labels = run.weights[0].classes.names
+        self.at_once: int | None = None  # images that memory has room for, once it had too little for a batch
         self.networks = [
             optimize(weights.load(each), each.preset.mean, each.preset.std, run.plan) for each in run.weights
         ]
 
-    @torch.inference_mode()
     def __call__(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Pixels (N, V, S, S, 3) uint8 → classes (N, K) int64 and scores (N, K) fp32, best first, on the CPU.
 
         Scores are softmax in fp32, averaged over the views, then over the networks. Where a
         protocol has mirrored views only one of each pair comes; mirrors are made here.
+
+        What memory has no room for is halved until it has, and the number that fitted is kept in `at_once`;
+        InceptionError when that is no image at all.
         """
+        found: list[tuple[Tensor, Tensor]] = []
+        first, step = 0, self.at_once or len(pixels)
+        while first < len(pixels):
+            some = pixels[first : first + step]
+            try:
+                found.append(self._best(some))
+                first += len(some)
+            except RuntimeError as error:
+                if not _out_of_memory(error):
+                    raise
+                if len(some) == 1:
+                    raise InceptionError(
+                        f"{self.run.plan.device}: not enough memory for one image; end other programs there, "
+                        "or use --device cpu, and the same command goes on"
+                    ) from error
+                self.at_once = step = len(some) // 2
+        classes, scores = zip(*found, strict=True)
+        return torch.cat(classes), torch.cat(scores)
+
+    @torch.inference_mode()
+    def _best(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """What `__call__` says, of as many images as fit."""
         n, views = pixels.shape[:2]
         images = pixels.flatten(0, 1).to(self.run.plan.device, non_blocking=True).permute(0, 3, 1, 2)
         if self.run.pixels.crops in MIRRORED:
@@ -64,9 +90,26 @@ class Classifier:
         return rows
 
 
-def classify(paths: Sequence[str], run: Run, start: int = 0) -> Iterator[list[Prediction]]:
-    """The rows of `paths` from position `start` on, a batch at a time, in order."""
+def classify(
+    paths: Sequence[str], run: Run, start: int = 0, split: Callable[[int], None] = lambda at_once: None
+) -> Iterator[list[Prediction]]:
+    """The rows of `paths` from position `start` on, a batch at a time, in order.
+
+    `split` is told how many images go through the network at once where memory has no room for a batch; from then on
+    the last digits of scores may differ from those of a run with more memory.
+    """
     stream = batches(paths, run.pixels, run.loading, start)  # workers start before the network is built
     classifier = Classifier(run)
+    told = classifier.at_once
     for batch in stream:
-        yield classifier.rows(paths, batch)
+        rows = classifier.rows(paths, batch)
+        if classifier.at_once != told:
+            told = classifier.at_once
+            split(told or len(batch.pixels))
+        yield rows
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    """Whether the device, or the host beside it, had no memory left."""
+    said = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in said or "can't allocate memory" in said

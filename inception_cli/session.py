@@ -15,12 +15,14 @@ from typing import Any, Protocol
 from inception_cli import __version__
 from inception_cli.errors import InceptionError
 from inception_cli.images.inputs import Inputs, PathList, encode, no_images
-from inception_cli.images.loader import images_per_batch
+from inception_cli.images.loader import crowded, images_per_batch
 from inception_cli.network.counting import count
 from inception_cli.predict import classify
 from inception_cli.results.ledger import Ledger, difference
 from inception_cli.results.rows import Prediction, csv_header, to_csv
 from inception_cli.settings import Run, Settings, resolve
+
+SHORT_OF_MEMORY = "memory had too little room"
 
 
 @dataclass
@@ -69,6 +71,7 @@ class Watch(Protocol):
 
 
 Write = Callable[[Sequence[Prediction]], None]
+Remember = Callable[[dict[str, Any]], None]
 Begin = Callable[[Run], Write]
 
 
@@ -103,7 +106,7 @@ def to_stream(named: list[str], settings: Settings, begin: Begin, watch: Watch) 
         raise no_images(inputs)
     run = resolve(settings, report=watch.fetching)
     outcome = Outcome(Tally(len(paths)), manifest_of(named, run), notes_of(settings, run), inputs.skipped)
-    _classify(paths, run, 0, begin(run), watch, outcome)
+    _classify(paths, run, 0, begin(run), lambda manifest: None, watch, outcome)
     outcome.manifest |= _figures(outcome.tally)
     return outcome
 
@@ -146,7 +149,7 @@ def _finish(ledger: Ledger, named: list[str], run: Run, outcome: Outcome, watch:
         ledger.write(to_csv(rows, run.top_k))
 
     if outcome.resumed < len(paths):
-        _classify(paths, run, outcome.resumed, write, watch, outcome)
+        _classify(paths, run, outcome.resumed, write, ledger.remember, watch, outcome)
     if not outcome.interrupted:
         outcome.appeared = _appeared(named, paths) if outcome.resumed else []
         if outcome.tally.done != len(paths):
@@ -156,11 +159,23 @@ def _finish(ledger: Ledger, named: list[str], run: Run, outcome: Outcome, watch:
     return outcome
 
 
-def _classify(paths: Sequence[str], run: Run, start: int, write: Write, watch: Watch, outcome: Outcome) -> None:
+def _classify(
+    paths: Sequence[str], run: Run, start: int, write: Write, remember: Remember, watch: Watch, outcome: Outcome
+) -> None:
     """The loop of every run: rows are written, counted and shown; a signal ends it after the batch in flight."""
     tally, began = outcome.tally, time.monotonic()
+
+    def split(at_once: int) -> None:
+        outcome.manifest["split_to"] = at_once  # which ends the promise of the same bytes
+        outcome.notes = [note for note in outcome.notes if not note.startswith(SHORT_OF_MEMORY)]
+        outcome.notes.append(
+            f"{SHORT_OF_MEMORY}: {at_once} images at once instead of {run.loading.batch_size}; "
+            "the last digits of scores may differ from a run with more"
+        )
+        remember(outcome.manifest)
+
     with _stop_on_signal() as stop:
-        for rows in classify(paths, run, start):
+        for rows in classify(paths, run, start, split):
             write(rows)
             tally.counts.update(row.status for row in rows)
             tally.here += len(rows)
@@ -200,6 +215,8 @@ def _appeared(named: list[str], paths: Sequence[str]) -> list[str]:
 def notes_of(settings: Settings, run: Run) -> list[str]:
     """What was taken for granted, in a line each."""
     notes = [f"{each.name}: {note}" for each in run.weights for note in each.notes]
+    if note := crowded(run.pixels, run.loading):
+        notes.append(note)
     if run.top_k < settings.top_k:
         notes.append(f"top-k is {run.top_k}, for there are no more classes")
     return notes

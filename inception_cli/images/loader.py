@@ -1,17 +1,21 @@
-"""The list of paths → batches of uint8 views, by a PyTorch DataLoader whose item i is batch i."""
+"""The list of paths → batches of uint8 views, by worker processes whose item i is batch i."""
 
-import signal
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
+import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from numpy.typing import NDArray
+from torch.utils.data import Dataset, get_worker_info
 
-from inception_cli.errors import InceptionError
 from inception_cli.images import decode
 from inception_cli.images.preprocess import Pixels, shipped, views
+from inception_cli.images.workers import Lost, Workers, progress
+
+#: Batches that each worker makes ahead of being asked for.
+AHEAD = 2
 
 
 @dataclass(frozen=True)
@@ -40,29 +44,76 @@ class Batch:
     failures: tuple[tuple[int, decode.Failure], ...]  # (offset in the batch, why)
 
 
+Views = NDArray[np.uint8] | decode.Failure
+
+
+class _Images(Dataset[Views]):
+    """The views of each image of the list, or why there are none."""
+
+    def __init__(self, paths: Sequence[str], pixels: Pixels) -> None:
+        self.paths, self.pixels = paths, pixels
+        self.moved = progress()
+
+    def __getitem__(self, position: int) -> Views:
+        image = decode.read(self.paths[position], self.pixels)
+        found = image if isinstance(image, decode.Failure) else views(image, self.pixels)
+        self.moved.value += 1
+        return found
+
+
 class _Batches(Dataset[Batch]):
     """The list cut into batches; small to pickle, so that any start method of processes will do."""
 
-    def __init__(self, paths: Sequence[str], pixels: Pixels, images: int) -> None:
-        self.paths, self.pixels, self.images = paths, pixels, images
+    def __init__(self, images: _Images, size: int) -> None:
+        self.images, self.size = images, size
 
     def __len__(self) -> int:
-        return -(-len(self.paths) // self.images)
+        return -(-len(self.images.paths) // self.size)
 
     def __getitem__(self, index: int) -> Batch:
-        first = index * self.images
-        count = min(self.images, len(self.paths) - first)
-        side = self.pixels.preset.size
-        pixels = torch.zeros(count, shipped(self.pixels.crops), side, side, 3, dtype=torch.uint8)
-        slots = pixels.numpy()
+        batch = self.assembled(index, (self.images[position] for position in self.positions(index)))
+        return replace(batch, pixels=_sent(batch.pixels)) if get_worker_info() else batch
+
+    def positions(self, index: int) -> range:
+        """Of the images of a batch."""
+        first = index * self.size
+        return range(first, min(first + self.size, len(self.images.paths)))
+
+    def assembled(self, index: int, found: Iterable[Views]) -> Batch:
+        """The batch of what was found at its positions."""
+        positions, pixels = self.positions(index), self.images.pixels
+        side = pixels.preset.size
+        slots = np.zeros((len(positions), shipped(pixels.crops), side, side, 3), np.uint8)
         failures = []
-        for offset in range(count):
-            image = decode.read(self.paths[first + offset], self.pixels)
-            if isinstance(image, decode.Failure):
-                failures.append((offset, image))
+        for offset, each in enumerate(found):
+            if isinstance(each, decode.Failure):
+                failures.append((offset, each))
             else:
-                slots[offset] = views(image, self.pixels)
-        return Batch(first, pixels, tuple(failures))
+                slots[offset] = each
+        return Batch(positions.start, torch.from_numpy(slots), tuple(failures))
+
+
+def _sent(pixels: torch.Tensor) -> torch.Tensor:
+    """Pixels as a worker hands them over: in shared memory, or where that is full through a pipe, as an array."""
+    try:
+        return pixels.share_memory_()  # type: ignore[no-any-return, no-untyped-call]
+    except RuntimeError:
+        return pixels.numpy()  # type: ignore[return-value]  # a tensor again when it is received
+
+
+def crowded(pixels: Pixels, loading: Loading, memory: str = "/dev/shm") -> str | None:
+    """One line for people when shared memory cannot hold the batches on their way (64 MB in a plain container)."""
+    if not (loading.workers and Path(memory).is_dir()):
+        return None
+    side, images = pixels.preset.size, images_per_batch(loading.batch_size, pixels.crops)
+    wanted = loading.workers * AHEAD * images * shipped(pixels.crops) * side * side * 3
+    room = shutil.disk_usage(memory).free
+    if room >= wanted:
+        return None
+    return (
+        f"{memory} has room for {room / 1e6:.0f} MB, and photos on their way want {wanted / 1e6:.0f}: the rest "
+        "comes by slower pipes (a container gets more by --shm-size=1g)"
+    )
 
 
 def images_per_batch(batch_size: int, views: int) -> int:
@@ -73,55 +124,65 @@ def images_per_batch(batch_size: int, views: int) -> int:
 def batches(paths: Sequence[str], pixels: Pixels, loading: Loading, start: int = 0) -> Iterator[Batch]:
     """The batches in order, from the image at position `start`, which begins a batch.
 
-    Workers start at once, before the first batch is asked for: a caller builds its network while they decode. The
-    iterator raises InceptionError when a worker process dies.
+    Workers start at once, before the first batch is asked for: a caller builds its network while they decode. Without
+    workers the caller's own process reads, and a file that hangs it or brings it down is not survived.
     """
-    images = images_per_batch(loading.batch_size, pixels.crops)
-    if start % images:
-        raise ValueError(f"start {start} is not a multiple of {images} images a batch")
-    dataset = _Batches(paths, pixels, images)
-    with _interrupts_held(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "This DataLoader will create")  # more workers than cores: the user's choice
-        loader = DataLoader(
-            dataset,
-            batch_size=None,
-            sampler=range(start // images, len(dataset)),
-            num_workers=loading.workers,
-            timeout=loading.timeout * images if loading.workers else 0,
-            worker_init_fn=_ignore_interrupts,
-        )
-        return _told_of_deaths(iter(loader))
+    size = images_per_batch(loading.batch_size, pixels.crops)
+    if start % size:
+        raise ValueError(f"start {start} is not a multiple of {size} images a batch")
+    dataset = _Batches(_Images(paths, pixels), size)
+    first = start // size
+    if not loading.workers:
+        return map(dataset.__getitem__, range(first, len(dataset)))
+    return _by_workers(dataset, loading, first, _workers(dataset, loading, first))
 
 
-def _told_of_deaths(loader: Iterator[Batch]) -> Iterator[Batch]:
-    """The same batches; that the loader's workers died or fell silent becomes an InceptionError."""
+def _workers(dataset: _Batches, loading: Loading, first: int) -> Workers[Batch]:
+    positions = range(first, len(dataset))
+    return Workers(dataset, positions, loading.workers, AHEAD, loading.timeout, dataset.images.moved)
+
+
+def _by_workers(dataset: _Batches, loading: Loading, first: int, workers: Workers[Batch]) -> Iterator[Batch]:
+    """The batches from the one at `first` on, whatever befalls the workers.
+
+    When they are lost, nobody knows over which file: those of the batches in flight are read one at a time, then new
+    workers start.
+    """
     try:
-        yield from loader
-    except RuntimeError as error:
-        if (told := _told(str(error))) is None:
-            raise
-        raise InceptionError(f"{told}; the same command goes on where this stopped") from error
-
-
-@contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Hold Ctrl-C back while workers start: they inherit that until they ignore it themselves."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
+        while first < len(dataset):
+            try:
+                for batch in workers:
+                    yield replace(batch, pixels=torch.as_tensor(batch.pixels))
+                    first += 1
+            except Lost:
+                workers.close()
+                suspects = range(first, min(first + loading.workers * AHEAD, len(dataset)))
+                for first in suspects:
+                    yield dataset.assembled(first, _one_by_one(dataset, first, loading.timeout))
+                first = suspects.stop
+                workers = _workers(dataset, loading, first)
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        workers.close()
 
 
-def _ignore_interrupts(worker: int) -> None:
-    """Ctrl-C is the parent's business: a worker lives until the parent ends it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _one_by_one(dataset: _Batches, index: int, timeout: float) -> Iterator[Views]:
+    """The images of a batch, read one at a time by a process of their own, which none but they can bring down.
 
-
-def _told(error: str) -> str | None:
-    """What DataLoader said of its workers, for people; None for any other error."""
-    if "DataLoader timed out" in error:
-        return "no photo came for too long (--timeout)"
-    if "DataLoader worker" in error:
-        return "a process that reads photos died (out of memory?)"
-    return None
+    `failed` is the second death over one file, as the first may have had another cause, and `timeout` seconds over it.
+    """
+    positions, images = dataset.positions(index), dataset.images
+    position, deaths = positions.start, 0
+    while position < positions.stop:
+        reader = Workers(images, range(position, positions.stop), 1, 1, timeout, images.moved)
+        try:
+            for found in reader:
+                yield found
+                position, deaths = position + 1, 0
+        except Lost as lost:
+            deaths += 1
+            if lost.silent or deaths == 2:
+                why = f"took longer than {timeout:g} seconds (--timeout)" if lost.silent else "brought its process down"
+                yield decode.Failure("failed", f"reading it {why}")
+                position, deaths = position + 1, 0
+        finally:
+            reader.close()

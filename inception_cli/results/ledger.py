@@ -109,6 +109,11 @@ class Ledger:
             self._write(header)
             os.fsync(self._descriptor)
 
+    def remember(self, manifest: dict[str, Any]) -> None:
+        """Keep what has changed of the manifest while the run goes on."""
+        with _telling(self._part):
+            self._write_manifest(manifest)
+
     def resume(self, rows_per_batch: int) -> int:
         """Cut the rows of the interrupted run back to whole batches; how many are kept.
 
