@@ -58,9 +58,7 @@ def test_a_full_disk_costs_no_row(workers: int, inception: Inception, photos: Pa
     assert full.read_bytes() == whole
 
 
-def test_a_folder_that_is_gone_is_told_before_anything_is_read(
-    inception: Inception, photos: Path, tmp_path: Path
-) -> None:
+def test_a_folder_that_is_gone_is_told_at_once(inception: Inception, photos: Path, tmp_path: Path) -> None:
     gone = tmp_path / "gone"
 
     ended = inception("classify", photos, "-w", "demo", "-j", 0, "-o", gone / "p.csv")
