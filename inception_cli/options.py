@@ -22,9 +22,13 @@ def or_auto(number: int) -> int | None:
 Inputs = Annotated[list[str], typer.Argument(metavar="INPUT...", help="Folders, files, globs, or - for a path a line.")]
 TrainDir = Annotated[str, typer.Argument(metavar="DIR", help="A folder of class folders with photos in them.")]
 
+Rows = Annotated[str, typer.Argument(metavar="FILE", help="A file of rows that classify or evaluate wrote.")]
+
 Out = Annotated[str, typer.Option("--out", "-o", metavar="FILE", help="A .csv file; - for standard output.")]
 RowsOut = Annotated[str, typer.Option("--out", "-o", metavar="FILE", help="A .csv file that keeps the rows.")]
 WeightsOut = Annotated[str, typer.Option("--out", "-o", metavar="FILE", help="The .safetensors file to make.")]
+ReportOut = Annotated[str, typer.Option("--out", "-o", metavar="FILE", help="The .html file to make.")]
+ReportFile = Annotated[str, typer.Option("--report", metavar="FILE", help="An .html file that shows the rows.")]
 Restart = Annotated[bool, typer.Option("--restart/--resume", help="Begin an interrupted run again.")]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite a finished file.")]
 AllowFailures = Annotated[bool, typer.Option("--allow-failures", help="Exit with 0 though some images failed.")]
