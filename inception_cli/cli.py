@@ -75,10 +75,8 @@ def classify(
     inception classify ./photos --out preds.csv
     """
     voice = Voice(json, quiet, verbose)
-    if report:
-        _check_report(report)
-        if out in ("", "-"):
-            raise UsageError("--report is made from a file of rows: give --out FILE as well")
+    if report and out in ("", "-"):
+        raise UsageError("--report is made from a file of rows: give --out FILE as well")
     outcome = _classify(inputs, _settings(context.params), Target(out, restart, force), voice)
     if outcome.interrupted:
         raise typer.Exit(ExitCode.INTERRUPTED)
@@ -131,8 +129,6 @@ def evaluate(
     """
     if not (val_dir or predictions):
         raise UsageError("evaluate takes --val-dir DIR, or --predictions FILE with rows that exist")
-    if report:
-        _check_report(report)
     target, voice = Target(out, restart, force), Voice(json, quiet, verbose)
     if predictions:
         found = _judge(Path(predictions), context.params, voice)
@@ -159,7 +155,6 @@ def report_command(
 
     if not out:
         raise UsageError("--out FILE is missing: an .html file for the report")
-    _check_report(out, "--out")
     manifest = evaluation.read_manifest(Path(rows))
     judged = val_dir or labels or manifest.get("truth")
     question = evaluation.Question(val_dir=val_dir or None, labels=tuple(labels))
@@ -316,12 +311,6 @@ def _judged(rows: Path, manifest: Mapping[str, Any], words: Mapping[str, Any], v
         display.evaluation(found, voice.verbose)
     found.check(question)
     return found
-
-
-def _check_report(name: str, option: str = "--report") -> None:
-    from inception_cli.reporting import report_file
-
-    report_file(name, option)
 
 
 def _report(name: str, rows: Path, manifest: Mapping[str, Any], found: "Evaluation | None", voice: Voice) -> None:

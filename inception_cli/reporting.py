@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from inception_cli.errors import InceptionError, UsageError
+from inception_cli.errors import InceptionError
 from inception_cli.images.thumbnail import thumbnail
 from inception_cli.results.report import About, Written, report
 from inception_cli.results.rows import read_csv
@@ -14,19 +14,8 @@ from inception_cli.results.sections import Judgement, Line
 if TYPE_CHECKING:
     from inception_cli.evaluation import Evaluation
 
+NAMED = 20  # inputs that are named before "…"
 _BYTES = re.compile(r"\\x([89a-f][0-9a-f])")
-
-
-def report_file(name: str, option: str) -> Path:
-    """The file to write, looked at before a run that takes hours; UsageError, InceptionError where it cannot be."""
-    file = Path(name)
-    if file.suffix.lower() not in (".html", ".htm"):
-        raise UsageError(f"{option} {name}: the file ends in .html")
-    if not file.parent.is_dir():
-        raise InceptionError(f"{file.parent}: no such folder; make it, or choose another {option}")
-    if file.is_dir():
-        raise InceptionError(f"{file} is a folder; name a file in it, such as {file / 'report.html'}")
-    return file
 
 
 def write_report(file: Path, rows: Path, manifest: Mapping[str, Any], found: "Evaluation | None") -> Written:
@@ -68,7 +57,9 @@ def _lines(found: "Evaluation") -> Iterator[Line]:
     params, macs = network.get("params"), network.get("mmpretrain_count")
     for judged in found.judged:
         scores = judged.scores
-        name = f"measured, n = {scores.n:,}" + (f" ({judged.truth.source})" if len(found.judged) > 1 else "")
+        name = f"measured, n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{scores.n:,}" + (
+            f" ({judged.truth.source})" if len(found.judged) > 1 else ""
+        )
         yield Line(name, scores.top1, scores.top5, scores.top1_ci, scores.top5_ci, params, macs)
     if given := found.published:
         yield Line(f"published ({given['name']})", given["top1"], given["top5"], params=params, macs=macs)
@@ -90,10 +81,12 @@ def _about(rows: Path, manifest: Mapping[str, Any], found: "Evaluation | None") 
     versions = ", ".join(f"{name} {version}" for name, version in manifest["versions"].items())
     preset = pixels["preset"]
     facts |= {
-        "Photos": ", ".join(inputs),
+        "Photos": ", ".join(inputs[:NAMED]) + (f", … ({len(inputs):,} in all)" if len(inputs) > NAMED else ""),
         "Weights": ", ".join(f"{each['name']} (sha256 {each['sha256']})" for each in weights),
-        "Pixels": f"preset {preset['name']}: {preset['size']} × {preset['size']}, {pixels['crops']} crops",
+        "Pixels": f"preset {preset['name']}: {preset['size']} × {preset['size']}, views of a photo: {pixels['crops']}",
         "Computed": f"{plan['device']}, {plan['precision']}, {manifest.get('images_per_s', 0):.1f} images/s",
         "Versions": versions,
     }
-    return About(f"Inception V3 with the weights {', '.join(each['name'] for each in weights)}.", facts)
+    networks = " and ".join(Path(each["name"]).name for each in weights)
+    more = f" and {len(inputs) - 1:,} more" if len(inputs) > 1 else ""
+    return About(f"Inception V3 with the weights {networks}, on {inputs[0]}{more}.", facts)

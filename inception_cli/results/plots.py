@@ -1,6 +1,6 @@
 """Counts → plots, as SVG that stands in the page itself: no picture files, sharp in print, readable by a screen reader.
 
-Colours come from the page's style by class: bar, wrong, gap, ideal, axis, grid.
+Colours come from the page's style by class: bar, wrong, more, less, ideal, axis, grid.
 """
 
 from collections.abc import Sequence
@@ -31,15 +31,15 @@ def confidence(right: Sequence[int], wrong: Sequence[int]) -> str:
 
 
 def reliability(bins: Sequence[Bin]) -> str:
-    """How often predictions are right, beside how sure they are: a bar for each bin, and its gap to the diagonal."""
+    """How often predictions are right, beside how sure they are: a bar for each bin, and what parts it from its scores."""
     parts = [_grid([(share, f"{100 * share:.0f} %") for share in (0, 0.25, 0.5, 0.75, 1)]), _axis("confidence")]
     for each in bins:
         if each.accuracy is None or each.confidence is None:
             continue
         x, width = _x(each.low) + 1, _x(each.high) - _x(each.low) - 2
         right, sure = each.accuracy / 100, each.confidence / 100
-        parts.append(_rect("bar", x, _y(right), width, _y(0)))
-        parts.append(_rect("gap", x, _y(max(right, sure)), width, _y(min(right, sure))))
+        parts.append(_rect("bar", x, _y(min(right, sure)), width, _y(0)))
+        parts.append(_rect("more" if right > sure else "less", x, _y(max(right, sure)), width, _y(min(right, sure))))
         told = f"{each.n:,} photos, {each.confidence:.1f} % sure, {each.accuracy:.1f} % right"
         parts.append(_hover(x, width, told))
     parts.append(f'<path class="ideal" d="M{_x(0):.1f} {_y(0):.1f}L{_x(1):.1f} {_y(1):.1f}"/>')

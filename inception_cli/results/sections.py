@@ -82,7 +82,7 @@ def tiles(samples: Samples, judgement: Judgement | None) -> Iterator[str]:
         sure = sum(number for (at, _), number in samples.confidence.items() if at >= BINS // 2)
         yield _tile(f"{samples.ok:,}", "photos classified")
         yield _tile(f"{len(samples.classes):,}", "classes found")
-        yield _tile(f"{sure / samples.ok:.0%}" if samples.ok else "–", "of them at least 50 % sure")
+        yield _tile(f"{100 * sure / samples.ok:.0f} %" if samples.ok else "–", "of them at least 50 % sure")
     failed = samples.rows - samples.ok
     yield _tile(f"{failed:,}", "files failed" if failed != 1 else "file failed", bad=failed > 0)
 
@@ -129,7 +129,7 @@ def _note(sentence: str) -> str:
 
 
 def _interval(interval: tuple[float, float]) -> str:
-    return f"{interval[0]:.2f} – {interval[1]:.2f}"
+    return f"{interval[0]:.2f}\N{NO-BREAK SPACE}–\N{NO-BREAK SPACE}{interval[1]:.2f}"
 
 
 # ── Rows alone ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -151,7 +151,7 @@ def _list(bars: Sequence[str]) -> str:
 def _class_bar(samples: Samples, index: int, number: int, share: float) -> str:
     name = text(samples.labels[index])
     link = f'<a href="#class-{index}">{name}</a>' if index in samples.gallery else name
-    part = f"{number:,}<small>{number / samples.ok:.1%}</small>"
+    part = f"{number:,}<small>{100 * number / samples.ok:.1f} %</small>"
     return (
         f'<li><span class="name" title="{name}">{link}</span>{plots.bar(share)}<span class="number">{part}</span></li>'
     )
@@ -160,7 +160,8 @@ def _class_bar(samples: Samples, index: int, number: int, share: float) -> str:
 def _confidence(samples: Samples) -> str:
     wrong = [samples.confidence[at, False] for at in range(BINS)]
     others = [samples.confidence[at, True] + samples.confidence[at, None] for at in range(BINS)]
-    legend = _legend(bar="right, or without an answer", wrong="wrong") if any(wrong) else ""
+    unknown = sum(number for (_, right), number in samples.confidence.items() if right is None)
+    legend = _legend(bar="right, or without an answer" if unknown else "right", wrong="wrong") if any(wrong) else ""
     note = _note("Photos by the score of the class that came first, in steps of 5 %.")
     return f'{note}<figure class="plot">{plots.confidence(others, wrong)}{legend}</figure>'
 
@@ -305,9 +306,9 @@ def _mistakes(samples: Samples, pictures: Pictures, names: Sequence[str]) -> str
 def _reliability(scores: Scores) -> str:
     note = (
         "Accuracy of the photos in each step of confidence. On the diagonal scores are as sure as they are right; bars "
-        f"below it are too sure, above it not sure enough. Expected calibration error {scores.calibration_error:.2f} %."
+        f"below it are too sure, those above it not sure enough. Expected calibration error {scores.calibration_error:.2f} %."
     )
-    legend = _legend(bar="right", gap="distance from what the scores say")
+    legend = _legend(bar="right, as the scores say", more="right more often", less="right less often")
     return f'{_note(note)}<figure class="plot">{plots.reliability(scores.reliability)}{legend}</figure>'
 
 
