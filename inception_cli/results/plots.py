@@ -31,7 +31,7 @@ def confidence(right: Sequence[int], wrong: Sequence[int]) -> str:
 
 
 def reliability(bins: Sequence[Bin]) -> str:
-    """How often predictions are right, beside how sure they are: a bar for each bin, and what parts it from its scores."""
+    """How often predictions are right, beside how sure they are: a bar for each bin."""
     parts = [_grid([(share, f"{100 * share:.0f} %") for share in (0, 0.25, 0.5, 0.75, 1)]), _axis("confidence")]
     for each in bins:
         if each.accuracy is None or each.confidence is None:

@@ -306,7 +306,8 @@ def _mistakes(samples: Samples, pictures: Pictures, names: Sequence[str]) -> str
 def _reliability(scores: Scores) -> str:
     note = (
         "Accuracy of the photos in each step of confidence. On the diagonal scores are as sure as they are right; bars "
-        f"below it are too sure, those above it not sure enough. Expected calibration error {scores.calibration_error:.2f} %."
+        "below it are too sure, those above it not sure enough. "
+        f"Expected calibration error {scores.calibration_error:.2f} %."
     )
     legend = _legend(bar="right, as the scores say", more="right more often", less="right less often")
     return f'{_note(note)}<figure class="plot">{plots.reliability(scores.reliability)}{legend}</figure>'
