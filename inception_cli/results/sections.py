@@ -186,7 +186,7 @@ def _gallery(samples: Samples, pictures: Pictures, names: Sequence[str], judged:
         note += f" {blank:,} of these are without a picture: {_BLANK}"
     order = [index for index, _ in samples.classes.most_common() if index in samples.gallery]
     groups = "\n".join(_group(samples, index, pictures, names) for index in order)
-    mistakes = '<label><input type="checkbox" id="mistakes">Mistakes only</label>' if judged else ""
+    mistakes = '<label><input type="checkbox" id="only-mistakes">Mistakes only</label>' if judged else ""
     return (
         f'{_note(note)}<div class="controls" role="search" hidden>'
         '<label>Search <input type="search" id="search" placeholder="file or class" autocomplete="off"></label>'

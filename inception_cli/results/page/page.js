@@ -9,7 +9,7 @@
   const gallery = document.getElementById("gallery");
   const controls = gallery && gallery.querySelector(".controls");
   if (controls) {
-    const [search, slider, mistakes] = ["search", "least", "mistakes"].map((name) => document.getElementById(name));
+    const [search, slider, mistakes] = ["search", "least", "only-mistakes"].map((name) => document.getElementById(name));
     const shown = controls.querySelector("output");
     const groups = [...gallery.querySelectorAll(".group")].map((group) => [group, [...group.querySelectorAll(".card")]]);
     const text = Object.fromEntries(Object.entries(data.photos).map(([number, [path, classes, , answers]]) =>
