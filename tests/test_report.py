@@ -268,6 +268,16 @@ def test_rows_are_judged_by_folders_and_by_files(classified: Path, inception: In
         assert "Surest mistakes" in text
 
 
+def test_evaluate_makes_the_report_of_rows_that_exist(classified: Path, inception: Inception, tmp_path: Path) -> None:
+    words = ("--predictions", classified / "preds.csv", "--val-dir", classified / "photos")
+
+    ended = inception("evaluate", *words, "--report", tmp_path / "r.html", "--expect-top1", 101)
+
+    assert ended.code == 5  # a gate that is not met is all the more a reason to look
+    assert "Published and measured" in Parsed((tmp_path / "r.html").read_bytes()).text
+
+
+@pytest.mark.slow
 def test_evaluate_makes_the_report_of_its_temporary_rows(
     classified: Path, inception: Inception, tmp_path: Path
 ) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 from reported import HOSTILE, judgement, rows, written
 
 from inception_cli.names import harmless
@@ -130,7 +130,7 @@ def test_a_class_that_the_filter_hides_is_shown_by_its_link(page: Page) -> None:
 
     page.locator("#classes a").first.click()
 
-    assert page.locator("#class-0").is_visible()
+    expect(page.locator("#class-0")).to_be_visible()
     assert page.input_value("#search") == ""
 
 
@@ -164,7 +164,7 @@ def test_a_photo_opens_by_keyboard_and_closes_again(page: Page) -> None:
     assert viewer.locator(".path").text_content() == shown(page).nth(1).get_attribute("title")
     page.keyboard.press("Escape")
     assert not viewer.is_visible()
-    assert page.evaluate("document.activeElement.title") == shown(page).nth(1).get_attribute("title")
+    expect(shown(page).nth(1)).to_be_focused()
 
 
 def test_pictures_are_decoded(page: Page) -> None:
