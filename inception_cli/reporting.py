@@ -69,13 +69,11 @@ def _lines(found: "Evaluation") -> Iterator[Line]:
 
 
 def _about(rows: Path, manifest: Mapping[str, Any], found: "Evaluation | None") -> About:
-    """What the manifest tells; rows without one are all that is known."""
-    facts = {"Rows": str(rows)} if rows.with_name(rows.name + ".json").exists() or not manifest else {}
-    if found:
-        facts["Ground truth"] = found.judged[0].truth.described
+    """What the manifest tells of weights, pixels and machine."""
+    facts = {"Ground truth": found.judged[0].truth.described} if found else {}
     run = manifest.get("run")
     if not run:
-        return About(f"Rows of {rows.name}, which lies without its manifest.", facts)
+        return About(f"Rows of {rows.name}; without their manifest, how they were made is not known.", facts)
     weights, pixels, plan = run["weights"], run["pixels"], run["plan"]
     inputs = [name if name != "-" else "a list on standard input" for name in manifest["inputs"]]
     versions = ", ".join(f"{name} {version}" for name, version in manifest["versions"].items())

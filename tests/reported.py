@@ -46,8 +46,9 @@ def rows() -> list[Prediction]:
 
 
 def judgement(some: list[Prediction]) -> Judgement:
-    """Of every four photos of a class the first is labelled as the class after it; what failed has an answer too."""
-    answers = [(((number % 3) + (number // 3 % 4 == 0)) % 3,) for number in range(len(some))]
+    """Of every four photos of a class the first is labelled otherwise, so that recalls are 100, 60 and 75 %."""
+    labelled = (1, 2, 1)  # the mistakes of each class
+    answers = [(labelled[number % 3] if number // 3 % 4 == 0 else number % 3,) for number in range(len(some))]
     offsets = array("q", accumulate(map(len, answers), initial=0))
     truth = Truth(CLASSES, "a <test>", "name", offsets, array("i", [at for (at,) in answers]), NONE, NONE, NONE)
     scores = score(Columns.of(some, 3), truth)
