@@ -63,6 +63,7 @@ def classify(
     restart: o.Restart = False,
     force: o.Force = False,
     allow_failures: o.AllowFailures = False,
+    report: o.ReportFile = "",
     offline: o.Offline = False,
     json: o.Json = False,
     quiet: o.Quiet = False,
@@ -74,9 +75,13 @@ def classify(
     inception classify ./photos --out preds.csv
     """
     voice = Voice(json, quiet, verbose)
+    if report and out in ("", "-"):
+        raise UsageError("--report is made from a file of rows: give --out FILE as well")
     outcome = _classify(inputs, _settings(context.params), Target(out, restart, force), voice)
     if outcome.interrupted:
         raise typer.Exit(ExitCode.INTERRUPTED)
+    if report:
+        _report(report, Path(out), outcome.manifest, None, voice)
     if outcome.tally.failed and not allow_failures:
         raise typer.Exit(ExitCode.SOME_FAILED)
 
@@ -111,6 +116,7 @@ def evaluate(
     restart: o.Restart = False,
     force: o.Force = False,
     allow_failures: o.AllowFailures = False,
+    report: o.ReportFile = "",
     offline: o.Offline = False,
     json: o.Json = False,
     quiet: o.Quiet = False,
@@ -130,6 +136,30 @@ def evaluate(
         found = _classify_and_judge(context.params, target, voice)
     if found.scores.failed and not allow_failures:
         raise typer.Exit(ExitCode.SOME_FAILED)
+
+
+@app.command(name="report")
+def report_command(
+    rows: o.Rows,
+    out: o.ReportOut = "",
+    val_dir: o.ValDir = "",
+    labels: o.LabelFiles = [],  # noqa: B006
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+) -> None:
+    """Make one HTML file of rows that exist: classes, gallery, failures; with a truth, scores and mistakes.
+
+    inception report preds.csv --out report.html
+    """
+    from inception_cli import evaluation
+
+    if not out:
+        raise UsageError("--out FILE is missing: an .html file for the report")
+    manifest = evaluation.read_manifest(Path(rows))
+    judged = val_dir or labels or manifest.get("truth")
+    question = evaluation.Question(val_dir=val_dir or None, labels=tuple(labels))
+    found = evaluation.evaluate(Path(rows), manifest, question) if judged else None
+    _report(out, Path(rows), manifest, found, Voice(json=False, quiet=quiet, verbose=False))
 
 
 @app.command()
@@ -271,6 +301,8 @@ def _judged(rows: Path, manifest: Mapping[str, Any], words: Mapping[str, Any], v
 
     question = _question(words)
     found = evaluation.evaluate(rows, manifest, question)
+    if words["report"]:
+        _report(words["report"], rows, manifest, found, voice)
     if words["per_class"]:
         evaluation.write_per_class(Path(words["per_class"]), found.scores)
     if voice.json:
@@ -279,6 +311,14 @@ def _judged(rows: Path, manifest: Mapping[str, Any], words: Mapping[str, Any], v
         display.evaluation(found, voice.verbose)
     found.check(question)
     return found
+
+
+def _report(name: str, rows: Path, manifest: Mapping[str, Any], found: "Evaluation | None", voice: Voice) -> None:
+    from inception_cli import display, reporting
+
+    written = reporting.write_report(Path(name), rows, manifest, found)
+    if not voice.quiet:
+        display.report(written, name)
 
 
 def _train(words: Mapping[str, Any], voice: Voice) -> None:

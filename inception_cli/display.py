@@ -1,6 +1,5 @@
-"""Rows, scores and counts → the terminal. Names of files and classes are made harmless here, and only here."""
+"""Rows, scores and counts → the terminal. Names of files and classes are made harmless here."""
 
-import unicodedata
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -21,10 +20,13 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from inception_cli.names import harmless
+
 if TYPE_CHECKING:
     from inception_cli.evaluation import Evaluation
     from inception_cli.images.decode import Failure
     from inception_cli.results.against import Against
+    from inception_cli.results.report import Written
     from inception_cli.results.rows import Prediction
     from inception_cli.results.truth import Truth
     from inception_cli.session import Outcome, Tally
@@ -32,21 +34,6 @@ if TYPE_CHECKING:
 
 #: How many of a kind are named before "…".
 NAMED = 8
-#: Unicode's categories of what a terminal could obey or a reader would not see.
-HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
-
-
-def harmless(name: str) -> str:
-    r"""A name as it can be shown: whatever a terminal would obey becomes `\x1b` and the like."""
-    if name.isprintable():
-        return name
-    return "".join(_escape(char) if unicodedata.category(char) in HIDDEN else char for char in name)
-
-
-def _escape(char: str) -> str:
-    if "\udc80" <= char <= "\udcff":  # a byte of a file name that is no UTF-8
-        return f"\\x{ord(char) - 0xDC00:02x}"
-    return char.encode("unicode_escape", "backslashreplace").decode()
 
 
 def errors() -> Console:
@@ -145,6 +132,14 @@ def outcome(ended: "Outcome", out: str, verbose: bool) -> None:
         )
     if tally.failed:
         say("the column error tells why some failed; --allow-failures makes that exit with 0", "dim")
+
+
+def report(written: "Written", file: str) -> None:
+    """Where a report is, and what it lacks."""
+    say(f"report written to {file}: {len(written.page) / 1e6:.1f} MB, {written.photos:,} photos shown")
+    if written.without_picture:
+        cure = "paths are as they were named, so make it in the folder where they were classified"
+        say(f"{written.without_picture:,} of them without a picture: {cure}", "yellow")
 
 
 def _decided(run: Mapping[str, Any]) -> str:

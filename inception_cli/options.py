@@ -1,8 +1,11 @@
 """The options of the command line, each described once: its names, its form, its help."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from inception_cli.errors import InceptionError, UsageError
 
 
 def number_or_auto(text: str) -> int:
@@ -19,12 +22,34 @@ def or_auto(number: int) -> int | None:
     return None if number < 0 else number
 
 
+def html_file(option: typer.CallbackParam, name: str) -> str:
+    """The name of a report that can be written: said before a run that takes hours, not after it."""
+    file, asked = Path(name), option.opts[0]
+    if not name:
+        return name
+    if file.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"{asked} {name}: the file ends in .html")
+    if not file.parent.is_dir():
+        raise InceptionError(f"{file.parent}: no such folder; make it, or choose another {asked}")
+    if file.is_dir():
+        raise InceptionError(f"{file} is a folder; name a file in it, such as {file / 'report.html'}")
+    return name
+
+
 Inputs = Annotated[list[str], typer.Argument(metavar="INPUT...", help="Folders, files, globs, or - for a path a line.")]
 TrainDir = Annotated[str, typer.Argument(metavar="DIR", help="A folder of class folders with photos in them.")]
+
+Rows = Annotated[str, typer.Argument(metavar="FILE", help="A file of rows that classify or evaluate wrote.")]
 
 Out = Annotated[str, typer.Option("--out", "-o", metavar="FILE", help="A .csv file; - for standard output.")]
 RowsOut = Annotated[str, typer.Option("--out", "-o", metavar="FILE", help="A .csv file that keeps the rows.")]
 WeightsOut = Annotated[str, typer.Option("--out", "-o", metavar="FILE", help="The .safetensors file to make.")]
+ReportOut = Annotated[
+    str, typer.Option("--out", "-o", metavar="FILE", callback=html_file, help="The .html file to make.")
+]
+ReportFile = Annotated[
+    str, typer.Option("--report", metavar="FILE", callback=html_file, help="An .html file that shows the rows.")
+]
 Restart = Annotated[bool, typer.Option("--restart/--resume", help="Begin an interrupted run again.")]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite a finished file.")]
 AllowFailures = Annotated[bool, typer.Option("--allow-failures", help="Exit with 0 though some images failed.")]

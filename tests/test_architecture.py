@@ -21,6 +21,7 @@ LEVELS = {
     "display": 6,
     "evaluation": 5,
     "session": 5,
+    "reporting": 5,
     "gpus": 5,
     "ray_engine": 5,
     "predict": 4,
@@ -33,6 +34,7 @@ LEVELS = {
     "images": 2,
     "network": 2,
     "errors": 0,
+    "names": 0,
 }
 WINGS = ("results", "images", "network")
 HEAVY = ("torch", "torchvision", "pandas", "numpy", "PIL")
@@ -111,7 +113,7 @@ def test_no_file_is_over_400_lines(module: str) -> None:
     assert len(MODULES[module].read_text().splitlines()) <= 400
 
 
-COMMANDS = ("classify", "evaluate", "train", "info")
+COMMANDS = ("classify", "evaluate", "report", "train", "info")
 
 
 @pytest.mark.parametrize("argument", ["--help", "--version", *(f"{command} --help" for command in COMMANDS)])

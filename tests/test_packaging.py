@@ -22,7 +22,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_holds_what_the_program_reads(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
 
-    read = ("py.typed", "results/imagenet.csv", "demo/demo.safetensors", "demo/MODEL_CARD.md", "demo/LICENSE")
+    read = ["py.typed", "results/imagenet.csv", "demo/demo.safetensors", "demo/MODEL_CARD.md", "demo/LICENSE"]
+    read += [f"results/page/page.{suffix}" for suffix in ("html", "css", "js")]
     assert [name for name in read if f"inception_cli/{name}" not in names] == []
     assert not [name for name in names if name.startswith("tests")]
 

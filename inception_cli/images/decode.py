@@ -76,11 +76,14 @@ class _Unreadable(Exception):
         self.failure = Failure(status, error)
 
 
-def read(path: str, pixels: Pixels) -> Image.Image | Failure:
-    """The picture at `path` as RGB, upright if `pixels.exif`, or why there is none."""
+def read(path: str, pixels: Pixels, at_least: int = 0) -> Image.Image | Failure:
+    """The picture at `path` as RGB, upright if `pixels.exif`, or why there is none.
+
+    With `at_least` a JPEG is decoded at the smallest DCT scale (1/8 … 1) whose sides are no shorter than that.
+    """
     try:
         with _open(path) as file:
-            return _picture(file, suffix_of(path), pixels)
+            return _picture(file, suffix_of(path), pixels, at_least)
     except _Unreadable as unreadable:
         return unreadable.failure
     except OSError as error:
@@ -127,13 +130,13 @@ def _refused(error: OSError) -> Failure:
             return Failure("failed", f"the file could not be read: {_line(error.strerror or error)}")
 
 
-def _picture(file: _File, suffix: str, pixels: Pixels) -> Image.Image:
+def _picture(file: _File, suffix: str, pixels: Pixels, at_least: int) -> Image.Image:
     """The picture in a file, RGB; raises _Unreadable, and OSError when the disk fails."""
     if FOREIGN_SUFFIXES.get(suffix) == RAW:  # most are TIFFs whose first picture is a thumbnail
         raise _unsupported(RAW)
     with _strict(pixels.max_pixels):
         try:
-            return _decode(file, suffix, pixels)
+            return _decode(file, suffix, pixels, at_least)
         except _Unreadable:
             raise
         except Image.DecompressionBombError as error:
@@ -151,7 +154,7 @@ def _too_large(count: int | str, max_pixels: int) -> _Unreadable:
     return _Unreadable("too_large", f"{count} pixels, over the bound of {max_pixels} (--max-pixels)")
 
 
-def _decode(file: _File, suffix: str, pixels: Pixels) -> Image.Image:
+def _decode(file: _File, suffix: str, pixels: Pixels, at_least: int) -> Image.Image:
     """Header, bound, pixels, RGB, upright."""
     image = Image.open(file, formats=_formats(suffix))
     file.header_read = True
@@ -160,6 +163,8 @@ def _decode(file: _File, suffix: str, pixels: Pixels) -> Image.Image:
         raise _Unreadable(
             "too_large", f"{width} × {height} pixels, over the bound of {pixels.max_pixels} (--max-pixels)"
         )
+    if at_least:
+        image.draft(None, (at_least, at_least))
     with _libtiff_muted() if image.format == "TIFF" else nullcontext():
         image.load()
     turn = TURNS.get(_orientation(image)) if pixels.exif else None

@@ -1,0 +1,27 @@
+"""A photo, small, as the bytes of a JPEG: what a report shows of it."""
+
+import io
+
+from PIL import Image
+
+from inception_cli.images.decode import Failure, read
+from inception_cli.images.preprocess import PRESETS, Pixels
+
+SIDE = 176  # pixels of the longer side: sharp at the size of a report's cards, 5 KB or so
+QUALITY = 70
+MAX_PIXELS = 150_000_000  # a picture without a small scale, such as a PNG, is decoded whole: half a gigabyte at most
+_PIXELS = Pixels(PRESETS["torchvision"], max_pixels=MAX_PIXELS)  # upright; the preset itself is for networks
+
+
+def thumbnail(path: str) -> bytes:
+    """The photo at `path` as a JPEG with sides of at most SIDE pixels, upright; b"" when it cannot be read (any more).
+
+    A JPEG is decoded at a small DCT scale: a twelve-megapixel photo at 1/8 of its sides.
+    """
+    picture = read(path, _PIXELS, at_least=SIDE)
+    if isinstance(picture, Failure):
+        return b""
+    picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=QUALITY, optimize=True, comment="")  # nothing of the file but its look
+    return file.getvalue()
