@@ -277,7 +277,9 @@ def jpegs() -> Iterator[Kind]:
     scan = progressive[progressive.rindex(b"\xff\xda") : -2]
     frame = JPEG.index(b"\xff\xc0\0\x11")
     tables = JPEG.index(b"\xff\xc4")
-    block = b"\xff\xef" + struct.pack(">H", 65_336) + bytes(65_334)  # its scan then begins before byte 65,536
+    coded = ARITHMETIC["arithmetic"]
+    length = 65_536 - coded.index(b"\xff\xda") - 40  # of a block that puts the 65,536th byte within the scan
+    block = struct.pack(">HH", 0xFFEF, length - 2) + bytes(length - 4)
     ok = {
         **ARITHMETIC,
         "progressive": progressive,
@@ -285,7 +287,7 @@ def jpegs() -> Iterator[Kind]:
         "CMYK": saved(drawn().convert("CMYK"), "JPEG"),
         "grey": saved(drawn().convert("L"), "JPEG"),
         "restart markers": saved(drawn(), "JPEG", restart_marker_blocks=1),
-        "arithmetic across two blocks of reading": ARITHMETIC["arithmetic"][:2] + block + ARITHMETIC["arithmetic"][2:],
+        "arithmetic across two blocks of reading": coded[:2] + block + coded[2:],
         "junk behind its end": JPEG + b"<?php system($_GET['x']) ?>" * 99,
         "a second photo behind its end": JPEG + JPEG,
         "comments that a terminal would obey": saved(drawn(), "JPEG", comment=b"\x1b[2J\x1b]0;owned\x07[bold]"),

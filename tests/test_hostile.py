@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import multiprocessing
 import os
 import re
 import shutil
@@ -100,10 +101,13 @@ def hostile(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         rows = write(Path("hostile"))
         for call in ("open", "stat"):
             patch.setattr(os, call, befallen(call, rows))
+        start = multiprocessing.get_start_method()
+        multiprocessing.set_start_method("fork", force=True)  # so that workers are befallen too
         if request.param == "glance":
             patch.setattr(weights, "load", lambda _: None)
             patch.setattr(predict, "optimize", lambda *_: Glance())
         yield rows
+        multiprocessing.set_start_method(start, force=True)
 
 
 @pytest.fixture(scope="module")
