@@ -327,6 +327,8 @@ def odd_headers() -> Iterator[Kind]:
     yield Kind("BMP whose pixels lie nowhere", "x.bmp", ("truncated",), bmp[:10] + b"\xff\xff\xff\x7f" + bmp[14:])
     yield Kind("TIFF whose directory is nowhere", "x.tif", ("truncated",), tiff[:4] + b"\xf0\xff\xff\xff" + tiff[8:])
     yield Kind("TIFF whose directory is its header", "x.tif", ("corrupt", "truncated"), tiff[:4] + bytes(4) + tiff[8:])
+    at = tiff.index(struct.pack("<HHI", 277, 3, 1)) + 8
+    yield Kind("TIFF of 211 samples a pixel", "x.tif", ("corrupt",), tiff[:at] + b"\xd3" + tiff[at + 1 :])
     looped = tiff[: directory + 2 + 12 * tiff[directory]] + struct.pack("<I", directory)
     yield Kind("TIFF whose directories loop", "x.tif", ("ok", "truncated"), looped + tiff[len(looped) :])
     yield Kind("PPM of a maximum of 0", "x.ppm", ("corrupt",), b"P6 4 4 0\n" + bytes(48))

@@ -2,6 +2,7 @@
 
 import errno
 import io
+import logging
 import os
 import re
 import stat
@@ -45,6 +46,8 @@ TURNS = {  # EXIF orientation → how to set the picture upright, as in PIL.Imag
 LONGEST_ERROR = 160  # characters
 EIGHT_BITS = ((np.arange(65536) * 255 + 32767) // 65535).astype(np.uint8)  # grey of 16 bits → of 8, rounded
 DECODERS_ERRNO = (None, errno.EINVAL, errno.EOVERFLOW)  # of an OSError by a decoder, or by its seeking to nowhere
+
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # or Python writes its complaints to standard error
 
 
 @dataclass(frozen=True)
