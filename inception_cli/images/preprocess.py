@@ -120,7 +120,7 @@ def views(image: Image.Image, pixels: Pixels) -> NDArray[np.uint8]:
         frame = frame_of(image)
         resized = resized_size(frame.width, frame.height, preset.resize)
         cut = _cutter(image, resized, preset, window=pixels.fast)
-        return cut(_middle(resized[0], size), _middle(resized[1], size), size)[None]
+        return np.stack([cut(_middle(resized[0], size), _middle(resized[1], size), size)])
     if pixels.crops == 144:
         squares = [square for short in short_sides(pixels) for square in _squares(image, short, preset)]
     else:
