@@ -23,8 +23,9 @@ from inception_cli.images.preprocess import CROPS, PRESETS, Pixels, views
 EXACT = Pixels(PRESETS["torchvision"])
 FAST = replace(EXACT, decode="fast")
 ORIENTATION = 0x0112
-# A quarter of 3003 × 2742 is no whole number; an eighth of 5473 × 5479 leaves one column and seven rows of a block.
-LARGE = [(3003, 2742), (2742, 3003), (1368, 1369), (5473, 5479)]
+# A quarter of 3003 × 2742 is no whole number; of 1369 × 1414 the resized photo is a row longer than that of its half;
+# an eighth of 5473 × 5479 leaves one column and seven rows of a block.
+LARGE = [(3003, 2742), (2742, 3003), (1369, 1414), (5473, 5479)]
 SMALL = [(500, 375), (375, 500), (299, 299), (342, 800), (341, 343), (40, 900), (900, 40), (3, 2), (1, 1)]
 
 
