@@ -56,7 +56,7 @@ def classify(
     workers: o.Workers = "auto",  # type: ignore[assignment]
     device: o.Device = "auto",
     precision: o.Precision = "auto",
-    decode: o.Decode = "exact",
+    decode: o.Decode = "fast",
     exif: o.Exif = True,
     timeout: o.Timeout = 60,
     max_pixels: o.MaxPixels = 0,

@@ -79,7 +79,13 @@ Crops = Annotated[
 ]
 TopK = Annotated[int, typer.Option("--top-k", "-k", min=1, help="Best classes in a row.")]
 Decode = Annotated[
-    str, typer.Option("--decode", metavar="exact", help="How pictures are decoded.", rich_help_panel=WEIGHTS)
+    str,
+    typer.Option(
+        "--decode",
+        metavar="fast|exact",
+        help="fast: large JPEGs at a fraction of their size; exact: the publisher's pixels.",
+        rich_help_panel=WEIGHTS,
+    ),
 ]
 Exif = Annotated[
     bool, typer.Option("--exif/--no-exif", help="Turn photos as their camera says.", rich_help_panel=WEIGHTS)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from draw import pictures
 
-from inception_cli.images import decode, loader, workers
+from inception_cli.images import decode, loader, preprocess, workers
 from inception_cli.images.decode import Failure
 from inception_cli.images.inputs import PathList
 from inception_cli.images.loader import Batch, Loading, batches, crowded
@@ -166,7 +166,7 @@ def test_a_slow_disk_is_no_fault(paths: PathList, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_picture_that_memory_has_no_room_for_is_too_large(paths: PathList, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, asked = loader.views, []
+    real, asked = preprocess.views, []
 
     def views(image: object, pixels: Pixels) -> object:
         asked.append(image)

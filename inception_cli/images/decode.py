@@ -6,7 +6,6 @@ import logging
 import os
 import re
 import stat
-import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -18,9 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
-from inception_cli.images.containers import avif_pixels, boxes_end_early, plain, tiff_ends_early
+from inception_cli.images.containers import avif_pixels, plain
+from inception_cli.images.damage import File, ends_early, size
+from inception_cli.images.frame import KEY, Frame
 from inception_cli.images.inputs import FOREIGN_SUFFIXES, RAW, suffix_of
-from inception_cli.images.preprocess import Pixels
+from inception_cli.images.preprocess import Pixels, short_sides
 
 # Nothing that starts another program. MPO comes by way of JPEG.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "JPEG2000", "AVIF", "ICO", "QOI")
@@ -58,19 +59,6 @@ class Failure:
     error: str
 
 
-class _File(io.BufferedReader):
-    """An open file that remembers how far it was good."""
-
-    header_read = False
-    ran_out = False  # whether more was asked for than there is
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        data = super().read(size)
-        if size and size > 0 and not data:
-            self.ran_out = True
-        return data
-
-
 class _Unreadable(Exception):
     """A file that is given up; carries the Failure."""
 
@@ -80,7 +68,10 @@ class _Unreadable(Exception):
 
 
 def read(path: str, pixels: Pixels) -> Image.Image | Failure:
-    """The picture at `path` as RGB, upright if `pixels.exif`, or why there is none."""
+    """The picture at `path` as RGB, upright if `pixels.exif`, or why there is none.
+
+    A large JPEG may come at a half, a quarter or an eighth of its size if `pixels.fast`: its `info` holds the Frame.
+    """
     try:
         with _open(path) as file:
             if not file.peek(1):
@@ -94,13 +85,13 @@ def read(path: str, pixels: Pixels) -> Image.Image | Failure:
         return Failure("missing", "no file can have this name")
 
 
-def _open(path: str) -> _File:
+def _open(path: str) -> File:
     """A regular file, opened; a FIFO is never waited for, not even one that takes the file's place meanwhile."""
     _check_regular(os.stat(path).st_mode)  # noqa: PTH116 - a Path would drop the slash of `x.jpg/`
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     try:
         _check_regular(os.fstat(descriptor).st_mode)
-        return _File(io.FileIO(descriptor))
+        return File(io.FileIO(descriptor))
     except BaseException:
         os.close(descriptor)
         raise
@@ -131,7 +122,7 @@ def _refused(error: OSError) -> Failure:
             return Failure("failed", f"the file could not be read: {_line(error.strerror or error)}")
 
 
-def _picture(file: _File, suffix: str, pixels: Pixels) -> Image.Image:
+def _picture(file: File, suffix: str, pixels: Pixels) -> Image.Image:
     """The picture in a file, RGB; raises _Unreadable, and OSError when the disk fails."""
     if FOREIGN_SUFFIXES.get(suffix) == RAW:  # most are TIFFs whose first picture is a thumbnail
         raise _unsupported(RAW)
@@ -140,17 +131,17 @@ def _picture(file: _File, suffix: str, pixels: Pixels) -> Image.Image:
             return _decode(file, suffix, pixels)
         except Exception as error:  # decoders raise anything: OSError, SyntaxError, struct.error, RecursionError …
             first = _why(file, suffix, pixels, error)
-        data = plain(file, _size(file)) if first.failure.status in ("corrupt", "truncated") else None
+        data = plain(file, size(file)) if first.failure.status in ("corrupt", "truncated") else None
         if data is None:
             raise first
         try:
-            return _decode(_File(io.BytesIO(data)), suffix, pixels, block=len(data))
+            return _decode(File(io.BytesIO(data)), suffix, pixels, block=len(data))
         except Exception as error:
             second = _why(file, suffix, pixels, error)
             raise second if second.failure.status == "too_large" else first from None
 
 
-def _why(file: _File, suffix: str, pixels: Pixels, error: Exception) -> _Unreadable:
+def _why(file: File, suffix: str, pixels: Pixels, error: Exception) -> _Unreadable:
     """What a decoder's error means; raises an OSError of the disk."""
     match error:
         case _Unreadable():
@@ -170,8 +161,8 @@ def _too_large(count: int | str, max_pixels: int) -> _Unreadable:
     return _Unreadable("too_large", f"{count} pixels, over the bound of {max_pixels} (--max-pixels)")
 
 
-def _decode(file: _File, suffix: str, pixels: Pixels, block: int = ImageFile.MAXBLOCK) -> Image.Image:
-    """Header, bound, pixels (read in blocks of so many bytes), RGB, upright."""
+def _decode(file: File, suffix: str, pixels: Pixels, block: int = ImageFile.MAXBLOCK) -> Image.Image:
+    """Header, bound, scale, pixels (read in blocks of so many bytes), RGB, upright."""
     image = Image.open(file, formats=_formats(suffix))
     file.header_read = True
     width, height = image.size
@@ -179,12 +170,20 @@ def _decode(file: _File, suffix: str, pixels: Pixels, block: int = ImageFile.MAX
         raise _Unreadable(
             "too_large", f"{width} × {height} pixels, over the bound of {pixels.max_pixels} (--max-pixels)"
         )
+    enough = 2 * max(short_sides(pixels))  # from less, the resize would not see all that it should
+    draft = image.draft(None, (enough, enough)) if pixels.fast else None  # None for all but JPEG
     image.decodermaxblock = block
     with _libtiff_muted() if image.format == "TIFF" else nullcontext():
         image.load()
     turn = TURNS.get(_orientation(image)) if pixels.exif else None
     rgb = to_rgb(image)
-    return rgb if turn is None else rgb.transpose(turn)
+    frame = Frame(width, height, draft[1]) if draft else None
+    if turn is not None:
+        frame = frame and frame.turned(turn, rgb.size)
+        rgb = rgb.transpose(turn)
+    if frame:
+        rgb.info[KEY] = frame
+    return rgb
 
 
 class _Strict:
@@ -302,7 +301,7 @@ def scale_deep(values: NDArray[Any]) -> NDArray[np.uint8]:
     return floats.astype(np.uint8)
 
 
-def _damage(file: _File, suffix: str, pixels: Pixels, error: Exception) -> _Unreadable:
+def _damage(file: File, suffix: str, pixels: Pixels, error: Exception) -> _Unreadable:
     """What is wrong with a file that did not decode."""
     file.seek(0)
     start = file.read(64)
@@ -310,7 +309,7 @@ def _damage(file: _File, suffix: str, pixels: Pixels, error: Exception) -> _Unre
         return _unsupported(kind)
     if start[4:8] == b"ftyp" and (count := avif_pixels(file)) > pixels.max_pixels:
         return _too_large(count, pixels.max_pixels)
-    if _ends_early(file, start, error):
+    if ends_early(file, start, error):
         return _Unreadable("truncated", "the file ends before the picture does")
     if start.lstrip().lower().startswith((b"<!doctype html", b"<html")):
         return _Unreadable("corrupt", "a web page, not a picture")
@@ -336,32 +335,3 @@ def _line(message: object) -> str:
     """An error as one short line of printable characters."""
     text = " ".join(str(message).split()) or type(message).__name__
     return "".join(c if c.isprintable() else "?" for c in text)[:LONGEST_ERROR]
-
-
-# --- Did the data end early? Asked of files that failed, so a wrong answer costs a word, not a picture.
-
-
-def _ends_early(file: _File, start: bytes, error: Exception) -> bool:
-    """Whether the data ended after a valid header.
-
-    Decoders that pull their data ran past its end. Those that take a file whole are asked what its container promised.
-    """
-    size = _size(file)
-    if start[:4] == b"RIFF" and len(start) >= 30:  # WebP: its frame header takes 30 bytes
-        return 8 + int(struct.unpack("<I", start[4:8])[0]) > size
-    if start[4:8] == b"ftyp":  # AVIF: the header is the box `meta`
-        return boxes_end_early(file, size)
-    if start.startswith((b"II*\0", b"MM\0*")):
-        return tiff_ends_early(file, start, size)
-    icon = start.startswith(b"\0\0\1\0") and len(start) >= 22  # is decoded with its header
-    if not (file.header_read or icon):
-        return False
-    ends_marked = start.startswith((b"\xff\x4f\xff\x51", b"\x00\x00\x00\x0cjP  "))  # JPEG 2000
-    if ends_marked or (start.startswith(b"\xff\xd8") and str(error).startswith("broken data stream")):
-        file.seek(-2, io.SEEK_END)
-        return file.read(2) != b"\xff\xd9"
-    return file.ran_out or str(error) == "not enough image data"
-
-
-def _size(file: _File) -> int:
-    return os.fstat(file.fileno()).st_size
