@@ -90,7 +90,8 @@ def state(rows: Rows) -> dict[str, object]:
         for path in Path("hostile").rglob("*")
         if str(path) not in moved
     }
-    return found | {"open files": len(list(Path("/dev/fd").iterdir()))}
+    opened = (str(file.readlink()) for file in [*Path("/dev/fd").iterdir()] if file.is_symlink())
+    return found | {"open files": sorted(file for file in opened if "hostile" in file)}
 
 
 @pytest.fixture(scope="module", params=["glance", pytest.param("demo", marks=pytest.mark.slow)])
