@@ -185,7 +185,7 @@ def _max_pixels() -> int:
 
 
 def _batch_size(plan: Plan) -> int:
-    return 16 if plan.device == "cpu" else 128
+    return 32 if plan.device == "cpu" else 128
 
 
 def _workers(plan: Plan) -> int:
