@@ -50,7 +50,8 @@ def optimize(network: InceptionV3, mean: Sequence[float], std: Sequence[float], 
     network = merge_entries(network)
     network = cast(network, plan.device, dtype)
     if plan.compile:
-        network.compile()
+        # Frozen weights are packed into the layout that the processor likes best.
+        network.compile(options={"freezing": True} if plan.device == "cpu" else None)
     elif plan.device == "cpu" and onednn.available():
         network = onednn.fuse(network)
     if plan.precision == "fp32":
