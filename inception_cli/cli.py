@@ -252,7 +252,7 @@ def _classify(inputs: list[str], settings: "Settings", target: Target, voice: Vo
             begin = _csv_writer if out else _nothing if voice.json else _line_writer
             outcome = session.to_stream(inputs, settings, begin, bar)
         else:
-            outcome = session.to_file(inputs, settings, _csv_file(out), target.restart, target.force, bar)
+            outcome = session.to_file(inputs, settings, Path(out), target.restart, target.force, bar)
     if not voice.quiet:
         display.outcome(outcome, out, voice.verbose)
     if voice.json:
@@ -276,7 +276,7 @@ def _classify_and_judge(words: Mapping[str, Any], target: Target, voice: Voice) 
     question, settings = _question(words), _settings(words)
     truth = question.recorded()
     with tempfile.TemporaryDirectory() as folder, display.Bar("evaluate", voice.quiet) as bar:
-        out = _csv_file(target.out) if target.out else Path(folder, "rows.csv")
+        out = Path(target.out) if target.out else Path(folder, "rows.csv")
         found = session.to_file([words["val_dir"]], settings, out, target.restart, target.force, bar, truth)
         if not voice.quiet:
             display.outcome(found, target.out, voice.verbose)
@@ -339,12 +339,6 @@ def _train(words: Mapping[str, Any], voice: Voice) -> None:
         display.trained(trained, str(training.settings.out))
     if voice.json:
         print(jsonlib.dumps(trained))
-
-
-def _csv_file(out: str) -> Path:
-    if not out.lower().endswith(".csv"):
-        raise UsageError(f"--out {out}: the file ends in .csv (or is - for standard output)")
-    return Path(out)
 
 
 def _csv_writer(run: "Run") -> "Write":

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from inception_cli.errors import InceptionError, UsageError
+from inception_cli.results.formats import check_suffix
 
 
 def number_or_auto(text: str) -> int:
@@ -36,13 +37,37 @@ def html_file(option: typer.CallbackParam, name: str) -> str:
     return name
 
 
+def rows_file(context: typer.Context, name: str) -> str:
+    """The name of a file of rows that can be written; `classify` has them on standard output too."""
+    if name and not (name == "-" and context.info_name == "classify"):
+        try:
+            check_suffix(Path(name))
+        except InceptionError as error:
+            raise UsageError(f"--out {error}") from error
+    return name
+
+
 Inputs = Annotated[list[str], typer.Argument(metavar="INPUT...", help="Folders, files, globs, or - for a path a line.")]
 TrainDir = Annotated[str, typer.Argument(metavar="DIR", help="A folder of class folders with photos in them.")]
 
 Rows = Annotated[str, typer.Argument(metavar="FILE", help="A file of rows that classify or evaluate wrote.")]
 
-Out = Annotated[str, typer.Option("--out", "-o", metavar="FILE", help="A .csv file; - for standard output.")]
-RowsOut = Annotated[str, typer.Option("--out", "-o", metavar="FILE", help="A .csv file that keeps the rows.")]
+Out = Annotated[
+    str,
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="FILE",
+        callback=rows_file,
+        help="A .csv, .jsonl or .parquet file; - for CSV on standard output.",
+    ),
+]
+RowsOut = Annotated[
+    str,
+    typer.Option(
+        "--out", "-o", metavar="FILE", callback=rows_file, help="A .csv, .jsonl or .parquet file that keeps the rows."
+    ),
+]
 WeightsOut = Annotated[str, typer.Option("--out", "-o", metavar="FILE", help="The .safetensors file to make.")]
 ReportOut = Annotated[
     str, typer.Option("--out", "-o", metavar="FILE", callback=html_file, help="The .html file to make.")
