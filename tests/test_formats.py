@@ -14,7 +14,7 @@ from running import Inception
 from torch import Tensor
 
 from inception_cli.errors import InceptionError
-from inception_cli.predict import Classifier
+from inception_cli.predict import Networks
 from inception_cli.results import formats
 from inception_cli.results.columns import Columns
 from inception_cli.results.formats import SUFFIXES, convert, read_rows, width
@@ -143,10 +143,10 @@ def test_damaged_parquet_is_told_in_a_line(tmp_path: Path, cut: slice) -> None:
 def test_every_suffix_is_written_judged_compared_and_shown(
     inception: Inception, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def best(self: Classifier, pixels: Tensor) -> tuple[Tensor, Tensor]:  # answers that cost nothing
+    def best(self: Networks, pixels: Tensor) -> tuple[Tensor, Tensor]:  # answers that cost nothing
         return torch.arange(5).repeat(len(pixels), 1), torch.full((len(pixels), 5), 0.2)
 
-    monkeypatch.setattr(Classifier, "_best", best)
+    monkeypatch.setattr(Networks, "_best", best)
     files = [tmp_path / f"preds{suffix}" for suffix in SUFFIXES]
     for file in files:
         words = ("-w", "demo", "-j", 0, "--precision", "fp32", "-o", file)

@@ -574,6 +574,21 @@ def test_a_full_disk_leaves_whole_rows_and_the_run_goes_on(tmp_path: Path) -> No
     assert out.read_bytes() == QUIET
 
 
+def test_a_disk_without_room_for_what_is_made_costs_nothing(tmp_path: Path) -> None:
+    out = tmp_path / "preds.jsonl"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(QUIET) + 500, hard))  # for rows and manifest, not for JSON Lines
+    try:
+        with pytest.raises(InceptionError, match=r"preds\.jsonl: File too large; .* the same command goes on"):
+            go(out)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    assert names_in(tmp_path) == ["preds.jsonl.part", "preds.jsonl.part.inputs", "preds.jsonl.part.json"]
+    go(out)
+    assert out.read_bytes() == quiet(".jsonl")
+
+
 def test_a_disk_that_is_full_from_the_start_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
