@@ -65,8 +65,9 @@ def classify(
     workers: o.Workers = "auto",  # type: ignore[assignment]
     device: o.Device = "auto",
     precision: o.Precision = "auto",
-    decode: o.Decode = "exact",
+    decode: o.Decode = "fast",
     exif: o.Exif = True,
+    compile: o.Compile = "auto",
     timeout: o.Timeout = 60,
     max_pixels: o.MaxPixels = 0,
     restart: o.Restart = False,
@@ -129,6 +130,7 @@ def evaluate(
     precision: o.Precision = "fp32",
     decode: o.Decode = "exact",
     exif: o.ExifOrPreset = None,
+    compile: o.Compile = "auto",
     timeout: o.Timeout = 60,
     max_pixels: o.MaxPixels = 0,
     restart: o.Restart = False,

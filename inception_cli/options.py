@@ -119,7 +119,13 @@ Crops = Annotated[
 ]
 TopK = Annotated[int, typer.Option("--top-k", "-k", metavar="N", min=1, help="Best classes in a row.")]
 Decode = Annotated[
-    str, typer.Option("--decode", metavar="exact", help="How pictures are decoded.", rich_help_panel=WEIGHTS)
+    str,
+    typer.Option(
+        "--decode",
+        metavar="fast|exact",
+        help="fast: large JPEGs at a fraction of their size; exact: the publisher's pixels.",
+        rich_help_panel=WEIGHTS,
+    ),
 ]
 Exif = Annotated[
     bool, typer.Option("--exif/--no-exif", help="Turn photos as their camera says.", rich_help_panel=WEIGHTS)
@@ -184,6 +190,15 @@ Precision = Annotated[
         metavar="auto|fp32|bf16|fp16",
         autocompletion=completion.among(completion.PRECISIONS),
         help="Numbers of the network.",
+        rich_help_panel=MACHINE,
+    ),
+]
+Compile = Annotated[
+    str,
+    typer.Option(
+        "--compile",
+        metavar="auto|on|off",
+        help="By torch.compile; auto: where it pays.",
         rich_help_panel=MACHINE,
     ),
 ]

@@ -13,7 +13,7 @@ import pytest
 import torch
 from draw import pictures
 
-from inception_cli.images import decode, loader, workers
+from inception_cli.images import decode, loader, preprocess, workers
 from inception_cli.images.decode import Failure
 from inception_cli.images.inputs import PathList
 from inception_cli.images.loader import Batch, Loading, batches, crowded
@@ -163,6 +163,20 @@ def test_a_slow_disk_is_no_fault(paths: PathList, monkeypatch: pytest.MonkeyPatc
     few = PathList.of(paths[:6])
 
     assert failures(loaded(few, workers=1, timeout=0.6)) == {}
+
+
+def test_a_picture_that_memory_has_no_room_for_is_too_large(paths: PathList, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, asked = preprocess.views, []
+
+    def views(image: object, pixels: Pixels) -> object:
+        asked.append(image)
+        if len(asked) == 8:
+            raise MemoryError
+        return real(image, pixels)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loader, "views", views)
+
+    assert {offset: each.status for offset, each in failures(loaded(paths, workers=0)).items()} == {7: "too_large"}
 
 
 def test_an_error_of_our_own_is_no_death(paths: PathList, monkeypatch: pytest.MonkeyPatch) -> None:

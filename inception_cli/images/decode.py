@@ -2,10 +2,10 @@
 
 import errno
 import io
+import logging
 import os
 import re
 import stat
-import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -15,10 +15,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
+from inception_cli.images.containers import avif_pixels, plain
+from inception_cli.images.damage import File, ends_early, size
+from inception_cli.images.frame import KEY, Frame
 from inception_cli.images.inputs import FOREIGN_SUFFIXES, RAW, suffix_of
-from inception_cli.images.preprocess import Pixels
+from inception_cli.images.preprocess import Pixels, short_sides
 
 # Nothing that starts another program. MPO comes by way of JPEG.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "JPEG2000", "AVIF", "ICO", "QOI")
@@ -42,9 +45,10 @@ TURNS = {  # EXIF orientation → how to set the picture upright, as in PIL.Imag
     8: Image.Transpose.ROTATE_90,
 }
 LONGEST_ERROR = 160  # characters
-TIFF_WIDTHS = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}  # bytes of a field, by type
 EIGHT_BITS = ((np.arange(65536) * 255 + 32767) // 65535).astype(np.uint8)  # grey of 16 bits → of 8, rounded
 DECODERS_ERRNO = (None, errno.EINVAL, errno.EOVERFLOW)  # of an OSError by a decoder, or by its seeking to nowhere
+
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # or Python writes its complaints to standard error
 
 
 @dataclass(frozen=True)
@@ -55,19 +59,6 @@ class Failure:
     error: str
 
 
-class _File(io.BufferedReader):
-    """An open file that remembers how far it was good."""
-
-    header_read = False
-    ran_out = False  # whether more was asked for than there is
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        data = super().read(size)
-        if size and size > 0 and not data:
-            self.ran_out = True
-        return data
-
-
 class _Unreadable(Exception):
     """A file that is given up; carries the Failure."""
 
@@ -76,14 +67,16 @@ class _Unreadable(Exception):
         self.failure = Failure(status, error)
 
 
-def read(path: str, pixels: Pixels, at_least: int = 0) -> Image.Image | Failure:
+def read(path: str, pixels: Pixels) -> Image.Image | Failure:
     """The picture at `path` as RGB, upright if `pixels.exif`, or why there is none.
 
-    With `at_least` a JPEG is decoded at the smallest DCT scale (1/8 … 1) whose sides are no shorter than that.
+    A large JPEG may come at a half, a quarter or an eighth of its size if `pixels.fast`: its `info` holds the Frame.
     """
     try:
         with _open(path) as file:
-            return _picture(file, suffix_of(path), pixels, at_least)
+            if not file.peek(1):
+                return Failure("corrupt", "the file is empty")
+            return _picture(file, suffix_of(path), pixels)
     except _Unreadable as unreadable:
         return unreadable.failure
     except OSError as error:
@@ -92,19 +85,16 @@ def read(path: str, pixels: Pixels, at_least: int = 0) -> Image.Image | Failure:
         return Failure("missing", "no file can have this name")
 
 
-def _open(path: str) -> _File:
+def _open(path: str) -> File:
     """A regular file, opened; a FIFO is never waited for, not even one that takes the file's place meanwhile."""
     _check_regular(os.stat(path).st_mode)  # noqa: PTH116 - a Path would drop the slash of `x.jpg/`
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    file = _File(io.FileIO(descriptor))
     try:
         _check_regular(os.fstat(descriptor).st_mode)
-        if not file.peek(1):
-            raise _Unreadable("corrupt", "the file is empty")
+        return File(io.FileIO(descriptor))
     except BaseException:
-        file.close()
+        os.close(descriptor)
         raise
-    return file
 
 
 def _check_regular(mode: int) -> None:
@@ -124,38 +114,55 @@ def _refused(error: OSError) -> Failure:
             return Failure("missing", "a link that leads to itself")
         case errno.ENAMETOOLONG:
             return Failure("missing", "no file can have a name this long")
+        case errno.ENXIO:  # a socket took the file's place
+            return Failure("unsupported", "a socket or a device, not a file")
         case errno.EACCES | errno.EPERM:
             return Failure("denied", "no permission to read it")
         case _:
             return Failure("failed", f"the file could not be read: {_line(error.strerror or error)}")
 
 
-def _picture(file: _File, suffix: str, pixels: Pixels, at_least: int) -> Image.Image:
+def _picture(file: File, suffix: str, pixels: Pixels) -> Image.Image:
     """The picture in a file, RGB; raises _Unreadable, and OSError when the disk fails."""
     if FOREIGN_SUFFIXES.get(suffix) == RAW:  # most are TIFFs whose first picture is a thumbnail
         raise _unsupported(RAW)
     with _strict(pixels.max_pixels):
         try:
-            return _decode(file, suffix, pixels, at_least)
-        except _Unreadable:
-            raise
-        except Image.DecompressionBombError as error:
-            count = re.search(r"\d+", str(error))
-            raise _too_large(count[0] if count else "more", pixels.max_pixels) from None
-        except MemoryError:
-            raise _Unreadable("too_large", "not enough memory for it (a lower --max-pixels passes it over)") from None
+            return _decode(file, suffix, pixels)
         except Exception as error:  # decoders raise anything: OSError, SyntaxError, struct.error, RecursionError …
-            if isinstance(error, OSError) and error.errno not in DECODERS_ERRNO:
-                raise
-            raise _damage(file, suffix, error) from error
+            first = _why(file, suffix, pixels, error)
+        data = plain(file, size(file)) if first.failure.status in ("corrupt", "truncated") else None
+        if data is None:
+            raise first
+        try:
+            return _decode(File(io.BytesIO(data)), suffix, pixels, block=len(data))
+        except Exception as error:
+            second = _why(file, suffix, pixels, error)
+            raise second if second.failure.status == "too_large" else first from None
+
+
+def _why(file: File, suffix: str, pixels: Pixels, error: Exception) -> _Unreadable:
+    """What a decoder's error means; raises an OSError of the disk."""
+    match error:
+        case _Unreadable():
+            return error
+        case Image.DecompressionBombError():
+            count = re.search(r"\d+", str(error))
+            return _too_large(count[0] if count else "more", pixels.max_pixels)
+        case MemoryError():
+            return _Unreadable("too_large", "not enough memory for it (a lower --max-pixels passes it over)")
+        case OSError() if error.errno not in DECODERS_ERRNO:
+            raise error
+        case _:
+            return _damage(file, suffix, pixels, error)
 
 
 def _too_large(count: int | str, max_pixels: int) -> _Unreadable:
     return _Unreadable("too_large", f"{count} pixels, over the bound of {max_pixels} (--max-pixels)")
 
 
-def _decode(file: _File, suffix: str, pixels: Pixels, at_least: int) -> Image.Image:
-    """Header, bound, pixels, RGB, upright."""
+def _decode(file: File, suffix: str, pixels: Pixels, block: int = ImageFile.MAXBLOCK) -> Image.Image:
+    """Header, bound, scale, pixels (read in blocks of so many bytes), RGB, upright."""
     image = Image.open(file, formats=_formats(suffix))
     file.header_read = True
     width, height = image.size
@@ -163,13 +170,20 @@ def _decode(file: _File, suffix: str, pixels: Pixels, at_least: int) -> Image.Im
         raise _Unreadable(
             "too_large", f"{width} × {height} pixels, over the bound of {pixels.max_pixels} (--max-pixels)"
         )
-    if at_least:
-        image.draft(None, (at_least, at_least))
+    enough = 2 * max(short_sides(pixels))  # from less, the resize would not see all that it should
+    draft = image.draft(None, (enough, enough)) if pixels.fast else None  # None for all but JPEG
+    image.decodermaxblock = block
     with _libtiff_muted() if image.format == "TIFF" else nullcontext():
         image.load()
     turn = TURNS.get(_orientation(image)) if pixels.exif else None
     rgb = to_rgb(image)
-    return rgb if turn is None else rgb.transpose(turn)
+    frame = Frame(width, height, draft[1]) if draft else None
+    if turn is not None:
+        frame = frame and frame.turned(turn, rgb.size)
+        rgb = rgb.transpose(turn)
+    if frame:
+        rgb.info[KEY] = frame
+    return rgb
 
 
 class _Strict:
@@ -287,13 +301,15 @@ def scale_deep(values: NDArray[Any]) -> NDArray[np.uint8]:
     return floats.astype(np.uint8)
 
 
-def _damage(file: _File, suffix: str, error: Exception) -> _Unreadable:
+def _damage(file: File, suffix: str, pixels: Pixels, error: Exception) -> _Unreadable:
     """What is wrong with a file that did not decode."""
     file.seek(0)
     start = file.read(64)
     if isinstance(error, UnidentifiedImageError) and (kind := _foreign(start) or FOREIGN_SUFFIXES.get(suffix)):
         return _unsupported(kind)
-    if _ends_early(file, start, error):
+    if start[4:8] == b"ftyp" and (count := avif_pixels(file)) > pixels.max_pixels:
+        return _too_large(count, pixels.max_pixels)
+    if ends_early(file, start, error):
         return _Unreadable("truncated", "the file ends before the picture does")
     if start.lstrip().lower().startswith((b"<!doctype html", b"<html")):
         return _Unreadable("corrupt", "a web page, not a picture")
@@ -319,63 +335,3 @@ def _line(message: object) -> str:
     """An error as one short line of printable characters."""
     text = " ".join(str(message).split()) or type(message).__name__
     return "".join(c if c.isprintable() else "?" for c in text)[:LONGEST_ERROR]
-
-
-# --- Did the data end early? Asked of files that failed, so a wrong answer costs a word, not a picture.
-
-
-def _ends_early(file: _File, start: bytes, error: Exception) -> bool:
-    """Whether the data ended after a valid header.
-
-    Decoders that pull their data ran past its end. Those that take a file whole are asked what its container promised.
-    """
-    size = os.fstat(file.fileno()).st_size
-    if start[:4] == b"RIFF" and len(start) >= 30:  # WebP: its frame header takes 30 bytes
-        return 8 + int(struct.unpack("<I", start[4:8])[0]) > size
-    if start[4:8] == b"ftyp":  # AVIF: the header is the box `meta`
-        return _boxes_end_early(file, size)
-    if start.startswith((b"II*\0", b"MM\0*")):
-        return _tiff_ends_early(file, start, size)
-    icon = start.startswith(b"\0\0\1\0") and len(start) >= 22  # is decoded with its header
-    if not (file.header_read or icon):
-        return False
-    if start.startswith((b"\xff\x4f\xff\x51", b"\x00\x00\x00\x0cjP  ")):  # JPEG 2000 ends with an EOC marker
-        file.seek(-2, io.SEEK_END)
-        return file.read(2) != b"\xff\xd9"
-    return file.ran_out or str(error) == "not enough image data"
-
-
-def _boxes_end_early(file: _File, size: int) -> bool:
-    """Whether an AVIF's boxes go on past the end of the file, and its `meta` does not."""
-    position, kinds = 0, [b""]
-    while position + 8 <= size:
-        file.seek(position)
-        length, kind = struct.unpack(">I4s", file.read(8))
-        if length < 8:  # 0: to the end of the file; 1: a length of 64 bits
-            return False
-        position += length
-        if position > size:
-            break
-        kinds.append(kind)
-    return b"meta" in kinds and (position != size or kinds[-1] == b"meta")
-
-
-def _tiff_ends_early(file: _File, start: bytes, size: int) -> bool:
-    """Whether a TIFF's directory, what it points to, or a part of its picture lies past the end of the file."""
-    try:
-        directory = TiffImagePlugin.ImageFileDirectory_v2(start[:8])
-        file.seek(directory.next)
-        count = int.from_bytes(file.read(2), "little" if start[:1] == b"I" else "big")
-        entries = file.read(12 * count)
-        if len(entries) < max(1, count) * 12:
-            return True
-        file.seek(directory.next)
-        directory.load(file)
-        parts = [*zip(directory.get(273, ()), directory.get(279, ()), strict=False)]  # strips: offset, bytes
-        parts += zip(directory.get(324, ()), directory.get(325, ()), strict=False)  # tiles
-        for kind, length, offset in struct.iter_unpack("<2xHII" if start[:1] == b"I" else ">2xHII", entries):
-            width = TIFF_WIDTHS.get(kind, 0) * length
-            parts.append((offset, width if width > 4 else -offset))  # up to 4 bytes stand in the entry itself
-        return any(offset + length > size for offset, length in parts)
-    except Exception:
-        return False

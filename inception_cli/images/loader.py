@@ -55,8 +55,12 @@ class _Images(Dataset[Views]):
         self.moved = progress()
 
     def __getitem__(self, position: int) -> Views:
+        found: Views
         image = decode.read(self.paths[position], self.pixels)
-        found = image if isinstance(image, decode.Failure) else views(image, self.pixels)
+        try:
+            found = image if isinstance(image, decode.Failure) else views(image, self.pixels)
+        except MemoryError:
+            found = decode.Failure("too_large", "not enough memory for it (a lower --max-pixels passes it over)")
         self.moved.value += 1
         return found
 

@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from inception_cli.errors import UsageError
+from inception_cli.images.frame import frame_of
 
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 CROPS = (1, 10, 12, 144)  # views of a picture, mirror images among them
 MIRRORED = (12, 144)  # those whose mirror images are made on the device
 LARGEST_RESIZED = 64_000_000  # pixels; where a whole resize would hold more, a view is made from its own window alone
+DECODES = ("fast", "exact")
 CV2_ONE = 2048  # cv2's weights are integers of 11 bits
 
 
@@ -75,10 +77,29 @@ class Pixels:
     def __post_init__(self) -> None:
         if self.crops not in CROPS:
             raise UsageError(f"--crops {self.crops}: choose from {', '.join(map(str, CROPS))}")
-        if self.decode != "exact":
-            raise ValueError(f"decode is exact, not {self.decode!r}")
+        if self.decode not in DECODES:
+            raise UsageError(f"--decode {self.decode}: choose from {', '.join(DECODES)}")
         if self.max_pixels < 1:
             raise ValueError(f"max_pixels is at least 1, not {self.max_pixels}")
+
+    @property
+    def fast(self) -> bool:
+        """Whether what the network does not see is left undecoded, unresized.
+
+        Never without antialias: such a resize reads a few pixels of many, and of a smaller picture others.
+        """
+        return self.decode == "fast" and self.preset.antialias
+
+
+def short_sides(pixels: Pixels) -> list[int]:
+    """The short sides that a picture is resized to.
+
+    The paper does not give those of 144 crops for a side of 299: these are GoogLeNet's four for 224, in proportion.
+    """
+    preset = pixels.preset
+    if pixels.crops == 144:
+        return [round(preset.size * short / 224) for short in (256, 288, 320, 352)]
+    return [preset.resize]
 
 
 def shipped(crops: int) -> int:
@@ -92,17 +113,16 @@ def views(image: Image.Image, pixels: Pixels) -> NDArray[np.uint8]:
     1: the centre. 10: torchvision's TenCrop (AlexNet's) of the centre square of the preset's resize; its mirrored
     centre is one pixel beside the mirror image of its centre, so all ten come. 12: corners and centre of that square
     and the square whole, mirrored. 144 (GoogLeNet, arXiv:1409.4842): four short sides, at each the left,
-    centre and right (or top, centre and bottom) square, of each these six views. The paper does not give its scales for
-    a side of 299; these are GoogLeNet's 256, 288, 320 and 352 for 224, in proportion.
+    centre and right (or top, centre and bottom) square, of each these six views.
     """
     preset, size = pixels.preset, pixels.preset.size
     if pixels.crops == 1:
-        resized = resized_size(image.width, image.height, preset.resize)
-        cut = _cutter(image, resized, preset)
+        frame = frame_of(image)
+        resized = resized_size(frame.width, frame.height, preset.resize)
+        cut = _cutter(image, resized, preset, window=pixels.fast)
         return np.stack([cut(_middle(resized[0], size), _middle(resized[1], size), size)])
     if pixels.crops == 144:
-        shorts = [round(size * short / 224) for short in (256, 288, 320, 352)]
-        squares = [square for short in shorts for square in _squares(image, short, preset)]
+        squares = [square for short in short_sides(pixels) for square in _squares(image, short, preset)]
     else:
         squares = [_squares(image, preset.resize, preset)[1]]
     if pixels.crops == 10:
@@ -112,7 +132,8 @@ def views(image: Image.Image, pixels: Pixels) -> NDArray[np.uint8]:
 
 def _squares(image: Image.Image, short: int, preset: Preset) -> list[Image.Image]:
     """First, middle and last square along the long side of the picture, resized to a short side of `short`."""
-    width, height = resized_size(image.width, image.height, short)
+    frame = frame_of(image)
+    width, height = resized_size(frame.width, frame.height, short)
     cut = _cutter(image, (width, height), preset)
     corners = [(round(share * (width - short) / 2), round(share * (height - short) / 2)) for share in (0, 1, 2)]
     return [Image.fromarray(cut(left, top, short)) for left, top in corners]
@@ -139,14 +160,20 @@ def resized_size(width: int, height: int, short: int) -> tuple[int, int]:
     return int(short * width / height), short
 
 
-def _cutter(image: Image.Image, size: tuple[int, int], preset: Preset) -> Callable[[int, int, int], NDArray[np.uint8]]:
-    """A function (left, top, side) → that square of the picture resized to `size`: uint8 (side, side, 3)."""
+def _cutter(
+    image: Image.Image, size: tuple[int, int], preset: Preset, window: bool = False
+) -> Callable[[int, int, int], NDArray[np.uint8]]:
+    """A function (left, top, side) → that square of the picture resized to `size`: uint8 (side, side, 3).
+
+    `window`: nothing around the square is resized. Its levels are then within one of the whole picture's, or two.
+    """
     if not preset.antialias:
         return partial(_resize_as_cv2, image, size)
     width, height = size
-    if width * max(height, image.height) > LARGEST_RESIZED:  # resized across first, then down: the most to hold
+    most = width * max(height, image.height)  # to be held: it is resized across first, then down
+    if window or most > LARGEST_RESIZED:
         return partial(_resize_window, image, size, preset)
-    return partial(_crop, image.resize(size, FILTERS[preset.filter]))
+    return partial(_crop, image.resize(size, FILTERS[preset.filter], box=frame_of(image).box))
 
 
 def _crop(resized: Image.Image, left: int, top: int, side: int) -> NDArray[np.uint8]:
@@ -157,10 +184,11 @@ def _crop(resized: Image.Image, left: int, top: int, side: int) -> NDArray[np.ui
 def _resize_window(
     image: Image.Image, size: tuple[int, int], preset: Preset, left: int, top: int, side: int
 ) -> NDArray[np.uint8]:
-    """The same square resized from its own window of the picture, for 1 × 30,000 and the like."""
-    across, down = image.width / size[0], image.height / size[1]
-    right, bottom = left + side, top + side
-    box = (left * across, top * down, min(right * across, image.width), min(bottom * down, image.height))
+    """The same square resized from its own window of the picture."""
+    first, upper, last, lower = frame_of(image).box
+    across, down = (last - first) / size[0], (lower - upper) / size[1]
+    right, bottom = first + (left + side) * across, upper + (top + side) * down
+    box = (first + left * across, upper + top * down, min(right, image.width), min(bottom, image.height))
     return np.asarray(image.resize((side, side), FILTERS[preset.filter], box=box))
 
 

@@ -1,6 +1,7 @@
 """A photo, small, as the bytes of a JPEG: what a report shows of it."""
 
 import io
+from dataclasses import replace
 
 from PIL import Image
 
@@ -10,7 +11,8 @@ from inception_cli.images.preprocess import PRESETS, Pixels
 SIDE = 176  # pixels of the longer side: sharp at the size of a report's cards, 5 KB or so
 QUALITY = 70
 MAX_PIXELS = 150_000_000  # a picture without a small scale, such as a PNG, is decoded whole: half a gigabyte at most
-_PIXELS = Pixels(PRESETS["torchvision"], max_pixels=MAX_PIXELS)  # upright; the preset itself is for networks
+_SMALL = replace(PRESETS["torchvision"], size=SIDE, resize=SIDE)
+_PIXELS = Pixels(_SMALL, decode="fast", exif=True, max_pixels=MAX_PIXELS)
 
 
 def thumbnail(path: str) -> bytes:
@@ -18,7 +20,7 @@ def thumbnail(path: str) -> bytes:
 
     A JPEG is decoded at a small DCT scale: a twelve-megapixel photo at 1/8 of its sides.
     """
-    picture = read(path, _PIXELS, at_least=SIDE)
+    picture = read(path, _PIXELS)
     if isinstance(picture, Failure):
         return b""
     picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
