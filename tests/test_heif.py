@@ -115,14 +115,16 @@ def test_without_the_extra_the_row_says_which(
     file: Path, inception: Inception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(heif, "find_spec", lambda name: None)
-    file.with_name("text.heic").write_text("no picture")
+    text, other = file.with_name("text.heic"), file.with_name("other.jpg")
+    text.write_text("no picture")
+    other.write_bytes(file.read_bytes())
 
-    ended = inception("classify", file, file.with_name("text.heic"), "-w", "demo", "-j", 0, "-o", "-")
+    ended = inception("classify", file, text, other, "-w", "demo", "-j", 0, "-o", "-")
 
     assert ended.code == 3
     rows = [line for line in ended.out.splitlines()[1:] if line]
     assert all(",unsupported," in row and "pip install 'inception-cli[heif]'" in row for row in rows)
-    assert len(rows) == 2
+    assert len(rows) == 3
 
 
 def test_pillow_heif_is_imported_for_such_a_file_alone(file: Path, photos: Path) -> None:

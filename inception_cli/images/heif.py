@@ -36,4 +36,5 @@ def formats(file: File) -> tuple[str, ...]:
 def _register() -> None:
     import pillow_heif
 
-    pillow_heif.register_heif_opener(decode_threads=1, thumbnails=False)  # workers share the cores already
+    # Workers share the cores already; and `--decode fast` would take a thumbnail for the photo.
+    pillow_heif.register_heif_opener(decode_threads=1, thumbnails=False)
