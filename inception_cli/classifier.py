@@ -20,7 +20,7 @@ Name = str | os.PathLike[str]
 class Classifier:
     """Weights, loaded and ready: photos in, a `Prediction` for each out.
 
-    The arguments are the options of `inception classify`; weights are a name, a file, or several of them, an ensemble.
+    The arguments are options of `inception classify`; weights are a name, a file, or several of them, an ensemble.
     InceptionError for what cannot be had.
     """
 
@@ -32,6 +32,7 @@ class Classifier:
         preset: str | None = None,
         classes: str | None = None,
         crops: int = 1,
+        decode: str = "fast",
         exif: bool = True,
         batch_size: int | None = None,
         workers: int | None = None,
@@ -46,6 +47,7 @@ class Classifier:
                 preset=preset,
                 classes=classes,
                 crops=crops,
+                decode=decode,
                 exif=exif,
                 batch_size=batch_size,
                 workers=workers,

@@ -123,6 +123,7 @@ Decode = Annotated[
     typer.Option(
         "--decode",
         metavar="fast|exact",
+        autocompletion=completion.among(completion.DECODES),
         help="fast: large JPEGs at a fraction of their size; exact: the publisher's pixels.",
         rich_help_panel=WEIGHTS,
     ),
@@ -198,6 +199,7 @@ Compile = Annotated[
     typer.Option(
         "--compile",
         metavar="auto|on|off",
+        autocompletion=completion.among(completion.COMPILE),
         help="By torch.compile; auto: where it pays.",
         rich_help_panel=MACHINE,
     ),

@@ -228,10 +228,13 @@ def no_pictures() -> Iterator[Kind]:
     for suffix in (".png", ".gif", ".tif", ".webp", ".tga", ".ico"):
         yield Kind(f"nothing named {suffix}", f"x{suffix}", ("corrupt",), b"")
         yield Kind(f"zeros named {suffix}", f"x{suffix}", ("corrupt",), bytes(999))
-    for suffix in FOREIGN_SUFFIXES:
-        yield Kind(f"another format, {suffix}", f"x{suffix}", ("unsupported",), b"what we do not read " * 9)
+    either = ("unsupported", "corrupt")  # as pillow-heif is not installed, or is
+    for suffix, kind in FOREIGN_SUFFIXES.items():
+        statuses = either if kind == "HEIC" else ("unsupported",)
+        yield Kind(f"another format, {suffix}", f"x{suffix}", statuses, b"what we do not read " * 9)
     for what, start in {"HEIC": b"\0\0\0\x18ftypheic", "PSD": b"8BPS\0\1", "SVG": b"<svg>", "JXL": b"\xff\x0a"}.items():
-        yield Kind(f"{what} named .jpg", "x.jpg", ("unsupported",), start + bytes(99))
+        statuses = either if what == "HEIC" else ("unsupported",)
+        yield Kind(f"{what} named .jpg", "x.jpg", statuses, start + bytes(99))
 
 
 def wrong_suffixes() -> Iterator[Kind]:

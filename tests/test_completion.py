@@ -8,10 +8,10 @@ import pytest
 from test_architecture import HEAVY
 
 from inception_cli import completion
-from inception_cli.images.preprocess import CROPS, PRESETS
+from inception_cli.images.preprocess import CROPS, DECODES, PRESETS
 from inception_cli.published import DEMO, PUBLISHED
 from inception_cli.results.labels import FORMS
-from inception_cli.settings import DEVICES, PRECISIONS, SCRATCH
+from inception_cli.settings import COMPILE, DEVICES, PRECISIONS, SCRATCH
 
 PROGRAM = (
     "import sys; from inception_cli.__main__ import main\n"
@@ -58,6 +58,7 @@ def test_the_words_are_those_of_the_program() -> None:
     assert (*PRESETS,) == completion.PRESETS
     assert tuple(map(str, CROPS)) == completion.CROPS
     assert (completion.DEVICES, completion.PRECISIONS) == (DEVICES, PRECISIONS)
+    assert (completion.DECODES, completion.COMPILE) == (DECODES, COMPILE)
     assert FORMS[:-1] == completion.LABEL_FORMS  # skip-N is for a number to be put in
 
 

@@ -122,7 +122,7 @@ def test_no_picture_is_corrupt(data: bytes, word: str, suffix: str, tmp_path: Pa
     assert word in result.error
 
 
-@pytest.mark.parametrize("suffix", FOREIGN_SUFFIXES)
+@pytest.mark.parametrize("suffix", [suffix for suffix, kind in FOREIGN_SUFFIXES.items() if kind != "HEIC"])
 def test_a_format_that_is_not_read_is_named(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"photo{suffix.upper()}"
     path.write_bytes(b"some other format" * 9)
@@ -133,7 +133,6 @@ def test_a_format_that_is_not_read_is_named(suffix: str, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("start", "name"),
     [
-        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"),
         (b"8BPS\0\1", "Photoshop"),
         (b"\xff\x0a\xfa", "JPEG XL"),
         (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
+from inception_cli.images import heif
 from inception_cli.images.containers import avif_pixels, plain
 from inception_cli.images.damage import File, ends_early, size
 from inception_cli.images.frame import KEY, Frame
@@ -34,7 +35,6 @@ FOREIGN_STARTS = {  # what people call it, by the first bytes, for files under a
     b"<svg": "SVG",
     b"FUJIFILM": RAW,
 }
-HEIC_BRANDS = frozenset((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"))
 TURNS = {  # EXIF orientation → how to set the picture upright, as in PIL.ImageOps.exif_transpose
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -163,7 +163,7 @@ def _too_large(count: int | str, max_pixels: int) -> _Unreadable:
 
 def _decode(file: File, suffix: str, pixels: Pixels, block: int = ImageFile.MAXBLOCK) -> Image.Image:
     """Header, bound, scale, pixels (read in blocks of so many bytes), RGB, upright."""
-    image = Image.open(file, formats=_formats(suffix))
+    image = Image.open(file, formats=(*_formats(suffix), *heif.formats(file)))
     file.header_read = True
     width, height = image.size
     if width * height > pixels.max_pixels:
@@ -305,7 +305,8 @@ def _damage(file: File, suffix: str, pixels: Pixels, error: Exception) -> _Unrea
     """What is wrong with a file that did not decode."""
     file.seek(0)
     start = file.read(64)
-    if isinstance(error, UnidentifiedImageError) and (kind := _foreign(start) or FOREIGN_SUFFIXES.get(suffix)):
+    kind = _foreign(start) or FOREIGN_SUFFIXES.get(suffix)
+    if isinstance(error, UnidentifiedImageError) and kind and not (kind == heif.KIND and heif.readable()):
         return _unsupported(kind)
     if start[4:8] == b"ftyp" and (count := avif_pixels(file)) > pixels.max_pixels:
         return _too_large(count, pixels.max_pixels)
@@ -322,12 +323,14 @@ def _damage(file: File, suffix: str, pixels: Pixels, error: Exception) -> _Unrea
 
 def _foreign(start: bytes) -> str | None:
     """What people call an image format that is not read, by a file's first bytes."""
-    if start[4:8] == b"ftyp" and start[8:12] in HEIC_BRANDS:
-        return "HEIC"
+    if heif.is_heif(start):
+        return heif.KIND
     return next((kind for head, kind in FOREIGN_STARTS.items() if start.startswith(head)), None)
 
 
 def _unsupported(kind: str) -> _Unreadable:
+    if kind == heif.KIND:
+        return _Unreadable("unsupported", heif.CURE)
     return _Unreadable("unsupported", f"{kind} files are not read; convert it to JPEG or PNG")
 
 
