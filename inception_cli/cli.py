@@ -4,7 +4,7 @@ import json as jsonlib
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,8 +16,9 @@ from inception_cli.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from inception_cli.evaluation import Evaluation, Question
+    from inception_cli.ray_engine import Engine
     from inception_cli.results.rows import Prediction
-    from inception_cli.session import Outcome, Write
+    from inception_cli.session import Outcome, Watch, Write
     from inception_cli.settings import Run, Settings
 
 app = typer.Typer(
@@ -60,6 +61,9 @@ def classify(
     exif: o.Exif = True,
     timeout: o.Timeout = 60,
     max_pixels: o.MaxPixels = 0,
+    engine: o.Engine = "local",
+    ray_address: o.RayAddress = "",
+    actors: o.Actors = 0,
     restart: o.Restart = False,
     force: o.Force = False,
     allow_failures: o.AllowFailures = False,
@@ -77,7 +81,7 @@ def classify(
     voice = Voice(json, quiet, verbose)
     if report and out in ("", "-"):
         raise UsageError("--report is made from a file of rows: give --out FILE as well")
-    outcome = _classify(inputs, _settings(context.params), Target(out, restart, force), voice)
+    outcome = _classify(inputs, _settings(context.params), _target(context.params), voice)
     if outcome.interrupted:
         raise typer.Exit(ExitCode.INTERRUPTED)
     if report:
@@ -113,6 +117,9 @@ def evaluate(
     exif: o.ExifOrPreset = None,
     timeout: o.Timeout = 60,
     max_pixels: o.MaxPixels = 0,
+    engine: o.Engine = "local",
+    ray_address: o.RayAddress = "",
+    actors: o.Actors = 0,
     restart: o.Restart = False,
     force: o.Force = False,
     allow_failures: o.AllowFailures = False,
@@ -129,7 +136,7 @@ def evaluate(
     """
     if not (val_dir or predictions):
         raise UsageError("evaluate takes --val-dir DIR, or --predictions FILE with rows that exist")
-    target, voice = Target(out, restart, force), Voice(json, quiet, verbose)
+    target, voice = _target(context.params), Voice(json, quiet, verbose)
     if predictions:
         found = _judge(Path(predictions), context.params, voice)
     else:
@@ -219,6 +226,7 @@ class Target:
     out: str
     restart: bool
     force: bool
+    cluster: "Engine | None" = None  # which then writes a folder
 
 
 @dataclass(frozen=True)
@@ -252,12 +260,34 @@ def _classify(inputs: list[str], settings: "Settings", target: Target, voice: Vo
             begin = _csv_writer if out else _nothing if voice.json else _line_writer
             outcome = session.to_stream(inputs, settings, begin, bar)
         else:
-            outcome = session.to_file(inputs, settings, _csv_file(out), target.restart, target.force, bar)
+            outcome = _rows(inputs, settings, target, bar)
     if not voice.quiet:
         display.outcome(outcome, out, voice.verbose)
     if voice.json:
         print(jsonlib.dumps(outcome.manifest))
     return outcome
+
+
+def _target(words: Mapping[str, Any]) -> Target:
+    """Where the rows of a command go; a cluster of `--engine ray` writes a folder."""
+    target = Target(words["out"], words["restart"], words["force"])
+    if words["engine"] == "local":
+        return target
+    from inception_cli.ray_engine import Engine
+
+    return replace(target, cluster=Engine(words["ray_address"], words["actors"]))
+
+
+def _rows(
+    named: list[str], settings: "Settings", target: Target, bar: "Watch", truth: Mapping[str, Any] | None = None
+) -> "Outcome":
+    """Rows by this machine into a file, or by a cluster into a folder."""
+    from inception_cli import session
+
+    rest = target.restart, target.force, bar, truth
+    if target.cluster:
+        return session.to_folder(named, settings, target.out, target.cluster, *rest)
+    return session.to_file(named, settings, _csv_file(target.out), *rest)
 
 
 def _question(words: Mapping[str, Any]) -> "Question":
@@ -271,18 +301,18 @@ def _question(words: Mapping[str, Any]) -> "Question":
 
 def _classify_and_judge(words: Mapping[str, Any], target: Target, voice: Voice) -> "Evaluation":
     """Rows by a run of their own, kept where `--out` says; then judged."""
-    from inception_cli import display, session
+    from inception_cli import display
 
     question, settings = _question(words), _settings(words)
     truth = question.recorded()
     with tempfile.TemporaryDirectory() as folder, display.Bar("evaluate", voice.quiet) as bar:
-        out = _csv_file(target.out) if target.out else Path(folder, "rows.csv")
-        found = session.to_file([words["val_dir"]], settings, out, target.restart, target.force, bar, truth)
+        target = target if target.out else replace(target, out=str(Path(folder, "" if target.cluster else "rows.csv")))
+        found = _rows([words["val_dir"]], settings, target, bar, truth)
         if not voice.quiet:
-            display.outcome(found, target.out, voice.verbose)
+            display.outcome(found, words["out"], voice.verbose)
         if found.interrupted:
             raise typer.Exit(ExitCode.INTERRUPTED)
-        return _judged(out, found.manifest, words, voice)
+        return _judged(Path(target.out), found.manifest, words, voice)
 
 
 def _judge(rows: Path, words: Mapping[str, Any], voice: Voice) -> "Evaluation":

@@ -101,15 +101,21 @@ class Run:
         return data
 
 
-def resolve(settings: Settings, earlier: Run | None = None, report: Report = lambda name, done, total: None) -> Run:
+def resolve(
+    settings: Settings,
+    earlier: Run | None = None,
+    report: Report = lambda name, done, total: None,
+    plan: Plan | None = None,
+) -> Run:
     """Every `auto` of `settings` made a value: that of the `earlier`, interrupted run, else this machine's.
 
+    `plan` is another machine's, which runs the network.
     UsageError or InceptionError for what cannot be had.
     """
     classes = read_classes(Path(settings.classes)) if settings.classes else None
     found = tuple(weights.find(name, settings.preset, classes, settings.offline, report) for name in settings.weights)
     preset = found[0].preset
-    plan = resolve_plan(settings, earlier)
+    plan = plan or resolve_plan(settings, earlier)
     only = only_classes(settings.only_classes, found[0].classes) if settings.only_classes else ()
     return Run(
         pixels=Pixels(

@@ -20,7 +20,7 @@ LEVELS = {
     "cli": 7,  # the design has cli and display on one floor; cli prints through display, never the other way
     "display": 6,
     "evaluation": 5,
-    "session": 5,
+    "session": 5.5,  # the one arrow within level 5: session → ray_engine
     "reporting": 5,
     "gpus": 5,
     "ray_engine": 5,
@@ -33,6 +33,7 @@ LEVELS = {
     "results": 2,
     "images": 2,
     "network": 2,
+    "stores": 1,
     "errors": 0,
     "names": 0,
 }
