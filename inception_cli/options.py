@@ -150,6 +150,15 @@ Precision = Annotated[
     str,
     typer.Option("--precision", metavar="auto|fp32|bf16|fp16", help="Numbers of the network.", rich_help_panel=MACHINE),
 ]
+Compile = Annotated[
+    str,
+    typer.Option(
+        "--compile",
+        metavar="auto|on|off",
+        help="By torch.compile; auto: where it pays.",
+        rich_help_panel=MACHINE,
+    ),
+]
 Timeout = Annotated[
     float,
     typer.Option("--timeout", min=1, metavar="S", help="Seconds that one photo may take.", rich_help_panel=MACHINE),

@@ -9,6 +9,7 @@ from inception_cli import weights
 from inception_cli.errors import InceptionError
 from inception_cli.images.loader import Batch, batches
 from inception_cli.images.preprocess import MIRRORED
+from inception_cli.network.onednn import keep_memory
 from inception_cli.network.optimize import optimize
 from inception_cli.results.rows import Prediction
 from inception_cli.settings import Run
@@ -19,6 +20,8 @@ class Classifier:
 
     def __init__(self, run: Run) -> None:
         torch.set_num_threads(run.threads)
+        if run.plan.device == "cpu":
+            keep_memory()
         self.run = run
         self.labels = run.weights[0].classes.names
         self.at_once: int | None = None  # images that memory has room for, once it had too little for a batch

@@ -81,13 +81,13 @@ def connected(engine: Engine) -> Iterator[None]:
         ray.shutdown()
 
 
-def plan(settings: Settings, earlier: Run | None) -> Plan:
+def plan(settings: Settings, earlier: Run | None, images: int) -> Plan:
     """Where the network runs, as a machine of the cluster decides it: one with a GPU where there is one."""
     import ray
 
     gpus = 1 if settings.device != "cpu" and ray.cluster_resources().get("GPU") else 0
     decide = ray.remote(num_gpus=gpus, num_cpus=0, max_calls=1)(resolve_plan)
-    decided: Plan = ray.get(decide.remote(settings, earlier))
+    decided: Plan = ray.get(decide.remote(settings, earlier, images))
     return decided
 
 

@@ -106,7 +106,7 @@ def to_stream(named: list[str], settings: Settings, begin: Begin, watch: Watch) 
     paths = PathList.of(inputs)
     if not paths:
         raise no_images(inputs)
-    run = resolve(settings, report=watch.fetching)
+    run = resolve(settings, None, watch.fetching, len(paths))
     outcome = Outcome(Tally(len(paths)), manifest_of(named, run), notes_of(settings, run), inputs.skipped)
     _classify(paths, run, 0, begin(run), lambda manifest: None, watch, outcome)
     outcome.manifest |= _figures(outcome.tally)
@@ -131,9 +131,9 @@ def to_folder(
         raise no_images(inputs)
     earlier = Run.from_json(parts.manifest["run"]) if parts.manifest else None
     with ray_engine.connected(engine):
-        plan = ray_engine.plan(settings, earlier)
+        plan = ray_engine.plan(settings, earlier, len(paths))
         actors, threads = ray_engine.actors_and_threads(engine, plan.device)
-        run = resolve(settings, earlier, watch.fetching, plan)
+        run = resolve(settings, earlier, watch.fetching, plan=plan)
         if earlier is None:
             run = replace(run, threads=threads)
             manifest = manifest_of(named, run) | ({"truth": truth} if truth else {})
@@ -175,9 +175,10 @@ def _begin(
     ledger: Ledger, named: list[str], settings: Settings, watch: Watch, truth: Mapping[str, Any] | None
 ) -> Outcome:
     inputs = Inputs(named, sys.stdin.buffer)
-    if not ledger.list_inputs(map(encode, inputs)):
+    images = ledger.list_inputs(map(encode, inputs))
+    if not images:
         raise no_images(inputs)
-    run = resolve(settings, report=watch.fetching)
+    run = resolve(settings, None, watch.fetching, images)
     manifest = manifest_of(named, run) | ({"truth": truth} if truth else {})
     ledger.begin(manifest, csv_header(run.top_k))
     return _finish(ledger, named, run, Outcome(Tally(), manifest, notes_of(settings, run), inputs.skipped), watch)

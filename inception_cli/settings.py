@@ -1,6 +1,7 @@
 """What a run was asked (`Settings`), and what it does (`Run`): every `auto` made a value before the first row."""
 
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from inception_cli import weights
 from inception_cli.errors import InceptionError, UsageError
 from inception_cli.images.loader import Loading
 from inception_cli.images.preprocess import PRESETS, Pixels, Preset
+from inception_cli.network import onednn
 from inception_cli.network.model import MIN_SIDE
 from inception_cli.network.optimize import Plan
 from inception_cli.published import Report
@@ -23,6 +25,9 @@ from inception_cli.weights import Weights
 MAX_PIXELS = 500_000_000
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+COMPILE = ("auto", "on", "off")
+#: From so many images on, what torch.compile saves is more than the minute that it takes.
+WORTH_COMPILING = 10_000
 SCRATCH = "scratch"  # what `--from` calls a network that has learnt nothing
 DEFAULT_SIZE = 176  # pixels, of weights from scratch
 DEFAULT_BATCH_SIZE = 32  # the recipe's; the learning rate is in proportion
@@ -44,6 +49,7 @@ class Settings:
     only_classes: str | None = None  # a, r or a file
     decode: str = "exact"
     exif: bool | None = None  # as the preset's publisher does
+    compile: str = "auto"
     timeout: float = 60.0  # seconds
     max_pixels: int | None = None
     offline: bool = False
@@ -53,6 +59,8 @@ class Settings:
             raise UsageError("--top-k and --batch-size start at 1, --workers at 0")
         if self.precision not in PRECISIONS:
             raise UsageError(weights.unknown(self.precision, [*PRECISIONS], "precision"))
+        if self.compile not in COMPILE:
+            raise UsageError(weights.unknown(self.compile, [*COMPILE], "--compile"))
 
 
 @dataclass(frozen=True)
@@ -105,17 +113,19 @@ def resolve(
     settings: Settings,
     earlier: Run | None = None,
     report: Report = lambda name, done, total: None,
+    images: int = 0,
     plan: Plan | None = None,
 ) -> Run:
     """Every `auto` of `settings` made a value: that of the `earlier`, interrupted run, else this machine's.
 
-    `plan` is another machine's, which runs the network.
+    `images` is how many there are to classify, by which compiling pays or does not; `plan` is that of the machine which
+    runs the network, where it is another one.
     UsageError or InceptionError for what cannot be had.
     """
     classes = read_classes(Path(settings.classes)) if settings.classes else None
     found = tuple(weights.find(name, settings.preset, classes, settings.offline, report) for name in settings.weights)
     preset = found[0].preset
-    plan = plan or resolve_plan(settings, earlier)
+    plan = plan or resolve_plan(settings, earlier, images)
     only = only_classes(settings.only_classes, found[0].classes) if settings.only_classes else ()
     return Run(
         pixels=Pixels(
@@ -148,14 +158,20 @@ def cores() -> int:
         return allotted
 
 
-def resolve_plan(settings: Settings, earlier: Run | None = None) -> Plan:
+def resolve_plan(settings: Settings, earlier: Run | None = None, images: int = 0) -> Plan:
     """Where the network runs, and in which precision."""
     device = earlier.plan.device if earlier and settings.device == "auto" else _device(settings.device)
     if settings.precision != "auto":
         precision = settings.precision
     else:
         precision = earlier.plan.precision if earlier else fastest_precision(device)
-    return Plan(device=device, precision=precision)
+    if settings.compile != "auto":
+        compiled = settings.compile == "on"
+    elif earlier:
+        compiled = earlier.plan.compile
+    else:
+        compiled = images >= WORTH_COMPILING and compiling_pays(device)
+    return Plan(device=device, precision=precision, compile=compiled)
 
 
 def _device(asked: str) -> str:
@@ -171,6 +187,13 @@ def _device(asked: str) -> str:
     if kind == "cuda" and number and int(number) >= torch.cuda.device_count():
         raise InceptionError(f"--device {asked}: there are {torch.cuda.device_count()} CUDA devices, counted from 0")
     return asked
+
+
+def compiling_pays(device: str) -> bool:
+    """Whether torch.compile makes a network faster than it is by oneDNN's operators, and can: it needs a compiler."""
+    if device == "cpu" and onednn.available():
+        return False
+    return device != "mps" and shutil.which("c++") is not None
 
 
 def fastest_precision(device: str) -> str:
@@ -191,7 +214,7 @@ def _max_pixels() -> int:
 
 
 def _batch_size(plan: Plan) -> int:
-    return 16 if plan.device == "cpu" else 128
+    return 32 if plan.device == "cpu" else 128
 
 
 def _workers(plan: Plan) -> int:

@@ -7,6 +7,7 @@ from lively import lively, pictures, scaled
 from torch import Tensor, nn
 
 from inception_cli.errors import UsageError
+from inception_cli.network import onednn
 from inception_cli.network.model import InceptionV3
 from inception_cli.network.optimize import (
     AverageThenBias,
@@ -118,11 +119,53 @@ def test_every_rewriting_takes_place(network: InceptionV3) -> None:
     assert count(fold_batch_norm(network), nn.BatchNorm2d) == 0
     assert count(pool_last(network), AverageThenBias) == 9
 
+    # Of 94: three of the four that enter each A, C and E are one, and so are the two of D.
+    assert count(merge_entries(drop_auxiliary(network)), nn.Conv2d) == 94 - 9 * 2 - 1
+
     fast = optimize(network, MEAN, STD, Plan(precision="bf16"))
 
-    # Of 94: the four that enter each A, C and E are one, and so are the two of D.
-    assert count(fast, nn.Conv2d) == 94 - 9 * 3 - 1
-    assert {layer.weight.dtype for layer in fast.modules() if isinstance(layer, nn.Conv2d)} == {torch.bfloat16}
+    convolutions = [layer for layer in fast.modules() if isinstance(layer, nn.Conv2d | onednn.Convolution)]
+    assert len(convolutions) == 94 - 9 * 2 - 1
+    assert {layer.weight.dtype for layer in convolutions} == {torch.bfloat16}
+
+
+@pytest.mark.skipif(not onednn.available(), reason="oneDNN's operators are for x86 processors")
+def test_onednn_takes_every_convolution_and_pooling(network: InceptionV3) -> None:
+    fast = optimize(network, MEAN, STD, Plan())
+
+    assert count(fast, nn.Conv2d) == count(fast, nn.ReLU) - 9 == 0  # the nine average before their ReLU
+    assert count(fast, onednn.MaxPool) == 4
+
+
+@pytest.mark.skipif(not onednn.available(), reason="oneDNN's operators are for x86 processors")
+def test_packed_weights_do_not_depend_on_the_first_batch(network: InceptionV3, pixels: Tensor) -> None:
+    """A run that goes on may begin with the last, short batch."""
+    one, other = (optimize(network, MEAN, STD, Plan()) for _ in range(2))
+
+    with torch.inference_mode():
+        one(pixels[:1])
+        assert torch.equal(one(pixels), other(pixels))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("side", [17, 35, 36])
+def test_pooling_as_integers_is_pooling(side: int, dtype: torch.dtype) -> None:
+    x = torch.randn(2, 8, side, side, generator=torch.Generator().manual_seed(side)).relu().to(dtype)
+    x[0, 0, 0, 0] = torch.inf
+    x = x.to(memory_format=torch.channels_last)
+
+    assert torch.equal(onednn.MaxPool()(x), nn.MaxPool2d(3, stride=2)(x))
+
+
+def test_without_onednn_the_logits_are_equal_too(
+    network: InceptionV3, pixels: Tensor, expected: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onednn, "available", lambda: False)
+
+    with torch.inference_mode():
+        actual = optimize(network, MEAN, STD, Plan())(pixels)
+
+    assert distance(actual, expected) <= 1e-5
 
 
 @pytest.mark.parametrize("rewrite", [*ALONE, bf16, all_in_bf16])

@@ -15,6 +15,8 @@ from torch.utils.data import DataLoader, Dataset
 
 T = TypeVar("T")
 
+#: How far workers stand back: the network runs at full speed, they have what it leaves, and all while it waits.
+BELOW = 19
 #: Seconds from one look at the workers to the next, while nothing comes.
 BEAT = 1.0
 
@@ -123,6 +125,7 @@ def _no_deaths_told() -> Iterator[None]:
 def _begin(worker: int) -> None:
     """Ctrl-C is the parent's business: a worker lives until the parent ends it, or ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.nice(BELOW)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

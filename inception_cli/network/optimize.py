@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from inception_cli.errors import UsageError
+from inception_cli.network import onednn
 from inception_cli.network.model import ConvBN, InceptionV3, Mixed, PoolConvBN
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -49,7 +50,10 @@ def optimize(network: InceptionV3, mean: Sequence[float], std: Sequence[float], 
     network = merge_entries(network)
     network = cast(network, plan.device, dtype)
     if plan.compile:
-        network.compile()
+        # Frozen weights are packed into the layout that the processor likes best.
+        network.compile(options={"freezing": True} if plan.device == "cpu" else None)
+    elif plan.device == "cpu" and onednn.available():
+        network = onednn.fuse(network)
     if plan.precision == "fp32":
         torch.backends.cudnn.allow_tf32 = False  # on by default: convolutions would round fp32 to 10 bits
     return FromPixels(network, dtype)
@@ -132,19 +136,22 @@ class AverageThenBias(nn.Module):
 
 
 def merge_entries(network: InceptionV3) -> InceptionV3:
-    """Merge the 1x1 convolutions that read the input of a block into one, which reads it once."""
+    """Merge the 1x1 convolutions that read the input of a block into one, which reads it once.
+
+    That of `pool_last` is left out: between it and its ReLU lies the average, so it would cost the others theirs.
+    """
     network = fold_batch_norm(network)
     for name, block in network.stages():
         if isinstance(block, Mixed):
             layers = [getattr(block, entry) for entry in block.entry]
-            mergeable = list(takewhile(is_1x1, layers))
+            mergeable = list(takewhile(is_plain_1x1, layers))
             if len(mergeable) > 1:
                 setattr(network, name, Merged(block, mergeable))
     return network
 
 
-def is_1x1(layer: nn.Module) -> bool:
-    return isinstance(layer, ConvBN) and not isinstance(layer, PoolConvBN) and layer.conv.kernel_size == (1, 1)
+def is_plain_1x1(layer: nn.Module) -> bool:
+    return type(layer) is ConvBN and layer.conv.kernel_size == (1, 1) and isinstance(layer.bn, nn.Identity)
 
 
 class Merged(nn.Module):
@@ -153,19 +160,19 @@ class Merged(nn.Module):
     def __init__(self, block: Mixed, layers: list[ConvBN]) -> None:
         super().__init__()
         convs = [layer.conv for layer in layers]
-        self.conv = conv_with(torch.cat([conv.weight for conv in convs]), torch.cat([bias_of(conv) for conv in convs]))
         self.widths = [conv.out_channels for conv in convs]
-        self.after = nn.ModuleList(layer.bn for layer in layers)
+        self.merged = ConvBN(convs[0].in_channels, sum(self.widths), 1)
+        weight, bias = torch.cat([conv.weight for conv in convs]), torch.cat([bias_of(conv) for conv in convs])
+        self.merged.conv, self.merged.bn = conv_with(weight, bias), nn.Identity()
         self.others = block.entry[len(layers) :]
         self.block = block
         for name in block.entry[: len(layers)]:
             delattr(block, name)
 
     def forward(self, x: Tensor) -> Tensor:
-        parts = self.conv(x).split(self.widths, dim=1)
-        merged = [F.relu(after(part)) for after, part in zip(self.after, parts, strict=True)]
+        merged = self.merged(x).split(self.widths, dim=1)
         others = [getattr(self.block, name)(x) for name in self.others]
-        return self.block.leave(merged + others)
+        return self.block.leave([*merged, *others])
 
 
 def bias_of(conv: nn.Conv2d) -> Tensor:
