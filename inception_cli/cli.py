@@ -1,9 +1,8 @@
 """The command line: parse, wire, print. Whatever is heavy is imported by the command that runs it."""
 
 import json as jsonlib
-import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,17 +12,27 @@ import typer
 from inception_cli import __version__
 from inception_cli import options as o
 from inception_cli.errors import ExitCode, UsageError
+from inception_cli.target import Target
 
 if TYPE_CHECKING:
     from inception_cli.evaluation import Evaluation, Question
-    from inception_cli.ray_engine import Engine
-    from inception_cli.results.rows import Prediction
-    from inception_cli.session import Outcome, Watch, Write
-    from inception_cli.settings import Run, Settings
+    from inception_cli.session import Outcome
+    from inception_cli.settings import Settings
+
+HELP = """Classify folders of photos with Inception V3, and measure how well.
+
+\b
+inception classify photo.jpg                        what is on it?
+inception classify ./photos --out preds.csv         a row for every photo
+inception report preds.csv --out report.html        the same, to look at in a browser
+inception classify ./photos --weights demo          ten classes of groceries, without a download
+
+Each command tells its options and more examples with --help.
+"""
 
 app = typer.Typer(
     name="inception",
-    help="Classify folders of photos with Inception V3, and measure how well.",
+    help=HELP,
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
@@ -77,16 +86,25 @@ def classify(
 ) -> None:
     """Classify photos: one row for each, always.
 
+    \b
+    inception classify photo.jpg
     inception classify ./photos --out preds.csv
+    inception classify ./photos --weights demo --out preds.csv --report report.html
+
+    Stopped? The same command goes on where it was.
     """
+    from inception_cli import display
+
     voice = Voice(json, quiet, verbose)
     if report and out in ("", "-"):
         raise UsageError("--report is made from a file of rows: give --out FILE as well")
-    outcome = _classify(inputs, _settings(context.params), _target(context.params), voice)
+    outcome = _classify(inputs, _settings(context.params), Target.of(context.params), voice)
     if outcome.interrupted:
         raise typer.Exit(ExitCode.INTERRUPTED)
     if report:
         _report(report, Path(out), outcome.manifest, None, voice)
+    elif out not in ("", "-") and not quiet:
+        display.try_report(out)
     if outcome.tally.failed and not allow_failures:
         raise typer.Exit(ExitCode.SOME_FAILED)
 
@@ -134,11 +152,14 @@ def evaluate(
 ) -> None:
     """Measure top-1 and top-5 against labels, beside the published figures.
 
-    inception evaluate --val-dir imagenet/val -w mmpretrain
+    \b
+    inception evaluate --val-dir ./photos-by-class --weights mine.safetensors
+    inception evaluate --val-dir imagenet/val --weights mmpretrain --out rows.csv
+    inception evaluate --predictions rows.csv --labels answers.csv
     """
     if not (val_dir or predictions):
         raise UsageError("evaluate takes --val-dir DIR, or --predictions FILE with rows that exist")
-    target, voice = _target(context.params), Voice(json, quiet, verbose)
+    target, voice = Target.of(context.params), Voice(json, quiet, verbose)
     if predictions:
         found = _judge(Path(predictions), context.params, voice)
     else:
@@ -156,9 +177,11 @@ def report_command(
     quiet: o.Quiet = False,
     debug: o.Debug = False,
 ) -> None:
-    """Make one HTML file of rows that exist: classes, gallery, failures; with a truth, scores and mistakes.
+    """Make one HTML file of rows that exist, to look at: photos by class, failures; with a truth, mistakes.
 
+    \b
     inception report preds.csv --out report.html
+    inception report preds.csv --out report.html --val-dir ./photos-by-class
     """
     from inception_cli import evaluation
 
@@ -192,7 +215,9 @@ def train(
 ) -> None:
     """Learn classes of your own from one folder a class.
 
+    \b
     inception train ./my-photos --out mine.safetensors
+    inception classify ./photos --weights mine.safetensors --out preds.csv
     """
     if not out:
         raise UsageError("--out FILE is missing: a .safetensors file for the new weights")
@@ -210,7 +235,9 @@ def info(
 ) -> None:
     """Show the network, the weights that can be had, and this machine.
 
-    inception info -w mine.safetensors
+    \b
+    inception info
+    inception info --weights mine.safetensors
     """
     from inception_cli import about, display
 
@@ -219,16 +246,6 @@ def info(
         print(jsonlib.dumps(facts))
     else:
         display.info(facts)
-
-
-@dataclass(frozen=True)
-class Target:
-    """Where rows go, and what may be lost for it."""
-
-    out: str
-    restart: bool
-    force: bool
-    cluster: "Engine | None" = None  # which then writes a folder
 
 
 @dataclass(frozen=True)
@@ -252,44 +269,23 @@ def _settings(words: Mapping[str, Any]) -> "Settings":
 
 
 def _classify(inputs: list[str], settings: "Settings", target: Target, voice: Voice) -> "Outcome":
-    from inception_cli import display, session
+    from inception_cli import display, session, stdout
 
     out = target.out
     if voice.json and out == "-":
         raise UsageError("--json and --out - both want standard output: name a file")
     with display.Bar("classify", voice.quiet) as bar:
-        if out in ("", "-"):
-            begin = _csv_writer if out else _nothing if voice.json else _line_writer
-            outcome = session.to_stream(inputs, settings, begin, bar)
+        if target.streams:
+            outcome = session.to_stream(inputs, settings, stdout.writer(inputs, out, voice.json), bar)
         else:
-            outcome = _rows(inputs, settings, target, bar)
+            outcome = target.write(inputs, settings, bar)
     if not voice.quiet:
-        display.outcome(outcome, out, voice.verbose)
+        display.notes(outcome, voice.verbose)
+        if voice.json or out or voice.verbose or not stdout.one_photo(inputs):
+            display.outcome(outcome, out)
     if voice.json:
         print(jsonlib.dumps(outcome.manifest))
     return outcome
-
-
-def _target(words: Mapping[str, Any]) -> Target:
-    """Where the rows of a command go; a cluster of `--engine ray` writes a folder."""
-    target = Target(words["out"], words["restart"], words["force"])
-    if words["engine"] == "local":
-        return target
-    from inception_cli.ray_engine import Engine
-
-    return replace(target, cluster=Engine(words["ray_address"], words["actors"]))
-
-
-def _rows(
-    named: list[str], settings: "Settings", target: Target, bar: "Watch", truth: Mapping[str, Any] | None = None
-) -> "Outcome":
-    """Rows by this machine into a file, or by a cluster into a folder."""
-    from inception_cli import session
-
-    rest = target.restart, target.force, bar, truth
-    if target.cluster:
-        return session.to_folder(named, settings, target.out, target.cluster, *rest)
-    return session.to_file(named, settings, _csv_file(target.out), *rest)
 
 
 def _question(words: Mapping[str, Any]) -> "Question":
@@ -309,9 +305,10 @@ def _classify_and_judge(words: Mapping[str, Any], target: Target, voice: Voice) 
     truth = question.recorded()
     with tempfile.TemporaryDirectory() as folder, display.Bar("evaluate", voice.quiet) as bar:
         target = target if target.out else replace(target, out=str(Path(folder, "" if target.cluster else "rows.csv")))
-        found = _rows([words["val_dir"]], settings, target, bar, truth)
+        found = target.write([words["val_dir"]], settings, bar, truth)
         if not voice.quiet:
-            display.outcome(found, words["out"], voice.verbose)
+            display.notes(found, voice.verbose)
+            display.outcome(found, words["out"])
         if found.interrupted:
             raise typer.Exit(ExitCode.INTERRUPTED)
         return _judged(Path(target.out), found.manifest, words, voice)
@@ -371,39 +368,3 @@ def _train(words: Mapping[str, Any], voice: Voice) -> None:
         display.trained(trained, str(training.settings.out))
     if voice.json:
         print(jsonlib.dumps(trained))
-
-
-def _csv_file(out: str) -> Path:
-    if not out.lower().endswith(".csv"):
-        raise UsageError(f"--out {out}: the file ends in .csv (or is - for standard output)")
-    return Path(out)
-
-
-def _csv_writer(run: "Run") -> "Write":
-    """Rows as CSV on standard output, header first."""
-    from inception_cli.results.rows import csv_header, to_csv
-
-    def put(data: bytes) -> None:
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
-
-    put(csv_header(run.top_k))
-    return lambda rows: put(to_csv(rows, run.top_k))
-
-
-def _line_writer(run: "Run") -> "Write":
-    """Rows as lines for people."""
-    from inception_cli import display
-
-    console = display.output()
-
-    def write(rows: "Sequence[Prediction]") -> None:
-        for row in rows:
-            console.print(display.row_line(row))
-
-    return write
-
-
-def _nothing(run: "Run") -> "Write":
-    """No rows: with --json alone the manifest is what is printed."""
-    return lambda rows: None

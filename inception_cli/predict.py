@@ -15,7 +15,7 @@ from inception_cli.results.rows import Prediction
 from inception_cli.settings import Run
 
 
-class Classifier:
+class Networks:
     """The networks of a run, loaded and ready: uint8 views in, the best classes and their scores out."""
 
     def __init__(self, run: Run) -> None:
@@ -102,12 +102,12 @@ def classify(
     the last digits of scores may differ from those of a run with more memory.
     """
     stream = batches(paths, run.pixels, run.loading, start)  # workers start before the network is built
-    classifier = Classifier(run)
-    told = classifier.at_once
+    networks = Networks(run)
+    told = networks.at_once
     for batch in stream:
-        rows = classifier.rows(paths, batch)
-        if classifier.at_once != told:
-            told = classifier.at_once
+        rows = networks.rows(paths, batch)
+        if networks.at_once != told:
+            told = networks.at_once
             split(told or len(batch.pixels))
         yield rows
 

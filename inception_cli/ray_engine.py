@@ -21,7 +21,7 @@ from inception_cli.images.inputs import PathList
 from inception_cli.images.loader import Batch, batches, images_per_batch
 from inception_cli.images.remote import fetched
 from inception_cli.network.optimize import Plan
-from inception_cli.predict import Classifier
+from inception_cli.predict import Networks
 from inception_cli.results.rows import to_csv
 from inception_cli.settings import Run, Settings, cores, resolve_plan
 from inception_cli.stores import MISSING, is_remote
@@ -120,7 +120,7 @@ def classify(paths: PathList, shards: Iterable[range], run: Run, actors: int) ->
         )
         # No core is set aside for a network: were they all, nothing could be decoded after a node is lost.
         classified = decoded.map(
-            _Network,
+            _Actor,
             fn_constructor_args=(run, stored),
             compute=ActorPoolStrategy(size=actors),
             num_cpus=0,
@@ -157,7 +157,7 @@ def _decode(piece: dict[str, Any], run: Run, folder: str) -> Iterator[dict[str, 
             }
 
 
-class _Network:
+class _Actor:
     """An actor: the networks of a run, and rows from the batches that come."""
 
     def __init__(self, run: Run, stored: "Sequence[ObjectRef[bytes]]") -> None:
@@ -169,13 +169,13 @@ class _Network:
                 file = Path(folder, f"{number}{Path(each.file).suffix}")
                 file.write_bytes(data)
                 found.append(replace(each, file=str(file)))
-            self.classifier = Classifier(replace(run, weights=tuple(found)))
+            self.networks = Networks(replace(run, weights=tuple(found)))
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         pixels = torch.from_numpy(batch["pixels"].copy())  # what Ray hands over must not be written to
-        rows = self.classifier.rows(PathList(batch["paths"]), Batch(0, pixels, pickle.loads(batch["failures"])))
-        table = to_csv(rows, self.classifier.run.top_k)
-        return {"first": batch["first"], "rows": table, "at_once": self.classifier.at_once or 0}
+        rows = self.networks.rows(PathList(batch["paths"]), Batch(0, pixels, pickle.loads(batch["failures"])))
+        table = to_csv(rows, self.networks.run.top_k)
+        return {"first": batch["first"], "rows": table, "at_once": self.networks.at_once or 0}
 
 
 @contextmanager

@@ -18,9 +18,13 @@ LEVELS = {
     "__main__": 8,
     "options": 6,
     "cli": 7,  # the design has cli and display on one floor; cli prints through display, never the other way
+    "stdout": 6.5,
     "display": 6,
+    "target": 6,
+    "completion": 5,
     "evaluation": 5,
     "session": 5.5,  # the one arrow within level 5: session → ray_engine
+    "classifier": 5,
     "reporting": 5,
     "gpus": 5,
     "ray_engine": 5,

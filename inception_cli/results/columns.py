@@ -57,7 +57,7 @@ class Columns:
     def seen_classes(self) -> Classes:
         """The model's classes as far as rows alone tell them: ImageNet's if all labels are, else those that occur."""
         if not self.labels:
-            raise InceptionError("no row has a prediction: there is nothing to learn from them")
+            raise InceptionError("no row has a prediction: there is nothing to judge (their column error says why)")
         names = imagenet().names
         if all(index < len(names) and names[index] == label for index, label in self.labels.items()):
             return imagenet()
