@@ -240,7 +240,7 @@ Actors = Annotated[
     int,
     typer.Option(
         "--actors",
-        min=1,
+        min=0,
         metavar="N",
         help="Networks at work in the cluster.",
         show_default="one a GPU, else one a machine",
