@@ -6,6 +6,8 @@ Whatever a process or a node is at when it dies, Ray Data does again: batches co
 import logging
 import os
 import pickle
+import signal
+import socket
 import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -33,6 +35,11 @@ if TYPE_CHECKING:
 IMAGES = 128
 #: Decoding tasks that a shard is cut into, so that small runs keep every core busy.
 TASKS_PER_SHARD = 8
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # Ray tells its makers of each cluster otherwise
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # and warns of what it will do one day
+    "RAY_BACKEND_LOG_LEVEL": "fatal",  # and of constructor arguments, which are Ray Data's own
+}
 BLOCK_BYTES = 32 << 20  # pixels that travel together
 
 
@@ -56,20 +63,22 @@ class Done:
 @contextmanager
 def connected(engine: Engine) -> Iterator[None]:
     """The cluster, for as long as this is entered; InceptionError when there is none."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray tells its makers of each cluster otherwise
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
     try:
         import ray
         import ray.data
     except ImportError as error:
         raise InceptionError(f"--engine ray {MISSING}") from error
-    address = engine.address or os.environ.get("RAY_ADDRESS")
+    address, before = engine.address or os.environ.get("RAY_ADDRESS"), signal.getsignal(signal.SIGTERM)
     try:
+        _knock(address or "")
         options = {"address": address} if address else {"num_cpus": cores(), "include_dashboard": False}
         ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise InceptionError(f"--ray-address {address}: no cluster there ({reason}); start one: ray start") from error
+    signal.signal(signal.SIGTERM, before)  # Ray's own would end without a word
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
@@ -79,6 +88,13 @@ def connected(engine: Engine) -> Iterator[None]:
             yield
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """OSError when nobody listens at HOST:PORT: Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if port.isdigit() and "/" not in host:
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def plan(settings: Settings, earlier: Run | None, images: int) -> Plan:

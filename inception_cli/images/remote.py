@@ -1,5 +1,6 @@
 """Photos of a store's: many are fetched at once, for each takes a while to come and little work."""
 
+import errno
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -23,7 +24,10 @@ def _fetch(path: str) -> Fetched:
         store, name = locate(path)
         with store.open_input_file(name) as file:
             return Fetched(path, file.read())
+    except FileNotFoundError:  # without its number where fsspec raises it
+        return Fetched(path, refused(OSError(errno.ENOENT, "")))
     except OSError as error:
-        return Fetched(path, refused(error))
+        denied = isinstance(error, PermissionError) or "ACCESS_DENIED" in str(error)
+        return Fetched(path, refused(OSError(errno.EACCES, "") if denied else error))
     except ValueError as error:  # pyarrow's own, for a name that the store cannot have
         return Fetched(path, Failure("missing", f"no file can have this name: {' '.join(str(error).split())[:100]}"))
