@@ -74,7 +74,8 @@ def connected(engine: Engine) -> Iterator[None]:
     try:
         _knock(address or "")
         options = {"address": address} if address else {"num_cpus": cores(), "include_dashboard": False}
-        ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
+        with _muted():
+            ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise InceptionError(f"--ray-address {address}: no cluster there ({reason}); start one: ray start") from error
@@ -88,6 +89,19 @@ def connected(engine: Engine) -> Iterator[None]:
             yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _muted() -> Iterator[None]:
+    """Keep off the terminal what Ray's own processes tell of QUIET; errors come as exceptions."""
+    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(null)
 
 
 def _knock(address: str) -> None:
