@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 HELP = """Classify folders of photos with Inception V3, and measure how well.
 
 \b
-inception classify photo.jpg                        what is on it?
-inception classify ./photos --out preds.csv         a row for every photo
-inception report preds.csv --out report.html        the same, to look at in a browser
-inception classify ./photos --weights demo          ten classes of groceries, without a download
+inception classify photo.jpg                    what is on it?
+inception classify ./photos --out preds.csv     a row for every photo
+inception report preds.csv --out preds.html     the same, for a browser
+inception classify ./photos --weights demo      ten groceries; no download
 
 Each command tells its options and more examples with --help.
 """
@@ -158,7 +158,7 @@ def evaluate(
     inception evaluate --predictions rows.csv --labels answers.csv
     """
     if not (val_dir or predictions):
-        raise UsageError("evaluate takes --val-dir DIR, or --predictions FILE with rows that exist")
+        raise UsageError("name --val-dir DIR with photos by class, or --predictions FILE with rows that exist")
     target, voice = Target.of(context.params), Voice(json, quiet, verbose)
     if predictions:
         found = _judge(Path(predictions), context.params, voice)
@@ -180,13 +180,13 @@ def report_command(
     """Make one HTML file of rows that exist, to look at: photos by class, failures; with a truth, mistakes.
 
     \b
-    inception report preds.csv --out report.html
-    inception report preds.csv --out report.html --val-dir ./photos-by-class
+    inception report preds.csv --out preds.html
+    inception report preds.csv --out preds.html --val-dir ./photos-by-class
     """
     from inception_cli import evaluation
 
     if not out:
-        raise UsageError("--out FILE is missing: an .html file for the report")
+        raise UsageError(f"--out FILE is missing: give --out {Path(rows).with_suffix('.html')}, say")
     manifest = evaluation.read_manifest(Path(rows))
     judged = val_dir or labels or manifest.get("truth")
     question = evaluation.Question(val_dir=val_dir or None, labels=tuple(labels))
@@ -220,7 +220,7 @@ def train(
     inception classify ./photos --weights mine.safetensors --out preds.csv
     """
     if not out:
-        raise UsageError("--out FILE is missing: a .safetensors file for the new weights")
+        raise UsageError("--out FILE is missing: give --out mine.safetensors, say, for the new weights")
     _train(context.params, Voice(json, quiet, verbose=False))
 
 

@@ -225,7 +225,8 @@ def weights_table(entries: Sequence[Mapping[str, Any]]) -> None:
         size = f"{entry['params'] / 1e6:.2f}", f"{entry['mmpretrain_count'] / 1e9:.2f}"
         figures = [*size, *map(_percent, (entry["top1"], entry["top5"]))]
         here = "yes" if entry["cached"] else "–"
-        table.add_row(Text(harmless(Path(entry["name"]).name), no_wrap=True), *figures, entry["preset"], here)
+        name = Text(harmless(Path(entry["name"]).name), no_wrap=True)
+        table.add_row(name, *figures, entry["preset"], here)
     output().print(table)
     for entry in entries:
         if entry["cached"]:
@@ -245,7 +246,8 @@ def stage_table(stages: Sequence[Mapping[str, Any]], params: int, macs: int) -> 
 
 
 def _table(first: str, *others: str) -> Table:
-    table = Table(first)
+    table = Table()
+    table.add_column(first, min_width=11)  # names are whole in a narrow terminal, whose headings wrap instead
     for heading in others:
         table.add_column(heading, justify="left" if heading in ("Preset", "Here") else "right")
     return table
