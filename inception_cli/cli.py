@@ -3,7 +3,7 @@
 import json as jsonlib
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +12,7 @@ import typer
 from inception_cli import __version__
 from inception_cli import options as o
 from inception_cli.errors import ExitCode, UsageError
+from inception_cli.target import Target
 
 if TYPE_CHECKING:
     from inception_cli.evaluation import Evaluation, Question
@@ -70,6 +71,9 @@ def classify(
     compile: o.Compile = "auto",
     timeout: o.Timeout = 60,
     max_pixels: o.MaxPixels = 0,
+    engine: o.Engine = "local",
+    ray_address: o.RayAddress = "",
+    actors: o.Actors = 0,
     restart: o.Restart = False,
     force: o.Force = False,
     allow_failures: o.AllowFailures = False,
@@ -94,7 +98,7 @@ def classify(
     voice = Voice(json, quiet, verbose)
     if report and out in ("", "-"):
         raise UsageError("--report is made from a file of rows: give --out FILE as well")
-    outcome = _classify(inputs, _settings(context.params), Target(out, restart, force), voice)
+    outcome = _classify(inputs, _settings(context.params), Target.of(context.params), voice)
     if outcome.interrupted:
         raise typer.Exit(ExitCode.INTERRUPTED)
     if report:
@@ -133,6 +137,9 @@ def evaluate(
     compile: o.Compile = "auto",
     timeout: o.Timeout = 60,
     max_pixels: o.MaxPixels = 0,
+    engine: o.Engine = "local",
+    ray_address: o.RayAddress = "",
+    actors: o.Actors = 0,
     restart: o.Restart = False,
     force: o.Force = False,
     allow_failures: o.AllowFailures = False,
@@ -152,7 +159,7 @@ def evaluate(
     """
     if not (val_dir or predictions):
         raise UsageError("name --val-dir DIR with photos by class, or --predictions FILE with rows that exist")
-    target, voice = Target(out, restart, force), Voice(json, quiet, verbose)
+    target, voice = Target.of(context.params), Voice(json, quiet, verbose)
     if predictions:
         found = _judge(Path(predictions), context.params, voice)
     else:
@@ -242,15 +249,6 @@ def info(
 
 
 @dataclass(frozen=True)
-class Target:
-    """Where rows go, and what may be lost for it."""
-
-    out: str
-    restart: bool
-    force: bool
-
-
-@dataclass(frozen=True)
 class Voice:
     """How much is said, and in which form."""
 
@@ -277,10 +275,10 @@ def _classify(inputs: list[str], settings: "Settings", target: Target, voice: Vo
     if voice.json and out == "-":
         raise UsageError("--json and --out - both want standard output: name a file")
     with display.Bar("classify", voice.quiet) as bar:
-        if out in ("", "-"):
+        if target.streams:
             outcome = session.to_stream(inputs, settings, stdout.writer(inputs, out, voice.json), bar)
         else:
-            outcome = session.to_file(inputs, settings, Path(out), target.restart, target.force, bar)
+            outcome = target.write(inputs, settings, bar)
     if not voice.quiet:
         display.notes(outcome, voice.verbose)
         if voice.json or out or voice.verbose or not stdout.one_photo(inputs):
@@ -301,19 +299,19 @@ def _question(words: Mapping[str, Any]) -> "Question":
 
 def _classify_and_judge(words: Mapping[str, Any], target: Target, voice: Voice) -> "Evaluation":
     """Rows by a run of their own, kept where `--out` says; then judged."""
-    from inception_cli import display, session
+    from inception_cli import display
 
     question, settings = _question(words), _settings(words)
     truth = question.recorded()
     with tempfile.TemporaryDirectory() as folder, display.Bar("evaluate", voice.quiet) as bar:
-        out = Path(target.out) if target.out else Path(folder, "rows.csv")
-        found = session.to_file([words["val_dir"]], settings, out, target.restart, target.force, bar, truth)
+        target = target if target.out else replace(target, out=str(Path(folder, "" if target.cluster else "rows.csv")))
+        found = target.write([words["val_dir"]], settings, bar, truth)
         if not voice.quiet:
             display.notes(found, voice.verbose)
-            display.outcome(found, target.out)
+            display.outcome(found, words["out"])
         if found.interrupted:
             raise typer.Exit(ExitCode.INTERRUPTED)
-        return _judged(out, found.manifest, words, voice)
+        return _judged(Path(target.out), found.manifest, words, voice)
 
 
 def _judge(rows: Path, words: Mapping[str, Any], voice: Voice) -> "Evaluation":

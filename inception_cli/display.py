@@ -143,7 +143,8 @@ def outcome(ended: "Outcome", out: str) -> None:
     statuses = ", ".join(f"{number:,} {status}" for status, number in tally.counts.most_common())
     say(f"{tally.done:,} rows{kept}: {statuses}; {tally.images_per_s:.1f} images/s", "bold")
     if out not in ("", "-"):
-        say(f"{'so far in' if ended.interrupted else 'written to'} {out}{'.part' if ended.interrupted else ''}")
+        part = ".part" if ended.interrupted and not ended.in_parts else ""
+        say(f"{'so far in' if ended.interrupted else 'written to'} {out}{part}")
     _passed_over(ended.skipped)
     for path in ended.appeared[:NAMED]:
         say(f"not in this run, for it appeared since: {path}", "yellow")

@@ -153,7 +153,9 @@ def evaluate(rows: Path, manifest: Mapping[str, Any], question: Question) -> Eva
 
 def read_manifest(rows: Path) -> dict[str, Any]:
     """The manifest beside a file of rows; empty when there is none (then its figures are not known)."""
-    file = rows.with_name(rows.name + ".json")
+    file = rows / "_manifest.json" if rows.is_dir() else rows.with_name(rows.name + ".json")
+    if (rows / "_run.json").exists():
+        raise InceptionError(f"{rows} is not finished: the command that began it goes on")
     try:
         manifest: dict[str, Any] = json.loads(file.read_bytes())
     except FileNotFoundError:

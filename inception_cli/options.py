@@ -24,6 +24,13 @@ def or_auto(number: int) -> int | None:
     return None if number < 0 else number
 
 
+def one_engine(name: str) -> str:
+    """The engine's name, checked."""
+    if name not in ("local", "ray"):
+        raise UsageError(f"--engine {name}: choose local or ray")
+    return name
+
+
 def html_file(option: typer.CallbackParam, name: str) -> str:
     """The name of a report that can be written: said before a run that takes hours, not after it."""
     file, asked = Path(name), option.opts[0]
@@ -40,6 +47,8 @@ def html_file(option: typer.CallbackParam, name: str) -> str:
 
 def rows_file(context: typer.Context, name: str) -> str:
     """The name of a file of rows that can be written; `classify` has them on standard output too."""
+    if context.params.get("engine") == "ray":  # which writes a folder
+        return name
     if name and not (name == "-" and context.info_name == "classify"):
         try:
             check_suffix(Path(name))
@@ -207,6 +216,38 @@ Compile = Annotated[
 Timeout = Annotated[
     float,
     typer.Option("--timeout", min=1, metavar="S", help="Seconds that one photo may take.", rich_help_panel=MACHINE),
+]
+Engine = Annotated[
+    str,
+    typer.Option(
+        "--engine",
+        metavar="local|ray",
+        callback=one_engine,
+        is_eager=True,  # what --out may be depends on it
+        help="ray: a cluster, which writes a folder.",
+        rich_help_panel=MACHINE,
+    ),
+]
+RayAddress = Annotated[
+    str,
+    typer.Option(
+        "--ray-address",
+        metavar="HOST:PORT",
+        help="The cluster's head.",
+        show_default="RAY_ADDRESS, else one of this machine alone",
+        rich_help_panel=MACHINE,
+    ),
+]
+Actors = Annotated[
+    int,
+    typer.Option(
+        "--actors",
+        min=0,
+        metavar="N",
+        help="Networks at work in the cluster.",
+        show_default="one a GPU, else one a machine",
+        rich_help_panel=MACHINE,
+    ),
 ]
 Offline = Annotated[
     bool,

@@ -6,19 +6,20 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
-from inception_cli import __version__
+from inception_cli import __version__, ray_engine
 from inception_cli.errors import InceptionError
 from inception_cli.images.inputs import Inputs, PathList, encode, no_images
 from inception_cli.images.loader import crowded, images_per_batch
 from inception_cli.network.counting import count
 from inception_cli.predict import classify
 from inception_cli.results.ledger import Ledger, difference
+from inception_cli.results.parts import Parts
 from inception_cli.results.rows import Prediction, csv_header, to_csv
 from inception_cli.settings import Run, Settings, resolve
 
@@ -58,6 +59,7 @@ class Outcome:
     appeared: list[str] = field(default_factory=list)  # since the interrupted run made its list
     resumed: int = 0  # rows that the interrupted run had written
     interrupted: bool = False
+    in_parts: bool = False  # rows are in a folder
 
 
 class Watch(Protocol):
@@ -111,6 +113,64 @@ def to_stream(named: list[str], settings: Settings, begin: Begin, watch: Watch) 
     return outcome
 
 
+def to_folder(
+    named: list[str],
+    settings: Settings,
+    out: str,
+    engine: ray_engine.Engine,
+    restart: bool,
+    force: bool,
+    watch: Watch,
+    truth: Mapping[str, Any] | None = None,
+) -> Outcome:
+    """Classify what was named on a cluster into a folder of parts, or go on with the run on it that was interrupted."""
+    parts = Parts.open(out, restart=restart, force=force)
+    inputs = Inputs(named, sys.stdin.buffer)
+    paths = PathList(parts.inputs()) if parts.manifest else PathList.of(inputs)
+    if not paths:
+        raise no_images(inputs)
+    earlier = Run.from_json(parts.manifest["run"]) if parts.manifest else None
+    with ray_engine.connected(engine):
+        plan = ray_engine.plan(settings, earlier, len(paths))
+        actors, threads = ray_engine.actors_and_threads(engine, plan.device)
+        run = resolve(settings, earlier, watch.fetching, plan=plan)
+        if earlier is None:
+            run = replace(run, threads=threads)
+            manifest = manifest_of(named, run) | ({"truth": truth} if truth else {})
+            per_batch = images_per_batch(run.loading.batch_size, run.pixels.crops)
+            parts.begin(manifest, paths.encoded(range(len(paths))), per_batch)
+        else:
+            manifest = parts.manifest or {}
+            _refuse_other(out, manifest, named, earlier, run)
+        outcome = Outcome(Tally(len(paths)), manifest, notes_of(settings, run), inputs.skipped, in_parts=True)
+        _classify_parts(parts, paths, run, actors, watch, outcome)
+    if not outcome.interrupted:
+        outcome.appeared = _appeared(named, paths) if earlier else []
+        outcome.manifest |= _figures(outcome.tally)
+        parts.publish(outcome.manifest)
+    return outcome
+
+
+def _classify_parts(parts: Parts, paths: PathList, run: Run, actors: int, watch: Watch, outcome: Outcome) -> None:
+    """The shards that have no part yet; a signal leaves those that have one."""
+    tally, began, done = outcome.tally, time.monotonic(), parts.done()
+    tally.counts.update(sum(done.values(), Counter()))
+    outcome.resumed = tally.done
+    pending = [positions for shard, positions in parts.shards.items() if shard not in done]
+    with _stop_on_signal() as stop:
+        for batch in ray_engine.classify(paths, pending, run, actors) if pending else ():
+            rows = parts.add(batch.position, batch.rows, run.top_k)
+            tally.counts.update(row.status for row in rows)
+            tally.here += len(rows)
+            tally.seconds = time.monotonic() - began
+            watch.update(tally)
+            if batch.at_once:
+                _split(outcome, run, batch.at_once)
+            if stop and tally.done < tally.total:
+                outcome.interrupted = True
+                return
+
+
 def _begin(
     ledger: Ledger, named: list[str], settings: Settings, watch: Watch, truth: Mapping[str, Any] | None
 ) -> Outcome:
@@ -127,16 +187,21 @@ def _begin(
 def _go_on(ledger: Ledger, manifest: dict[str, Any], named: list[str], settings: Settings, watch: Watch) -> Outcome:
     earlier = Run.from_json(manifest["run"])
     run = resolve(settings, earlier, watch.fetching)
+    _refuse_other(ledger.out, manifest, named, earlier, run)
+    resumed = ledger.resume(images_per_batch(run.loading.batch_size, run.pixels.crops))
+    return _finish(ledger, named, run, Outcome(Tally(), manifest, notes_of(settings, run), resumed=resumed), watch)
+
+
+def _refuse_other(out: Path | str, manifest: Mapping[str, Any], named: list[str], earlier: Run, run: Run) -> None:
+    """InceptionError when an interrupted run was asked for other rows, with the difference."""
     changed = difference(
         {"inputs": manifest["inputs"], **earlier.rows_depend_on()}, {"inputs": named, **run.rows_depend_on()}
     )
     if changed:
         raise InceptionError(
-            f"{ledger.out}: its interrupted run was asked otherwise ({'; '.join(changed)}): "
+            f"{out}: its interrupted run was asked otherwise ({'; '.join(changed)}): "
             "give the same options, or begin again with --restart"
         )
-    resumed = ledger.resume(images_per_batch(run.loading.batch_size, run.pixels.crops))
-    return _finish(ledger, named, run, Outcome(Tally(), manifest, notes_of(settings, run), resumed=resumed), watch)
 
 
 def _finish(ledger: Ledger, named: list[str], run: Run, outcome: Outcome, watch: Watch) -> Outcome:
@@ -167,12 +232,7 @@ def _classify(
     tally, began = outcome.tally, time.monotonic()
 
     def split(at_once: int) -> None:
-        outcome.manifest["split_to"] = at_once  # which ends the promise of the same bytes
-        outcome.notes = [note for note in outcome.notes if not note.startswith(SHORT_OF_MEMORY)]
-        outcome.notes.append(
-            f"{SHORT_OF_MEMORY}: {at_once} images at once instead of {run.loading.batch_size}; "
-            "the last digits of scores may differ from a run with more"
-        )
+        _split(outcome, run, at_once)
         remember(outcome.manifest)
 
     with _stop_on_signal() as stop:
@@ -185,6 +245,16 @@ def _classify(
             if stop and tally.done < tally.total:
                 outcome.interrupted = True
                 return
+
+
+def _split(outcome: Outcome, run: Run, at_once: int) -> None:
+    """Memory had room for so many images alone."""
+    outcome.manifest["split_to"] = at_once  # which ends the promise of the same bytes
+    outcome.notes = [note for note in outcome.notes if not note.startswith(SHORT_OF_MEMORY)]
+    outcome.notes.append(
+        f"{SHORT_OF_MEMORY}: {at_once} images at once instead of {run.loading.batch_size}; "
+        "the last digits of scores may differ from a run with more"
+    )
 
 
 @contextmanager

@@ -117,16 +117,18 @@ def resolve(
     earlier: Run | None = None,
     report: Report = lambda name, done, total: None,
     images: int = 0,
+    plan: Plan | None = None,
 ) -> Run:
     """Every `auto` of `settings` made a value: that of the `earlier`, interrupted run, else this machine's.
 
-    `images` is how many there are to classify, by which compiling pays or does not.
+    `images` is how many there are to classify, by which compiling pays or does not; `plan` is that of the machine which
+    runs the network, where it is another one.
     UsageError or InceptionError for what cannot be had.
     """
     classes = read_classes(Path(settings.classes)) if settings.classes else None
     found = tuple(weights.find(name, settings.preset, classes, settings.offline, report) for name in settings.weights)
     preset = found[0].preset
-    plan = resolve_plan(settings, earlier, images)
+    plan = plan or resolve_plan(settings, earlier, images)
     only = only_classes(settings.only_classes, found[0].classes) if settings.only_classes else ()
     return Run(
         pixels=Pixels(

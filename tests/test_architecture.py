@@ -20,10 +20,11 @@ LEVELS = {
     "cli": 7,  # the design has cli and display on one floor; cli prints through display, never the other way
     "stdout": 6.5,
     "display": 6,
+    "target": 6,
     "completion": 5,
     "evaluation": 5,
+    "session": 5.5,  # the one arrow within level 5: session → ray_engine
     "classifier": 5,
-    "session": 5,
     "reporting": 5,
     "gpus": 5,
     "ray_engine": 5,
@@ -36,6 +37,7 @@ LEVELS = {
     "results": 2,
     "images": 2,
     "network": 2,
+    "stores": 1,
     "errors": 0,
     "names": 0,
 }

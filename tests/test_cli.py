@@ -23,7 +23,7 @@ from inception_cli import display, session
 from inception_cli.results.rows import Prediction, read_csv
 from inception_cli.session import Tally
 
-FP32 = ("--precision", "fp32", "--no-exif")
+FP32 = ("--precision", "fp32", "--decode", "exact", "--no-exif")  # as a plain torchvision loop
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +142,7 @@ def test_without_out_there_is_a_line_for_each_photo(
 def test_bf16_runs_and_its_scores_are_near(
     inception: Inception, classified: Path, photos: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
-    inception("classify", photos, "-w", checkpoint, "-o", tmp_path / "p.csv", "--precision", "bf16", "--no-exif")
+    inception("classify", photos, "-w", checkpoint, "-o", tmp_path / "p.csv", *FP32, "--precision", "bf16")
 
     difference = [
         abs(row.scores[0] - other.scores[0])

@@ -16,7 +16,7 @@ from inception_cli.images.preprocess import PRESETS
 from inception_cli.results.classes import synsets
 from inception_cli.results.rows import read_csv
 
-FP32 = ("--precision", "fp32", "--no-exif", "-j", 0)
+FP32 = ("--precision", "fp32", "--decode", "exact", "--no-exif", "-j", 0)
 
 
 @pytest.fixture(scope="module")

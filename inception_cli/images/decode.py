@@ -59,6 +59,17 @@ class Failure:
     error: str
 
 
+@dataclass(frozen=True)
+class Fetched:
+    """A file of another machine's, fetched: its bytes, or why there are none."""
+
+    path: str
+    data: bytes | Failure
+
+
+Source = str | Fetched
+
+
 class _Unreadable(Exception):
     """A file that is given up; carries the Failure."""
 
@@ -67,28 +78,33 @@ class _Unreadable(Exception):
         self.failure = Failure(status, error)
 
 
-def read(path: str, pixels: Pixels) -> Image.Image | Failure:
-    """The picture at `path` as RGB, upright if `pixels.exif`, or why there is none.
+def read(source: Source, pixels: Pixels) -> Image.Image | Failure:
+    """The picture at a path, or in a file fetched from afar, as RGB, upright if `pixels.exif`, or why there is none.
 
     A large JPEG may come at a half, a quarter or an eighth of its size if `pixels.fast`: its `info` holds the Frame.
     """
+    path = source if isinstance(source, str) else source.path
     try:
-        with _open(path) as file:
+        with _open(source) as file:
             if not file.peek(1):
                 return Failure("corrupt", "the file is empty")
             return _picture(file, suffix_of(path), pixels)
     except _Unreadable as unreadable:
         return unreadable.failure
     except OSError as error:
-        return _refused(error)
+        return refused(error)
     except ValueError:  # a NUL in the path
         return Failure("missing", "no file can have this name")
 
 
-def _open(path: str) -> File:
+def _open(source: Source) -> File:
     """A regular file, opened; a FIFO is never waited for, not even one that takes the file's place meanwhile."""
-    _check_regular(os.stat(path).st_mode)  # noqa: PTH116 - a Path would drop the slash of `x.jpg/`
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    if isinstance(source, Fetched):
+        if isinstance(source.data, Failure):
+            raise _Unreadable(source.data.status, source.data.error)
+        return File(io.BytesIO(source.data))
+    _check_regular(os.stat(source).st_mode)  # noqa: PTH116 - a Path would drop the slash of `x.jpg/`
+    descriptor = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     try:
         _check_regular(os.fstat(descriptor).st_mode)
         return File(io.FileIO(descriptor))
@@ -105,7 +121,7 @@ def _check_regular(mode: int) -> None:
     raise _Unreadable("unsupported", f"{kinds.get(stat.S_IFMT(mode), 'a device')}, not a file")
 
 
-def _refused(error: OSError) -> Failure:
+def refused(error: OSError) -> Failure:
     """What the operating system said, as a status."""
     match error.errno:
         case errno.ENOENT | errno.ENOTDIR:

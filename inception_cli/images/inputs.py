@@ -13,6 +13,7 @@ from glob import has_magic
 from pathlib import Path
 from typing import BinaryIO, overload
 
+from inception_cli import stores
 from inception_cli.errors import InceptionError, NoImages
 
 READ_SUFFIXES = frozenset(
@@ -62,7 +63,8 @@ class _Level:
 class Inputs:
     """The images of what was named: iterate it once for the paths, then `skipped` counts the rest by suffix.
 
-    A name is a folder, a file, a glob, or `-` for a path a line on standard input. Iterating raises InceptionError
+    A name is a folder, a file, a glob, or `-` for a path a line on standard input; or a folder or file of a store's,
+    `s3://bucket/photos`. Iterating raises InceptionError
     when nothing that was named exists.
     """
 
@@ -72,12 +74,16 @@ class Inputs:
         self._stdin = stdin
 
     def __iter__(self) -> Iterator[str]:
-        if self.named and not any(name == "-" or has_magic(name) or _exists(name) for name in self.named):
+        if self.named and not any(name == "-" or has_magic(name) or _there(name) for name in self.named):
             raise InceptionError(f"{self.named[0]}: no such file or folder; check the name")
         for name in self.named:
             if name == "-":
-                for path in _lines(self._stdin or sys.stdin.buffer):
-                    yield from self._named(path)
+                for path in _lines(
+                    self._stdin or sys.stdin.buffer
+                ):  # one of a store's is a file: to ask takes too long
+                    yield from (path,) if stores.is_remote(path) else self._named(path)
+            elif stores.is_remote(name):
+                yield from self._stored(name)
             elif has_magic(name) and not _exists(name):
                 yield from self._glob(name)
             else:
@@ -117,6 +123,24 @@ class Inputs:
                 seen.add(identity)
                 levels.append(self._level(f"{path}/", pattern, level.folders[name]))
 
+    def _stored(self, name: str) -> Iterator[str]:
+        """The images below a store's folder, in the same order and by the same rules; anything else as it is."""
+        from pyarrow.fs import FileSelector, FileType
+
+        store, folder = stores.locate(name)
+        if store.get_file_info(folder).type != FileType.Directory:
+            yield name
+            return
+        entries = {os.fsencode(entry.base_name): entry for entry in store.get_file_info(FileSelector(folder))}
+        for _, entry in sorted(entries.items()):
+            path = f"{name.rstrip('/')}/{entry.base_name}"
+            if entry.base_name.startswith(".") or entry.base_name in NOT_PHOTOS:
+                continue
+            if entry.type == FileType.Directory:
+                yield from self._stored(path)
+            elif self._is_image(entry.base_name):
+                yield path
+
     def _level(self, prefix: str, pattern: tuple[str, ...], states: frozenset[int]) -> _Level:
         """One folder's images and folders; the rest is counted."""
         level = _Level(prefix, [], {})
@@ -137,13 +161,16 @@ class Inputs:
             level.folders[entry.name] = reached
             level.names.append(entry.name)
             return
-        if not matched:
-            return
-        suffix = suffix_of(os.fsdecode(entry.name))
-        if suffix in READ_SUFFIXES or suffix in FOREIGN_SUFFIXES:
+        if matched and self._is_image(os.fsdecode(entry.name)):
             level.names.append(entry.name)
-        else:
+
+    def _is_image(self, name: str) -> bool:
+        """Whether a name is an image's; one that is not is counted."""
+        suffix = suffix_of(name)
+        found = suffix in READ_SUFFIXES or suffix in FOREIGN_SUFFIXES
+        if not found:
             self.skipped[suffix if suffix[1:].isalnum() and len(suffix) <= LONGEST_SUFFIX + 1 else NO_SUFFIX] += 1
+        return found
 
 
 def no_images(inputs: Inputs) -> NoImages:
@@ -161,6 +188,17 @@ def _lines(stream: BinaryIO) -> Iterator[str]:
         for path in line.removesuffix(b"\n").removesuffix(b"\r").split(b"\0"):
             if path:
                 yield os.fsdecode(path)
+
+
+def _there(name: str) -> bool:
+    """Whether something has that name, on this machine or in a store."""
+    if not stores.is_remote(name):
+        return _exists(name)
+    store, path = stores.locate(name)
+    try:
+        return bool(store.get_file_info(path).type.value)  # 0: nothing of that name
+    except OSError as error:
+        raise InceptionError(f"{name}: {' '.join(str(error).split())}; check the name and the credentials") from error
 
 
 def _exists(name: str) -> bool:
@@ -250,6 +288,11 @@ class PathList(Sequence[str]):
 
     def __len__(self) -> int:
         return len(self._ends)
+
+    def encoded(self, positions: range) -> bytes:
+        """Consecutive paths as bytes, each with its NUL: PathList(…) of them is that part of the list."""
+        start = self._ends[positions.start - 1] + 1 if positions.start else 0
+        return self._data[start : self._ends[positions.stop - 1] + 1]
 
     @overload
     def __getitem__(self, index: int) -> str: ...

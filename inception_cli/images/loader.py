@@ -50,7 +50,7 @@ Views = NDArray[np.uint8] | decode.Failure
 class _Images(Dataset[Views]):
     """The views of each image of the list, or why there are none."""
 
-    def __init__(self, paths: Sequence[str], pixels: Pixels) -> None:
+    def __init__(self, paths: Sequence[decode.Source], pixels: Pixels) -> None:
         self.paths, self.pixels = paths, pixels
         self.moved = progress()
 
@@ -125,7 +125,7 @@ def images_per_batch(batch_size: int, views: int) -> int:
     return max(1, batch_size // views)
 
 
-def batches(paths: Sequence[str], pixels: Pixels, loading: Loading, start: int = 0) -> Iterator[Batch]:
+def batches(paths: Sequence[decode.Source], pixels: Pixels, loading: Loading, start: int = 0) -> Iterator[Batch]:
     """The batches in order, from the image at position `start`, which begins a batch.
 
     Workers start at once, before the first batch is asked for: a caller builds its network while they decode. Without

@@ -26,7 +26,7 @@ ROW_GROUP = 65_536  # rows of a Parquet file that are made, and read, at once
 
 def check_suffix(file: Path) -> str:
     """The suffix of a file of rows, in lower case; InceptionError for another one, or one whose package is missing."""
-    suffix = file.suffix.lower()
+    suffix = ".parquet" if file.is_dir() else file.suffix.lower()
     if suffix not in SUFFIXES:
         raise InceptionError(f"{file}: a file of rows ends in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
     if suffix == ".parquet" and not find_spec("pyarrow"):
@@ -46,6 +46,10 @@ def convert(rows: Iterable[Prediction], k: int, file: BinaryIO, suffix: str) -> 
 def read_rows(file: Path) -> Iterator[Prediction]:
     """The rows of a file that a run wrote, whatever its suffix; InceptionError names the file, the place, the cure."""
     suffix = check_suffix(file)
+    if file.is_dir():
+        for part in parts(file):
+            yield from read_rows(part)
+        return
     with open_rows(file) as stream:
         if suffix == ".csv":
             yield from parse_csv(stream, file)
@@ -57,10 +61,18 @@ def read_rows(file: Path) -> Iterator[Prediction]:
                 raise damaged(file, number, str(error)) from error
 
 
+def parts(folder: Path) -> list[Path]:
+    """The files of rows in a folder that a run on a cluster wrote, in order; InceptionError when it is none."""
+    found = sorted(folder.glob("part-*.parquet"), key=lambda part: (len(part.name), part.name))
+    if not found:
+        raise InceptionError(f"{folder}: no rows in this folder; name one that `inception classify --engine ray` wrote")
+    return found
+
+
 def width(file: Path) -> int:
     """How many classes a row of the file has; 0 where that cannot be told, which `read_rows` will say better."""
     suffix = check_suffix(file)
-    with open_rows(file) as stream:
+    with open_rows(parts(file)[0] if file.is_dir() else file) as stream:
         if suffix == ".parquet":
             columns = len(_open_parquet(stream, file).schema_arrow.names)
         else:

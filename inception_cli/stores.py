@@ -1,0 +1,48 @@
+"""Files beyond this machine's own, s3:// gs:// hdfs:// and what else pyarrow reads (fsspec's as fsspec+NAME://)."""
+
+import posixpath
+import re
+from functools import cache
+from typing import TYPE_CHECKING
+
+from inception_cli.errors import InceptionError
+
+if TYPE_CHECKING:
+    from pyarrow.fs import FileSystem
+
+MISSING = "needs Ray and pyarrow: pip install 'inception-cli[ray]'"
+_REMOTE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+://[^/]+/?)(.*)", re.DOTALL)
+
+
+def is_remote(name: str) -> bool:
+    """Whether a name is one of a store's, `s3://bucket/photos`, not a path of this machine."""
+    return _REMOTE.fullmatch(name) is not None
+
+
+def locate(name: str) -> "tuple[FileSystem, str]":
+    """The file system that a name is of, and its path there.
+
+    Keys may hold whatever a URI may not (spaces, umlauts, %), so only what stands before them is read as one.
+    """
+    try:
+        from pyarrow.fs import LocalFileSystem
+    except ImportError as error:
+        raise InceptionError(f"{name}: {MISSING}") from error
+    found = _REMOTE.fullmatch(name)
+    if found is None:
+        return LocalFileSystem(), name
+    store, root = _store(found[1])
+    return store, posixpath.join(root, found[2]).rstrip("/")
+
+
+@cache
+def _store(root: str) -> "tuple[FileSystem, str]":
+    from pyarrow import ArrowException
+    from pyarrow.fs import FileSystem
+
+    try:
+        store, path = FileSystem.from_uri(root)
+    except (ArrowException, OSError, ValueError, ImportError) as error:
+        reason = " ".join(str(error).split())
+        raise InceptionError(f"{root}: cannot be opened ({reason}); check the name and the credentials") from error
+    return store, path
