@@ -127,4 +127,4 @@ def test_a_run_killed_at_random_moments_ends_with_the_quiet_bytes(
 def test_a_hundred_moments_from_the_first_import_to_the_publishing(
     workers: int, suffix: str, photos: Path, tmp_path: Path
 ) -> None:
-    assert killed(Fresh, words(photos, workers), tmp_path / f"p.{suffix}", moments=100, seed=workers) == 100
+    assert killed(Fresh, words(photos / "a", workers), tmp_path / f"p.{suffix}", moments=100, seed=workers) == 100
