@@ -94,14 +94,18 @@ class Classifier:
 
 
 def classify(
-    paths: Sequence[str], run: Run, start: int = 0, split: Callable[[int], None] = lambda at_once: None
+    paths: Sequence[str],
+    run: Run,
+    start: int = 0,
+    split: Callable[[int], None] = lambda at_once: None,
+    step: int = 1,
 ) -> Iterator[list[Prediction]]:
-    """The rows of `paths` from position `start` on, a batch at a time, in order.
+    """The rows of `paths` from position `start` on, a batch at a time, in order; of `step` batches the first.
 
     `split` is told how many images go through the network at once where memory has no room for a batch; from then on
     the last digits of scores may differ from those of a run with more memory.
     """
-    stream = batches(paths, run.pixels, run.loading, start)  # workers start before the network is built
+    stream = batches(paths, run.pixels, run.loading, start, step)  # workers start before the network is built
     classifier = Classifier(run)
     told = classifier.at_once
     for batch in stream:

@@ -20,7 +20,7 @@ LEVELS = {
     "cli": 7,  # the design has cli and display on one floor; cli prints through display, never the other way
     "display": 6,
     "evaluation": 5,
-    "session": 5,
+    "session": 5.5,  # runs what gpus and ray_engine offer
     "reporting": 5,
     "gpus": 5,
     "ray_engine": 5,
