@@ -1,9 +1,8 @@
 """The command line: parse, wire, print. Whatever is heavy is imported by the command that runs it."""
 
 import json as jsonlib
-import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,13 +15,23 @@ from inception_cli.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from inception_cli.evaluation import Evaluation, Question
-    from inception_cli.results.rows import Prediction
-    from inception_cli.session import Outcome, Write
-    from inception_cli.settings import Run, Settings
+    from inception_cli.session import Outcome
+    from inception_cli.settings import Settings
+
+HELP = """Classify folders of photos with Inception V3, and measure how well.
+
+\b
+inception classify photo.jpg                    what is on it?
+inception classify ./photos --out preds.csv     a row for every photo
+inception report preds.csv --out preds.html     the same, for a browser
+inception classify ./photos --weights demo      ten groceries; no download
+
+Each command tells its options and more examples with --help.
+"""
 
 app = typer.Typer(
     name="inception",
-    help="Classify folders of photos with Inception V3, and measure how well.",
+    help=HELP,
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
@@ -73,8 +82,15 @@ def classify(
 ) -> None:
     """Classify photos: one row for each, always.
 
+    \b
+    inception classify photo.jpg
     inception classify ./photos --out preds.csv
+    inception classify ./photos --weights demo --out preds.csv --report report.html
+
+    Stopped? The same command goes on where it was.
     """
+    from inception_cli import display
+
     voice = Voice(json, quiet, verbose)
     if report and out in ("", "-"):
         raise UsageError("--report is made from a file of rows: give --out FILE as well")
@@ -83,6 +99,8 @@ def classify(
         raise typer.Exit(ExitCode.INTERRUPTED)
     if report:
         _report(report, Path(out), outcome.manifest, None, voice)
+    elif out not in ("", "-") and not quiet:
+        display.try_report(out)
     if outcome.tally.failed and not allow_failures:
         raise typer.Exit(ExitCode.SOME_FAILED)
 
@@ -127,10 +145,13 @@ def evaluate(
 ) -> None:
     """Measure top-1 and top-5 against labels, beside the published figures.
 
-    inception evaluate --val-dir imagenet/val -w mmpretrain
+    \b
+    inception evaluate --val-dir ./photos-by-class --weights mine.safetensors
+    inception evaluate --val-dir imagenet/val --weights mmpretrain --out rows.csv
+    inception evaluate --predictions rows.csv --labels answers.csv
     """
     if not (val_dir or predictions):
-        raise UsageError("evaluate takes --val-dir DIR, or --predictions FILE with rows that exist")
+        raise UsageError("name --val-dir DIR with photos by class, or --predictions FILE with rows that exist")
     target, voice = Target(out, restart, force), Voice(json, quiet, verbose)
     if predictions:
         found = _judge(Path(predictions), context.params, voice)
@@ -149,14 +170,16 @@ def report_command(
     quiet: o.Quiet = False,
     debug: o.Debug = False,
 ) -> None:
-    """Make one HTML file of rows that exist: classes, gallery, failures; with a truth, scores and mistakes.
+    """Make one HTML file of rows that exist, to look at: photos by class, failures; with a truth, mistakes.
 
-    inception report preds.csv --out report.html
+    \b
+    inception report preds.csv --out preds.html
+    inception report preds.csv --out preds.html --val-dir ./photos-by-class
     """
     from inception_cli import evaluation
 
     if not out:
-        raise UsageError("--out FILE is missing: an .html file for the report")
+        raise UsageError(f"--out FILE is missing: give --out {Path(rows).with_suffix('.html')}, say")
     manifest = evaluation.read_manifest(Path(rows))
     judged = val_dir or labels or manifest.get("truth")
     question = evaluation.Question(val_dir=val_dir or None, labels=tuple(labels))
@@ -185,10 +208,12 @@ def train(
 ) -> None:
     """Learn classes of your own from one folder a class.
 
+    \b
     inception train ./my-photos --out mine.safetensors
+    inception classify ./photos --weights mine.safetensors --out preds.csv
     """
     if not out:
-        raise UsageError("--out FILE is missing: a .safetensors file for the new weights")
+        raise UsageError("--out FILE is missing: give --out mine.safetensors, say, for the new weights")
     _train(context.params, Voice(json, quiet, verbose=False))
 
 
@@ -203,7 +228,9 @@ def info(
 ) -> None:
     """Show the network, the weights that can be had, and this machine.
 
-    inception info -w mine.safetensors
+    \b
+    inception info
+    inception info --weights mine.safetensors
     """
     from inception_cli import about, display
 
@@ -244,19 +271,20 @@ def _settings(words: Mapping[str, Any]) -> "Settings":
 
 
 def _classify(inputs: list[str], settings: "Settings", target: Target, voice: Voice) -> "Outcome":
-    from inception_cli import display, session
+    from inception_cli import display, session, stdout
 
     out = target.out
     if voice.json and out == "-":
         raise UsageError("--json and --out - both want standard output: name a file")
     with display.Bar("classify", voice.quiet) as bar:
         if out in ("", "-"):
-            begin = _csv_writer if out else _nothing if voice.json else _line_writer
-            outcome = session.to_stream(inputs, settings, begin, bar)
+            outcome = session.to_stream(inputs, settings, stdout.writer(inputs, out, voice.json), bar)
         else:
-            outcome = session.to_file(inputs, settings, _csv_file(out), target.restart, target.force, bar)
+            outcome = session.to_file(inputs, settings, Path(out), target.restart, target.force, bar)
     if not voice.quiet:
-        display.outcome(outcome, out, voice.verbose)
+        display.notes(outcome, voice.verbose)
+        if voice.json or out or voice.verbose or not stdout.one_photo(inputs):
+            display.outcome(outcome, out)
     if voice.json:
         print(jsonlib.dumps(outcome.manifest))
     return outcome
@@ -278,10 +306,11 @@ def _classify_and_judge(words: Mapping[str, Any], target: Target, voice: Voice) 
     question, settings = _question(words), _settings(words)
     truth = question.recorded()
     with tempfile.TemporaryDirectory() as folder, display.Bar("evaluate", voice.quiet) as bar:
-        out = _csv_file(target.out) if target.out else Path(folder, "rows.csv")
+        out = Path(target.out) if target.out else Path(folder, "rows.csv")
         found = session.to_file([words["val_dir"]], settings, out, target.restart, target.force, bar, truth)
         if not voice.quiet:
-            display.outcome(found, target.out, voice.verbose)
+            display.notes(found, voice.verbose)
+            display.outcome(found, target.out)
         if found.interrupted:
             raise typer.Exit(ExitCode.INTERRUPTED)
         return _judged(out, found.manifest, words, voice)
@@ -341,39 +370,3 @@ def _train(words: Mapping[str, Any], voice: Voice) -> None:
         display.trained(trained, str(training.settings.out))
     if voice.json:
         print(jsonlib.dumps(trained))
-
-
-def _csv_file(out: str) -> Path:
-    if not out.lower().endswith(".csv"):
-        raise UsageError(f"--out {out}: the file ends in .csv (or is - for standard output)")
-    return Path(out)
-
-
-def _csv_writer(run: "Run") -> "Write":
-    """Rows as CSV on standard output, header first."""
-    from inception_cli.results.rows import csv_header, to_csv
-
-    def put(data: bytes) -> None:
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
-
-    put(csv_header(run.top_k))
-    return lambda rows: put(to_csv(rows, run.top_k))
-
-
-def _line_writer(run: "Run") -> "Write":
-    """Rows as lines for people."""
-    from inception_cli import display
-
-    console = display.output()
-
-    def write(rows: "Sequence[Prediction]") -> None:
-        for row in rows:
-            console.print(display.row_line(row))
-
-    return write
-
-
-def _nothing(run: "Run") -> "Write":
-    """No rows: with --json alone the manifest is what is printed."""
-    return lambda rows: None

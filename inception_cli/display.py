@@ -1,10 +1,12 @@
 """Rows, scores and counts → the terminal. Names of files and classes are made harmless here."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from rich.bar import Bar as ScoreBar
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from inception_cli.session import Outcome, Tally
     from inception_cli.train import Epoch
 
+#: Characters that a score of 100 % takes.
+BAR_WIDTH = 30
 #: How many of a kind are named before "…".
 NAMED = 8
 
@@ -62,6 +66,19 @@ def row_line(row: "Prediction") -> Text:
         score = Text(f"{row.scores[0]:7.1%}", "bold green" if row.scores[0] >= 0.5 else "yellow")
         return Text.assemble(score, f"  {harmless(row.labels[0]):<28}  {harmless(row.path)}")
     return Text.assemble((f"{'–':>7}  {row.status:<28}", "red"), f"  {harmless(row.path)}: {harmless(row.error)}")
+
+
+def answer(row: "Prediction") -> None:
+    """One photo's row for the terminal: its best classes with bars for their scores; of a failure the reason."""
+    if row.status != "ok":
+        output().print(row_line(row))
+        return
+    bars = Table.grid(padding=(0, 2))
+    for place, (label, score) in enumerate(zip(row.labels, row.scores, strict=True)):
+        colour = ("green" if score >= 0.5 else "yellow") if place == 0 else "bright_black"
+        name = Text(harmless(label), "bold" if place == 0 else "")
+        bars.add_row(Text(f"{score:7.1%}"), ScoreBar(1, 0, score, width=BAR_WIDTH, color=colour), name)
+    output().print(bars)
 
 
 class Bar(AbstractContextManager["Bar"]):
@@ -111,13 +128,17 @@ class Bar(AbstractContextManager["Bar"]):
             self.progress.stop()
 
 
-def outcome(ended: "Outcome", out: str, verbose: bool) -> None:
-    """The end of a run: counts by status, images/s, where the file is, what was passed over, what to try next."""
-    run, tally = ended.manifest["run"], ended.tally
+def notes(ended: "Outcome", verbose: bool) -> None:
+    """What was taken for granted, and what was decided."""
     for note in ended.notes:
         say(note, "dim")
     if verbose:
-        say(_decided(run), "dim")
+        say(_decided(ended.manifest["run"]), "dim")
+
+
+def outcome(ended: "Outcome", out: str) -> None:
+    """The end of a run: counts by status, images/s, where the file is, what was passed over."""
+    tally = ended.tally
     kept = f" ({ended.resumed:,} of them by the run that was interrupted)" if ended.resumed else ""
     statuses = ", ".join(f"{number:,} {status}" for status, number in tally.counts.most_common())
     say(f"{tally.done:,} rows{kept}: {statuses}; {tally.images_per_s:.1f} images/s", "bold")
@@ -134,9 +155,16 @@ def outcome(ended: "Outcome", out: str, verbose: bool) -> None:
         say("the column error tells why some failed; --allow-failures makes that exit with 0", "dim")
 
 
+def try_report(rows: str) -> None:
+    """What to do with a file of rows."""
+    page = Path(rows).with_suffix(".html")
+    say(f"look at it: inception report {shlex.quote(rows)} --out {shlex.quote(str(page))}", "dim")
+
+
 def report(written: "Written", file: str) -> None:
     """Where a report is, and what it lacks."""
-    say(f"report written to {file}: {len(written.page) / 1e6:.1f} MB, {written.photos:,} photos shown")
+    size = f"{len(written.page) / 1e6:.1f} MB, {written.photos:,} photos shown"
+    say(f"report written to {file}: {size}; open it in a browser")
     if written.without_picture:
         cure = "paths are as they were named, so make it in the folder where they were classified"
         say(f"{written.without_picture:,} of them without a picture: {cure}", "yellow")
@@ -196,7 +224,8 @@ def weights_table(entries: Sequence[Mapping[str, Any]]) -> None:
         size = f"{entry['params'] / 1e6:.2f}", f"{entry['mmpretrain_count'] / 1e9:.2f}"
         figures = [*size, *map(_percent, (entry["top1"], entry["top5"]))]
         here = "yes" if entry["cached"] else "–"
-        table.add_row(Text(harmless(Path(entry["name"]).name), no_wrap=True), *figures, entry["preset"], here)
+        name = Text(harmless(Path(entry["name"]).name), no_wrap=True)
+        table.add_row(name, *figures, entry["preset"], here)
     output().print(table)
     for entry in entries:
         if entry["cached"]:
@@ -216,7 +245,8 @@ def stage_table(stages: Sequence[Mapping[str, Any]], params: int, macs: int) -> 
 
 
 def _table(first: str, *others: str) -> Table:
-    table = Table(first)
+    table = Table()
+    table.add_column(first, min_width=11)  # names are whole in a narrow terminal, whose headings wrap instead
     for heading in others:
         table.add_column(heading, justify="left" if heading in ("Preset", "Here") else "right")
     return table

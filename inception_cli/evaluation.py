@@ -167,7 +167,9 @@ def require_same_mask(manifest: Mapping[str, Any], only: Sequence[int]) -> None:
     """UsageError when rows that exist were made under another --only-classes, which comes before the best are taken."""
     made = manifest.get("run", {}).get("only")
     if only and tuple(made or ()) != tuple(only):
-        raise UsageError("--only-classes is a setting of the run: these rows were made without it; evaluate --val-dir")
+        raise UsageError(
+            "--only-classes is a setting of the run: these rows were made otherwise; make others with --val-dir"
+        )
 
 
 def _judge(columns: Columns, right: Truth) -> Judged:

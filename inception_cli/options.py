@@ -5,7 +5,9 @@ from typing import Annotated
 
 import typer
 
+from inception_cli import completion
 from inception_cli.errors import InceptionError, UsageError
+from inception_cli.results.formats import check_suffix
 
 
 def number_or_auto(text: str) -> int:
@@ -28,7 +30,7 @@ def html_file(option: typer.CallbackParam, name: str) -> str:
     if not name:
         return name
     if file.suffix.lower() not in (".html", ".htm"):
-        raise UsageError(f"{asked} {name}: the file ends in .html")
+        raise UsageError(f"{asked} {name}: the report is a file that ends in .html; name one")
     if not file.parent.is_dir():
         raise InceptionError(f"{file.parent}: no such folder; make it, or choose another {asked}")
     if file.is_dir():
@@ -36,13 +38,37 @@ def html_file(option: typer.CallbackParam, name: str) -> str:
     return name
 
 
-Inputs = Annotated[list[str], typer.Argument(metavar="INPUT...", help="Folders, files, globs, or - for a path a line.")]
+def rows_file(context: typer.Context, name: str) -> str:
+    """The name of a file of rows that can be written; `classify` has them on standard output too."""
+    if name and not (name == "-" and context.info_name == "classify"):
+        try:
+            check_suffix(Path(name))
+        except InceptionError as error:
+            raise UsageError(f"--out {error}") from error
+    return name
+
+
+Inputs = Annotated[list[str], typer.Argument(metavar="INPUT", help="Folders, files, globs, or - for a path a line.")]
 TrainDir = Annotated[str, typer.Argument(metavar="DIR", help="A folder of class folders with photos in them.")]
 
 Rows = Annotated[str, typer.Argument(metavar="FILE", help="A file of rows that classify or evaluate wrote.")]
 
-Out = Annotated[str, typer.Option("--out", "-o", metavar="FILE", help="A .csv file; - for standard output.")]
-RowsOut = Annotated[str, typer.Option("--out", "-o", metavar="FILE", help="A .csv file that keeps the rows.")]
+Out = Annotated[
+    str,
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="FILE",
+        callback=rows_file,
+        help="A .csv, .jsonl or .parquet file; - for CSV on standard output.",
+    ),
+]
+RowsOut = Annotated[
+    str,
+    typer.Option(
+        "--out", "-o", metavar="FILE", callback=rows_file, help="A .csv, .jsonl or .parquet file that keeps the rows."
+    ),
+]
 WeightsOut = Annotated[str, typer.Option("--out", "-o", metavar="FILE", help="The .safetensors file to make.")]
 ReportOut = Annotated[
     str, typer.Option("--out", "-o", metavar="FILE", callback=html_file, help="The .html file to make.")
@@ -61,13 +87,21 @@ WeightsNames = Annotated[
         "--weights",
         "-w",
         metavar="NAME|FILE",
-        help="Repeatable: several are an ensemble.",
+        autocompletion=completion.among(completion.WEIGHTS),
+        help="A name (`inception info` lists them; demo needs no download) or a file. Several are an ensemble.",
         show_default="torchvision",
         rich_help_panel=WEIGHTS,
     ),
 ]
 PresetName = Annotated[
-    str, typer.Option("--preset", metavar="NAME", help="Pixels as this publisher makes them.", rich_help_panel=WEIGHTS)
+    str,
+    typer.Option(
+        "--preset",
+        metavar="NAME",
+        autocompletion=completion.among(completion.PRESETS),
+        help="Pixels as this publisher makes them.",
+        rich_help_panel=WEIGHTS,
+    ),
 ]
 ClassesFile = Annotated[
     str,
@@ -75,9 +109,15 @@ ClassesFile = Annotated[
 ]
 Crops = Annotated[
     int,
-    typer.Option("--crops", metavar="1|10|12|144", help="Views of a photo, averaged.", rich_help_panel=WEIGHTS),
+    typer.Option(
+        "--crops",
+        metavar="1|10|12|144",
+        autocompletion=completion.among(completion.CROPS),
+        help="Views of a photo, averaged.",
+        rich_help_panel=WEIGHTS,
+    ),
 ]
-TopK = Annotated[int, typer.Option("--top-k", "-k", min=1, help="Best classes in a row.")]
+TopK = Annotated[int, typer.Option("--top-k", "-k", metavar="N", min=1, help="Best classes in a row.")]
 Decode = Annotated[
     str,
     typer.Option(
@@ -136,12 +176,22 @@ Workers = Annotated[
 Device = Annotated[
     str,
     typer.Option(
-        "--device", metavar="auto|cpu|cuda|cuda:N|mps", help="Where the network runs.", rich_help_panel=MACHINE
+        "--device",
+        metavar="auto|cpu|cuda|cuda:N|mps",
+        autocompletion=completion.among(completion.DEVICES),
+        help="Where the network runs.",
+        rich_help_panel=MACHINE,
     ),
 ]
 Precision = Annotated[
     str,
-    typer.Option("--precision", metavar="auto|fp32|bf16|fp16", help="Numbers of the network.", rich_help_panel=MACHINE),
+    typer.Option(
+        "--precision",
+        metavar="auto|fp32|bf16|fp16",
+        autocompletion=completion.among(completion.PRECISIONS),
+        help="Numbers of the network.",
+        rich_help_panel=MACHINE,
+    ),
 ]
 Compile = Annotated[
     str,
@@ -180,7 +230,14 @@ LabelFiles = Annotated[
     typer.Option("--labels", metavar="FILE", help="Right answers; repeatable.", rich_help_panel=TRUTH),
 ]
 LabelForm = Annotated[
-    str, typer.Option("--label-form", metavar="FORM", help="How labels are to be read.", rich_help_panel=TRUTH)
+    str,
+    typer.Option(
+        "--label-form",
+        metavar="FORM",
+        autocompletion=completion.among(completion.LABEL_FORMS),
+        help="How labels are to be read.",
+        rich_help_panel=TRUTH,
+    ),
 ]
 Exclude = Annotated[
     str, typer.Option("--exclude", metavar="FILE", help="Photos that are not scored.", rich_help_panel=TRUTH)
@@ -214,7 +271,12 @@ Tolerance = Annotated[
 
 From = Annotated[
     str,
-    typer.Option("--from", metavar="NAME|FILE|scratch", help="Weights that the training starts from."),
+    typer.Option(
+        "--from",
+        metavar="NAME|FILE|scratch",
+        autocompletion=completion.among(completion.STARTS),
+        help="Weights that the training starts from.",
+    ),
 ]
 TrainValDir = Annotated[
     str,

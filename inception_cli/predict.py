@@ -16,7 +16,7 @@ from inception_cli.results.rows import Prediction
 from inception_cli.settings import Run
 
 
-class Classifier:
+class Networks:
     """The networks of a run, loaded and ready: uint8 views in, the best classes and their scores out."""
 
     in_flight = 0  # batches that a GPU is at while rows are made of the one before
@@ -127,13 +127,13 @@ def classify(
     choose(run.plan.device)
     pin = run.plan.device.startswith("cuda")
     stream = batches(paths, run.pixels, run.loading, start, step, pin)  # workers start before the network is built
-    classifier = Classifier(run)
-    told = classifier.at_once
-    begun = ((batch, classifier.begin(batch.pixels)) for batch in stream)
-    for batch, answer in behind(begun, classifier.in_flight):
-        rows = classifier.rows(paths, batch, answer)
-        if classifier.at_once != told:
-            told = classifier.at_once
+    networks = Networks(run)
+    told = networks.at_once
+    begun = ((batch, networks.begin(batch.pixels)) for batch in stream)
+    for batch, answer in behind(begun, networks.in_flight):
+        rows = networks.rows(paths, batch, answer)
+        if networks.at_once != told:
+            told = networks.at_once
             split(told or len(batch.pixels))
         yield rows
 

@@ -189,7 +189,9 @@ def sha256(file: Path) -> str:
 
 
 def _cannot(entry: Published, reason: str) -> InceptionError:
-    return InceptionError(f"{entry.name}: {reason}: put {entry.source} at {place(entry)}, or use --weights FILE")
+    return InceptionError(
+        f"{entry.name}: {reason}: put {entry.source} at {place(entry)}, or use --weights FILE (or demo)"
+    )
 
 
 def _reason(error: Exception) -> str:

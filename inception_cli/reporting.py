@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from inception_cli.errors import InceptionError
 from inception_cli.images.thumbnail import thumbnail
+from inception_cli.results.formats import read_rows
 from inception_cli.results.report import About, Written, report
-from inception_cli.results.rows import read_csv
 from inception_cli.results.sections import Judgement, Line
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _BYTES = re.compile(r"\\x([89a-f][0-9a-f])")
 def write_report(file: Path, rows: Path, manifest: Mapping[str, Any], found: "Evaluation | None") -> Written:
     """Make the report of `rows` and write it; an older report of that name is replaced when the new one is whole."""
     judgement = _judgement(found) if found else None
-    written = report(read_csv(rows), judgement, _about(rows, manifest, found), _picture)
+    written = report(read_rows(rows), judgement, _about(rows, manifest, found), _picture)
     temporary = file.with_name(file.name + ".tmp")
     try:
         temporary.write_bytes(written.page)

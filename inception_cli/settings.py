@@ -79,7 +79,10 @@ class Run:
         first = self.weights[0]
         for other in self.weights[1:]:
             if other.classes != first.classes or _geometry(other) != _geometry(first):
-                raise UsageError(f"{first.name} and {other.name} have other classes or another geometry: no ensemble")
+                raise UsageError(
+                    f"{first.name} and {other.name} have other classes or another geometry, so they are no ensemble; "
+                    "classify with one after the other"
+                )
 
     def to_json(self) -> dict[str, Any]:
         """The run in JSON's own types."""
@@ -183,7 +186,9 @@ def _device(asked: str) -> str:
     if not here:
         raise InceptionError(f"--device {asked}: torch {torch.__version__} sees none here; use --device cpu")
     if kind == "cuda" and number and int(number) >= torch.cuda.device_count():
-        raise InceptionError(f"--device {asked}: there are {torch.cuda.device_count()} CUDA devices, counted from 0")
+        raise InceptionError(
+            f"--device {asked}: there are {torch.cuda.device_count()} CUDA devices, counted from 0; use --device cuda:0"
+        )
     return asked
 
 
@@ -243,13 +248,13 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         if self.size < MIN_SIDE:
-            raise UsageError(f"--size {self.size}: Inception V3 sees nothing below {MIN_SIDE} pixels a side")
+            raise UsageError(f"--size {self.size}: Inception V3 sees nothing below; choose {MIN_SIDE} pixels or more")
         if self.epochs < 1 or self.batch_size < 2 or self.workers < 0 or self.seed < 0:
             raise UsageError("--epochs starts at 1, --batch-size at 2 (batch norm), --workers and --seed at 0")
         if self.precision not in ("fp32", "bf16"):
-            raise UsageError(f"--precision {self.precision}: training is in fp32 or bf16")
+            raise UsageError(f"--precision {self.precision}: training is in fp32 or bf16; choose one of them, or auto")
         if self.out.suffix != ".safetensors":
-            raise UsageError(f"--out {self.out}: trained weights are a .safetensors file")
+            raise UsageError(f"--out {self.out}: trained weights are a .safetensors file; name one")
 
     @property
     def preset(self) -> Preset:

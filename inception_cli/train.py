@@ -176,7 +176,10 @@ class Training:
             if label not in self._train.labels:
                 raise no_photos(self.settings.train_dir / name)
         if not len(self._val):
-            raise InceptionError(f"{self.settings.val_dir or self.settings.train_dir}: no validation photo can be read")
+            raise InceptionError(
+                f"{self.settings.val_dir or self.settings.train_dir}: no validation photo can be read; "
+                "put some there that can, or name another --val-dir"
+            )
 
     def _learner(self) -> Learner:
         settings, learning = self.settings, self.recipe.learning

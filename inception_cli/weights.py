@@ -74,7 +74,8 @@ def find(
     file = fetch(published, offline, report) if published else demo() if name == DEMO else Path(name)
     tensors, metadata = read(file)
     names = classes.names if classes else metadata.get("classes")
-    found = _translate(file, tensors, len(names) if names else None)
+    shapes = {name: value.to("meta") for name, value in tensors.items()}  # int8 weights need not be expanded twice
+    found = _translate(file, shapes, len(names) if names else None)
     own_preset = _own_preset(published, metadata)
     notes = [*found.notes]
     if own_preset is None and preset is None:
@@ -200,7 +201,8 @@ def _translate(file: Path, tensors: Mapping[str, Tensor], names: int | None) -> 
     try:
         return checkpoint.translate(tensors, names)
     except ValueError as error:
-        raise InceptionError(f"{file}: {error}") from error
+        cure = "--weights takes an Inception V3 of torchvision, timm, mmpretrain, or one that `inception train` made"
+        raise InceptionError(f"{file}: {error}; {cure}") from error
 
 
 def _own_preset(published: Published | None, metadata: Mapping[str, Any]) -> Preset | None:
@@ -213,7 +215,9 @@ def _classes(name: str, count: int, given: Classes | None, metadata: Mapping[str
     """Class names in the model's order: those given, else the weights' own, else ImageNet's for 1000, else numbers."""
     if given is not None:
         if len(given.names) != count:
-            raise UsageError(f"--classes names {len(given.names)} classes, but {name} has {count}")
+            raise UsageError(
+                f"--classes names {len(given.names)} classes, but {name} has {count}; give a name for each"
+            )
         return given
     if "classes" in metadata:
         return Classes(tuple(metadata["classes"]))

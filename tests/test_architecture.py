@@ -18,8 +18,11 @@ LEVELS = {
     "__main__": 8,
     "options": 6,
     "cli": 7,  # the design has cli and display on one floor; cli prints through display, never the other way
+    "stdout": 6.5,
     "display": 6,
+    "completion": 5,
     "evaluation": 5,
+    "classifier": 5,
     "session": 5.5,  # runs what gpus and ray_engine offer
     "reporting": 5,
     "gpus": 5,

@@ -498,3 +498,43 @@ def test_an_error_that_nobody_foresaw_is_one_line_too(
     assert ended.code == 1
     assert "ZeroDivisionError" in one_line(ended)
     assert "Traceback" in with_traceback.err
+
+
+# At a terminal
+
+
+def test_a_single_photo_is_answered_with_bars(
+    inception: Inception, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("classify", photos / "a/00.jpg", "-w", "demo", "-j", 0, "-k", 3)
+    piped = inception(*words)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # to rich a terminal
+    monkeypatch.setenv("TTY_INTERACTIVE", "0")
+    answered = inception(*words)
+    folder = inception("classify", photos / "a", "-w", "demo", "-j", 0, "-k", 3)
+
+    assert (piped.code, answered.code, folder.code) == (0, 0, 0)
+    (line,) = piped.out.splitlines()
+    assert "█" not in piped.out
+    assert "1 rows: 1 ok" in piped.err
+    best, *others = answered.out.splitlines()
+    assert len(others) == 2
+    score, label = line.split()[:2]
+    assert score in best
+    assert label in best
+    assert "█" in best
+    assert "rows" not in answered.err
+    assert "█" not in folder.out
+    assert "8 rows: 8 ok" in folder.err
+
+
+def test_a_single_file_that_is_no_photo_says_why(
+    inception: Inception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "x.jpg").write_text("no photo")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+
+    ended = inception("classify", tmp_path / "x.jpg", "-w", "demo", "-j", 0, "-q")
+
+    assert ended.code == 3
+    assert "not a picture" in ended.out

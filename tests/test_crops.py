@@ -12,7 +12,7 @@ from torchvision.transforms import functional
 
 from inception_cli.errors import UsageError
 from inception_cli.images.preprocess import PRESETS, Pixels, resized_size, shipped, views
-from inception_cli.predict import Classifier
+from inception_cli.predict import Networks
 from inception_cli.settings import Settings, resolve
 
 PRESET = PRESETS["torchvision"]
@@ -78,7 +78,7 @@ def test_a_number_of_crops_that_no_protocol_has_is_a_usage_error() -> None:
 
 def test_scores_are_the_mean_of_the_softmax_over_views_and_mirrors(checkpoint: Path) -> None:
     run = resolve(Settings((str(checkpoint),), precision="fp32", crops=12, top_k=1000, device="cpu"))
-    classifier = Classifier(run)
+    classifier = Networks(run)
     shipped_views = torch.from_numpy(views(picture("apple", 3), run.pixels))
     all_views = torch.cat([shipped_views, shipped_views.flip(2)])
     with torch.inference_mode():
@@ -92,12 +92,12 @@ def test_scores_are_the_mean_of_the_softmax_over_views_and_mirrors(checkpoint: P
 
 def test_only_some_classes_may_be_answered(checkpoint: Path) -> None:
     run = resolve(Settings((str(checkpoint),), precision="fp32", only_classes="a", top_k=200, device="cpu"))
-    everything = Classifier(replace(run, only=(), top_k=1000))
+    everything = Networks(replace(run, only=(), top_k=1000))
     pixels = torch.from_numpy(views(picture("apple", 3), run.pixels))[None]
     all_classes, all_scores = (each[0] for each in everything(pixels))
     kept = torch.tensor([int(index) in run.only for index in all_classes])
 
-    classes, scores = (each[0] for each in Classifier(run)(pixels))
+    classes, scores = (each[0] for each in Networks(run)(pixels))
 
     assert len(run.only) == 200
     assert torch.equal(classes, all_classes[kept])

@@ -10,17 +10,17 @@ import torch
 from running import Inception
 from torch import Tensor
 
-from inception_cli.predict import Classifier
+from inception_cli.predict import Networks
 
 
 @pytest.fixture(autouse=True)
 def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Answers that cost nothing."""
 
-    def best(self: Classifier, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    def best(self: Networks, pixels: Tensor) -> tuple[Tensor, Tensor]:
         return torch.arange(5).repeat(len(pixels), 1), torch.full((len(pixels), 5), 0.2)
 
-    monkeypatch.setattr(Classifier, "_best", best)
+    monkeypatch.setattr(Networks, "_best", best)
 
 
 @contextmanager

@@ -309,11 +309,14 @@ def test_no_image_says_what_was_skipped() -> None:
     inputs = Inputs(["p"])
     assert list(inputs) == []
     error = no_images(inputs)
-    assert (str(error), error.exit_code) == ("no image in p: skipped 2 .txt, 1 .mp4", ExitCode.NO_IMAGES)
+    assert (str(error), error.exit_code) == (
+        "no image in p: skipped 2 .txt, 1 .mp4; name photos (.jpg, .png, .webp, …) or a folder with some",
+        ExitCode.NO_IMAGES,
+    )
     Path("empty").mkdir()
     inputs = Inputs(["empty"])
     assert list(inputs) == []
-    assert str(no_images(inputs)) == "no image in empty: nothing there"
+    assert str(no_images(inputs)) == "no image in empty: nothing there; name photos, or a folder with some"
 
 
 # --- The list in few bytes.

@@ -114,13 +114,17 @@ def words(photos: Path, workers: int) -> list[str]:
     return ["classify", str(photos), "-w", "demo", "-b", "2", "-j", str(workers), "--precision", "fp32", "-q"]
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_run_killed_at_random_moments_ends_with_the_quiet_bytes(workers: int, photos: Path, tmp_path: Path) -> None:
-    assert killed(Forked, words(photos / "a", workers), tmp_path / "p.csv", moments=4, seed=workers) == 4
+@pytest.mark.parametrize(("workers", "suffix"), [(0, "csv"), (2, "jsonl"), (0, "parquet")])
+def test_a_run_killed_at_random_moments_ends_with_the_quiet_bytes(
+    workers: int, suffix: str, photos: Path, tmp_path: Path
+) -> None:
+    assert killed(Forked, words(photos / "a", workers), tmp_path / f"p.{suffix}", moments=3, seed=workers) == 3
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_hundred_moments_from_the_first_import_to_the_publishing(workers: int, photos: Path, tmp_path: Path) -> None:
-    assert killed(Fresh, words(photos, workers), tmp_path / "p.csv", moments=100, seed=workers) == 100
+@pytest.mark.parametrize(("workers", "suffix"), [(0, "csv"), (2, "csv"), (2, "jsonl"), (0, "parquet")])
+def test_a_hundred_moments_from_the_first_import_to_the_publishing(
+    workers: int, suffix: str, photos: Path, tmp_path: Path
+) -> None:
+    assert killed(Fresh, words(photos, workers), tmp_path / f"p.{suffix}", moments=100, seed=workers) == 100

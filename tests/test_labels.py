@@ -73,9 +73,9 @@ def test_the_form_is_recognised(labels: list[str], classes: Classes, form: str |
 @pytest.mark.parametrize(
     ("form", "what"),
     [
-        ("nmae", "there is wnid, name, number"),
-        ("skip-", "there is wnid"),
-        ("skip-N", "there is wnid"),
+        ("nmae", "choose from wnid, name, number"),
+        ("skip-", "choose from wnid"),
+        ("skip-N", "choose from wnid"),
         ("wnid", "for ImageNet's"),
         ("ilsvrc", "for ImageNet's"),
     ],

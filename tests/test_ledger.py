@@ -1,8 +1,8 @@
 """A run on disk, killed at every moment of it.
 
-Run as a program this file makes killed runs. `test_ledger.py FOLDER MODE` starts a run in FOLDER/1, FOLDER/2, … and
-kills it (SIGKILL) before its 1st, 2nd, … call that changes the disk, until one comes to its end. `test_ledger.py FOLDER
-again` goes on with each FOLDER/N-MOMENT there, and kills it at that moment.
+Run as a program this file makes killed runs. `test_ledger.py FOLDER MODE NAME` starts a run on NAME in FOLDER/1,
+FOLDER/2, … and kills it (SIGKILL) before its 1st, 2nd, … call that changes the disk, until one comes to its end.
+`test_ledger.py FOLDER again NAME` goes on with each FOLDER/N-MOMENT there, and kills it at that moment.
 """
 
 import errno
@@ -16,6 +16,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +28,9 @@ from hypothesis import strategies as st
 import inception_cli
 from inception_cli.errors import InceptionError
 from inception_cli.results import ledger as module
+from inception_cli.results.formats import convert
 from inception_cli.results.ledger import Ledger, difference, fingerprint
-from inception_cli.results.rows import Prediction, csv_header, to_csv
+from inception_cli.results.rows import Prediction, csv_header, parse_csv, to_csv
 
 # Names that make tearing interesting: a newline, quotes, two-byte letters, bytes that are no UTF-8.
 NAMES = [
@@ -51,6 +54,16 @@ def batches(start: int) -> Iterator[bytes]:
 
 
 QUIET = csv_header(1) + to_csv(rows(NAMES), 1)
+
+
+@cache
+def quiet(suffix: str) -> bytes:
+    """What a quiet run publishes."""
+    if suffix == ".csv":
+        return QUIET
+    file = BytesIO()
+    convert(parse_csv(QUIET.splitlines(keepends=True), Path("preds.csv")), 1, file, suffix)
+    return file.getvalue()
 
 
 def encoded(names: list[str]) -> list[bytes]:
@@ -148,36 +161,44 @@ def check_that_it_goes_on(out: Path, **options: bool) -> None:
     else:
         go(out, **options)
 
-    assert out.read_bytes() == QUIET
-    assert names_in(out.parent) == ["preds.csv", "preds.csv.json"]
-    manifest = json.loads((out.parent / "preds.csv.json").read_bytes())
-    assert (manifest["n"], manifest["ledger"]["images"], manifest["ledger"]["bytes"]) == (15, 15, len(QUIET))
+    assert out.read_bytes() == quiet(out.suffix)
+    assert names_in(out.parent) == [out.name, f"{out.name}.json"]
+    manifest = json.loads(part_of(out, ".json").read_bytes())
+    size = len(quiet(out.suffix))
+    assert (manifest["n"], manifest["ledger"]["images"], manifest["ledger"]["bytes"]) == (15, 15, size)
 
 
-@pytest.mark.parametrize("mode", ["plain", "force", "restart"])
-def test_a_kill_at_every_moment_leaves_a_run_that_goes_on(tmp_path: Path, mode: str) -> None:
-    child_process(str(tmp_path), mode)
+@pytest.mark.parametrize(
+    ("mode", "name"),
+    [
+        *(("plain", "preds.csv"), ("force", "preds.csv"), ("restart", "preds.csv")),
+        *(("plain", "preds.jsonl"), ("force", "preds.parquet"), ("restart", "preds.jsonl")),
+    ],
+)
+def test_a_kill_at_every_moment_leaves_a_run_that_goes_on(tmp_path: Path, mode: str, name: str) -> None:
+    child_process(str(tmp_path), mode, name)
 
     moments = list(tmp_path.iterdir())
-    assert len(moments) > 25
+    assert len(moments) > (25 if name == "preds.csv" else 30)
     for folder in moments:
-        check_that_it_goes_on(folder / "preds.csv", **{} if mode == "plain" else {mode: True})
+        check_that_it_goes_on(folder / name, **{} if mode == "plain" else {mode: True})
 
 
-def test_a_run_killed_twice_goes_on(tmp_path: Path) -> None:
-    child_process(str(tmp_path), "plain")
+@pytest.mark.parametrize("name", ["preds.csv", "preds.jsonl"])
+def test_a_run_killed_twice_goes_on(tmp_path: Path, name: str) -> None:
+    child_process(str(tmp_path), "plain", name)
     for folder in list(tmp_path.iterdir()):
         for moment in (2, 5, 9):
             shutil.copytree(folder, tmp_path / f"{folder.name}-{moment}")
         shutil.rmtree(folder)
-    child_process(str(tmp_path), "again")
+    child_process(str(tmp_path), "again", name)
 
     for folder in tmp_path.iterdir():
-        check_that_it_goes_on(folder / "preds.csv")
+        check_that_it_goes_on(folder / name)
 
 
 def test_a_restart_that_was_killed_goes_on_or_is_refused_with_the_cure(tmp_path: Path) -> None:
-    child_process(str(tmp_path), "restart")
+    child_process(str(tmp_path), "restart", "preds.csv")
     refused = 0
     for folder in tmp_path.iterdir():
         before = names_in(folder)
@@ -367,6 +388,37 @@ def test_an_empty_part_file_without_a_manifest_is_a_fresh_start(tmp_path: Path) 
     assert out.read_bytes() == QUIET
 
 
+@pytest.mark.parametrize("name", ["preds.jsonl", "preds.parquet"])
+def test_what_was_made_and_lost_is_not_published(tmp_path: Path, name: str) -> None:
+    out = tmp_path / name
+    go(out)
+    part_of(out, ".json").replace(part_of(out, ".part.json"))
+    part_of(out, ".part").write_bytes(QUIET)
+    made = out.rename(part_of(out, ".part.made"))
+
+    made.write_bytes(quiet(out.suffix)[:-1])
+    with pytest.raises(InceptionError, match="made is not as long as it was"):
+        go(out)
+    made.unlink()
+    with pytest.raises(InceptionError, match=f"{name} is not as it was published"):
+        go(out)
+
+    assert not out.exists()
+    go(out, restart=True)
+    assert out.read_bytes() == quiet(out.suffix)
+    assert names_in(tmp_path) == [name, f"{name}.json"]
+
+
+def test_a_link_to_a_file_of_another_suffix_is_refused(tmp_path: Path) -> None:
+    link = tmp_path / "preds.jsonl"
+    link.symlink_to(tmp_path / "real.csv")
+
+    with pytest.raises(InceptionError, match=r"real\.csv, of another suffix; name that"):
+        Ledger.open(link)
+
+    assert names_in(tmp_path) == ["preds.jsonl"]
+
+
 @pytest.mark.parametrize(("rows_kept", "what"), [(QUIET[:-1], "part is not as long"), (b"", "csv is not as it was")])
 def test_rows_lost_after_the_manifest_was_finished_are_not_published(
     tmp_path: Path, rows_kept: bytes, what: str
@@ -463,7 +515,7 @@ def test_a_half_done_publishing_is_completed_and_nothing_can_be_written_through_
         ("none/preds.csv", "none: no such folder"),
         ("file/preds.csv", "no such folder"),
         ("fifo", "is no regular file; name one, or -"),
-        ("x" * 255, "File name too long"),
+        ("x" * 250 + ".csv", "File name too long"),
     ],
 )
 def test_a_place_where_nothing_can_be_written_is_told_in_a_line(tmp_path: Path, out: str, what: str) -> None:
@@ -520,6 +572,21 @@ def test_a_full_disk_leaves_whole_rows_and_the_run_goes_on(tmp_path: Path) -> No
         assert part_of(out, ".part").read_bytes() == csv_header(1) + first
     go(out)
     assert out.read_bytes() == QUIET
+
+
+def test_a_disk_without_room_for_what_is_made_costs_nothing(tmp_path: Path) -> None:
+    out = tmp_path / "preds.jsonl"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(QUIET) + 500, hard))  # for rows and manifest, not for JSON Lines
+    try:
+        with pytest.raises(InceptionError, match=r"preds\.jsonl: File too large; .* the same command goes on"):
+            go(out)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    assert names_in(tmp_path) == ["preds.jsonl.part", "preds.jsonl.part.inputs", "preds.jsonl.part.json"]
+    go(out)
+    assert out.read_bytes() == quiet(".jsonl")
 
 
 def test_a_disk_that_is_full_from_the_start_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -591,10 +658,10 @@ def test_a_killed_run_whose_workers_live_on_holds_no_lock(tmp_path: Path, holder
 PUBLISHING = """
 import sys
 from pathlib import Path
-from inception_cli.results import ledger
+from inception_cli.results import disk
 
 out = Path(sys.argv[1])
-descriptor = ledger._lock(out)
+descriptor = disk.lock(out)
 print("locked", flush=True)
 sys.stdin.read()
 """
@@ -658,11 +725,12 @@ def test_difference_is_told_by_name() -> None:
 
 
 if __name__ == "__main__":
-    root, mode = Path(sys.argv[1]), sys.argv[2]
+    root, mode, name = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+    quiet(Path(name).suffix)  # what it imports is imported once
     if mode == "again":
         for folder in root.iterdir():
-            killed(folder / "preds.csv", int(folder.name.partition("-")[2]))
+            killed(folder / name, int(folder.name.partition("-")[2]))
     else:
         moments = itertools.count(1)
-        while killed_anew(root / str(moment := next(moments)) / "preds.csv", moment, mode):
+        while killed_anew(root / str(moment := next(moments)) / name, moment, mode):
             pass

@@ -31,7 +31,7 @@ def small(run):
     return replace(run, pixels=replace(run.pixels, preset=preset), weights=(replace(run.weights[0], preset=preset),))
 
 
-class Network(predict.Classifier):
+class Network(predict.Networks):
     def __init__(self, run):
         self.run, self.labels, self.at_once = run, run.weights[0].classes.names, None
 
@@ -67,7 +67,7 @@ class Watch:
 if __name__ == "__main__":
     folder, out, images, method = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
     multiprocessing.set_start_method(method)
-    predict.Classifier = Network
+    predict.Networks = Network
     resolve = session.resolve
     session.resolve = lambda *words, **more: small(resolve(*words, **more))
     settings = session.Settings(weights=("demo",), batch_size=64, workers=2, precision="fp32", device="cpu")

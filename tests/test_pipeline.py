@@ -15,7 +15,7 @@ from inception_cli.images import workers
 from inception_cli.images.inputs import Inputs, PathList
 from inception_cli.images.loader import Batch, Loading, batches
 from inception_cli.network.pipeline import Answer, Feed, behind, fetch, padded
-from inception_cli.predict import Classifier
+from inception_cli.predict import Networks
 from inception_cli.results.rows import Prediction
 from inception_cli.settings import Run, Settings, resolve
 
@@ -38,29 +38,29 @@ class InFlight:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, number: int, room: int = 100, fixed: int = 0) -> None:
         self.told: list[str] = []
         self.sizes: list[int] = []
-        begin, rows, best, init = Classifier.begin, Classifier.rows, Classifier._best, Classifier.__init__
+        begin, rows, best, init = Networks.begin, Networks.rows, Networks._best, Networks.__init__
 
-        def initialised(classifier: Classifier, run: Run) -> None:
-            init(classifier, run)
-            classifier.in_flight, classifier.fixed = number, fixed
+        def initialised(networks: Networks, run: Run) -> None:
+            init(networks, run)
+            networks.in_flight, networks.fixed = number, fixed
 
-        def begun(classifier: Classifier, pixels: Tensor) -> Answer:
+        def begun(networks: Networks, pixels: Tensor) -> Answer:
             self.told.append("begin")
-            return begin(classifier, pixels)
+            return begin(networks, pixels)
 
-        def made(classifier: Classifier, paths: PathList, batch: Batch, answer: Answer) -> list[Prediction]:
+        def made(networks: Networks, paths: PathList, batch: Batch, answer: Answer) -> list[Prediction]:
             self.told.append("rows")
-            return rows(classifier, paths, batch, answer)
+            return rows(networks, paths, batch, answer)
 
-        def network(classifier: Classifier, pixels: Tensor) -> tuple[Tensor, Tensor]:
-            seen = len(padded(pixels, classifier.fixed))
+        def network(networks: Networks, pixels: Tensor) -> tuple[Tensor, Tensor]:
+            seen = len(padded(pixels, networks.fixed))
             self.sizes.append(seen)
             if seen > room:
                 raise torch.OutOfMemoryError("CUDA out of memory")
-            return best(classifier, pixels)
+            return best(networks, pixels)
 
         for name, replaced in (("__init__", initialised), ("begin", begun), ("rows", made), ("_best", network)):
-            monkeypatch.setattr(Classifier, name, replaced)
+            monkeypatch.setattr(Networks, name, replaced)
 
 
 def test_a_batch_is_in_flight_while_rows_are_made(paths: PathList, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

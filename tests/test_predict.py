@@ -9,22 +9,22 @@ from running import Inception
 from torch import Tensor
 
 from inception_cli import predict
-from inception_cli.predict import Classifier
+from inception_cli.predict import Networks
 from inception_cli.results.rows import read_csv
 
 
 @pytest.fixture
 def little_memory(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """A device with room for three images; the sizes that it was asked for."""
-    best, asked = Classifier._best, []
+    best, asked = Networks._best, []
 
-    def limited(self: Classifier, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    def limited(self: Networks, pixels: Tensor) -> tuple[Tensor, Tensor]:
         asked.append(len(pixels))
         if len(pixels) > 3:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return best(self, pixels)
 
-    monkeypatch.setattr(Classifier, "_best", limited)
+    monkeypatch.setattr(Networks, "_best", limited)
     return asked
 
 
@@ -51,10 +51,10 @@ def test_a_batch_that_does_not_fit_is_split_in_place(
 def test_a_device_without_room_for_one_image_is_told_in_a_line(
     inception: Inception, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def none_fits(self: Classifier, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    def none_fits(self: Networks, pixels: Tensor) -> tuple[Tensor, Tensor]:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr(predict.Classifier, "_best", none_fits)
+    monkeypatch.setattr(predict.Networks, "_best", none_fits)
 
     ended = inception("classify", photos, "-w", "demo", "-j", 0, "-o", tmp_path / "p.csv")
 
@@ -66,10 +66,10 @@ def test_a_device_without_room_for_one_image_is_told_in_a_line(
 def test_another_error_of_the_network_is_not_taken_for_a_lack_of_memory(
     inception: Inception, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(self: Classifier, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    def broken(self: Networks, pixels: Tensor) -> tuple[Tensor, Tensor]:
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
-    monkeypatch.setattr(predict.Classifier, "_best", broken)
+    monkeypatch.setattr(predict.Networks, "_best", broken)
 
     ended = inception("classify", photos, "-w", "demo", "-j", 0, "-o", "-")
 

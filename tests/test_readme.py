@@ -3,12 +3,11 @@
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import shots
 import torch
 from draw import picture
 from lively import lively
@@ -25,17 +24,13 @@ README = (ROOT / "README.md").read_text()
 COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL) for line in block.splitlines()]
 
 
-def help_of(command: str) -> str:
-    """What the command prints on a plain terminal."""
-    program = "from inception_cli.__main__ import main; main()"
-    ended = subprocess.run(
-        [sys.executable, "-c", program, *command.split()[1:]],
-        env={"COLUMNS": "100", "TERM": "dumb", "NO_COLOR": "1", "PATH": "", "TERMINAL_WIDTH": "100"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return "\n".join(line.rstrip() for line in ended.stdout.splitlines()).strip()
+PYTHON = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+HELP = {command: block for _, command, block, _ in shots.HELP_BLOCK.findall(README)}
+
+
+def words(text: str) -> list[str]:
+    """A help without its frames, which are another matter from one release of Rich to the next."""
+    return re.sub(r"[─│╭╮╰╯]", " ", text).split()
 
 
 def test_every_command_is_in_the_readme() -> None:
@@ -49,11 +44,31 @@ def test_every_exit_code_and_status_is_in_the_readme() -> None:
     assert [status for status in STATUSES if f"| `{status}` |" not in README] == []
 
 
+def test_every_command_has_its_help_in_the_readme() -> None:
+    names = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
+
+    assert [*HELP] == ["inception --help", *(f"inception {name} --help" for name in names)]
+
+
+@pytest.mark.parametrize("command", HELP)
+def test_help_is_as_in_the_readme(command: str) -> None:
+    assert words(HELP[command]) == words(shots.help_of(command)), "python tests/shots.py help writes it anew"
+
+
+@pytest.mark.parametrize("picture", ["terminal.svg", "report.png"])
+def test_pictures_are_there_small_and_fetch_nothing(picture: str) -> None:
+    data = (shots.PICTURES / picture).read_bytes()
+
+    assert f"(.readme/{picture})" in README
+    assert 5_000 < len(data) < 200_000
+    assert re.findall(rb"""(?:url\(|href=|src=)["']?https?:""", data) == []
+
+
 @pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("inception")])
 def test_every_option_of_a_readme_command_exists(line: str) -> None:
     command, options = line.split()[1], re.findall(r"(?<= )--[a-z0-9-]+", line)
 
-    assert [option for option in options if option not in help_of(f"inception {command} --help")] == []
+    assert [option for option in options if option not in HELP[f"inception {command} --help"]] == []
 
 
 @pytest.fixture
@@ -89,3 +104,13 @@ def test_every_command_runs(somewhere: Path, inception: Inception) -> None:
             words.append("--force")
         ended = inception(*words)
         assert ended.code == 0, (line, ended.err)
+
+
+def test_the_example_in_python_runs(somewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (example,) = PYTHON
+
+    exec(example, {})
+
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 5
+    assert all(" ok (" in line for line in lines)

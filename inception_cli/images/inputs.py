@@ -150,9 +150,9 @@ def no_images(inputs: Inputs) -> NoImages:
     """The error for inputs without an image: what was skipped, by suffix and count."""
     named = ", ".join(inputs.named)
     if not inputs.skipped:
-        return NoImages(f"no image in {named}: nothing there")
+        return NoImages(f"no image in {named}: nothing there; name photos, or a folder with some")
     skipped = ", ".join(f"{count} {suffix}" for suffix, count in inputs.skipped.most_common(10))
-    return NoImages(f"no image in {named}: skipped {skipped}")
+    return NoImages(f"no image in {named}: skipped {skipped}; name photos (.jpg, .png, .webp, …) or a folder with some")
 
 
 def _lines(stream: BinaryIO) -> Iterator[str]:
@@ -220,7 +220,7 @@ def _skip_stars(pattern: tuple[str, ...], states: Iterable[int]) -> frozenset[in
 def encode(path: str) -> bytes:
     """A path as it stands in the list file: its bytes and a NUL."""
     if "\0" in path:
-        raise InceptionError(f"{path!r}: no path holds a NUL character")
+        raise InceptionError(f"{path!r}: no path holds a NUL character; take it out of the list")
     return os.fsencode(path) + b"\0"
 
 

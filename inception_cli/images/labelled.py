@@ -134,7 +134,10 @@ class Photos:
         """The prepared picture; InceptionError when its file has gone since it was first read."""
         image = self._held[position] or self._read(self._paths[position])
         if isinstance(image, decode.Failure):
-            raise InceptionError(f"{self._paths[position]}: could be read when training began, not now: {image.error}")
+            raise InceptionError(
+                f"{self._paths[position]}: could be read when training began, not now ({image.error}): "
+                "put it back, and the same command goes on"
+            )
         return image
 
     def _read(self, path: str) -> Image.Image | decode.Failure:

@@ -33,7 +33,10 @@ def against(rows: Columns, other: Columns, truth: Truth) -> Against:
     both = (places >= 0) & rows.ok & answered(truth)
     both[both] = other.ok[places[both]]
     if not both.any():
-        raise InceptionError("--against: the two files have no photo in common that both read and that has an answer")
+        raise InceptionError(
+            "--against: the two files have no photo in common that both read and that has an answer; "
+            "name rows of the same photos, classified from the same folder"
+        )
     moved = Columns(rows.paths, other.statuses[places], other.classes[places], other.scores[places], other.labels)
     right, other_right = hits(rows, truth)[both, 0], hits(moved, truth)[both, 0]
     n, gained, lost = int(both.sum()), int((right & ~other_right).sum()), int((~right & other_right).sum())

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from inception_cli.errors import InceptionError
 from inception_cli.results.classes import Classes, imagenet
+from inception_cli.results.formats import check_suffix, read_rows, width
 from inception_cli.results.rows import STATUSES, Prediction, damaged, open_rows, parse_fields, written
 
 _CODES = {status: code for code, status in enumerate(STATUSES)}
@@ -46,6 +47,8 @@ class Columns:
     @classmethod
     def read(cls, file: Path) -> "Columns":
         """The rows of a file that classify wrote; InceptionError names the file, the line and the cure."""
+        if check_suffix(file) != ".csv":
+            return cls.of(read_rows(file), width(file))
         with open_rows(file) as lines:
             first = lines.readline()
             lines.seek(0)
@@ -54,7 +57,7 @@ class Columns:
     def seen_classes(self) -> Classes:
         """The model's classes as far as rows alone tell them: ImageNet's if all labels are, else those that occur."""
         if not self.labels:
-            raise InceptionError("no row has a prediction: there is nothing to learn from them")
+            raise InceptionError("no row has a prediction: there is nothing to judge (their column error says why)")
         names = imagenet().names
         if all(index < len(names) and names[index] == label for index, label in self.labels.items()):
             return imagenet()

@@ -63,7 +63,7 @@ def reader(form: str, classes: Classes) -> Callable[[str], int]:
     UsageError for a form that there is not, or that only ImageNet has.
     """
     if form not in FORMS[:-1] and not is_numbered(form):
-        raise UsageError(f"--label-form {form}: there is {', '.join(FORMS)}")
+        raise UsageError(f"--label-form {form}: choose from {', '.join(FORMS)}")
     if form in ("wnid", "ilsvrc") and not is_imagenet(classes):
         raise UsageError(
             f"--label-form {form} is for ImageNet's classes, not for these {len(classes)}; try name or number"
@@ -93,7 +93,9 @@ def only_classes(named: str, classes: Classes) -> tuple[int, ...]:
     """
     if named in ("a", "r"):
         if not is_imagenet(classes):
-            raise UsageError(f"--only-classes {named} is for ImageNet's classes, not for these {len(classes)}")
+            raise UsageError(
+                f"--only-classes {named} is for ImageNet's classes, not for these {len(classes)}; name a file"
+            )
         return tuple(synset.index for synset in synsets() if (synset.in_a if named == "a" else synset.in_r))
     try:
         labels = [line.strip() for line in Path(named).read_text(encoding="utf-8-sig").splitlines() if line.strip()]

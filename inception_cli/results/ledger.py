@@ -3,45 +3,41 @@
     preds.csv.part.inputs         the paths, each ended by a NUL: what the run is about, never walked again
     preds.csv.part.json           the manifest: what the run was asked
     preds.csv.part                header and rows, in the list's order; locked while a run writes
+    preds.csv.part.made           JSON Lines or Parquet, made of those rows: only of preds.jsonl and preds.parquet
     preds.csv, preds.csv.json     rows and manifest, published
 
-They come into being in that order. Publishing finishes the manifest, renames the rows, removes the list, renames the
-manifest. So a kill at any moment leaves one of these, which the next start tells apart:
+They come into being in that order. Publishing makes what is to be made, finishes the manifest, renames the rows (of
+what was made: renames that, then empties the part file), removes the list, renames the manifest. So a kill at any
+moment leaves one of these, which the next start tells apart:
 
     part     manifest      what happened, and what is done
     empty    none          nothing was begun: a fresh start
     empty    unfinished    killed before the header: goes on from no rows
-    rows     unfinished    interrupted: goes on from the last whole batch
+    rows     unfinished    interrupted: goes on from the last whole batch (what was made of them is made again)
     rows     finished      killed before the rows were renamed: published now
+                           and nothing made, though it should be: killed after that was renamed: published now
     empty    finished      killed after the rows were renamed: published now
     rows     none          the manifest is lost: refused, --restart begins anew
 
 The rows are read and written through one descriptor: closing any other one of the file would drop the lock (POSIX).
 """
 
-import errno
-import fcntl
 import hashlib
 import json
 import os
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
 from inception_cli.errors import InceptionError
+from inception_cli.results.disk import beside, lock, replacing, sync_folder, telling, temporary, writable
+from inception_cli.results.formats import check_suffix, convert
 from inception_cli.results.rows import Prediction, parse_csv
 
 SYNC_SECONDS = 10.0  # what a power cut may cost; a kill costs nothing
-
-_CURES = {
-    errno.ENOSPC: "make room, and the same command goes on",
-    errno.EDQUOT: "make room, and the same command goes on",
-    errno.EFBIG: "allow larger files (ulimit -f), and the same command goes on",
-    errno.EIO: "see to the disk, and the same command goes on",
-}
 
 
 class _Damaged(InceptionError):
@@ -58,9 +54,11 @@ class Ledger:
         self.manifest: dict[str, Any] | None = None  # of the interrupted run; None: a fresh start
         self.published = False  # a half-done publishing was completed on opening: nothing is left to do
         self.out = out
-        self.inputs = _beside(out, ".part.inputs")
-        self._part = _beside(out, ".part")
-        self._part_manifest = _beside(out, ".part.json")
+        self.inputs = beside(out, ".part.inputs")
+        self._part = beside(out, ".part")
+        self._part_manifest = beside(out, ".part.json")
+        self._suffix = check_suffix(out)
+        self._made = beside(out, ".part.made") if self._suffix != ".csv" else None
         self._descriptor = descriptor
         self._section: dict[str, Any] = {}  # the ledger's own part of the manifest
         self._size = 0  # bytes of whole rows
@@ -74,10 +72,11 @@ class Ledger:
         a finished file. InceptionError, with nothing left behind, when another run writes it, when it is finished, when
         it cannot be written or is damaged.
         """
-        out = _writable(out)
-        ledger = cls(out, _lock(_beside(out, ".part")))
+        out = writable(out)
+        check_suffix(out)
+        ledger = cls(out, lock(beside(out, ".part")))
         try:
-            with _telling(out):
+            with telling(out):
                 ledger._take_stock(restart, force)
         except BaseException:
             ledger.close()
@@ -93,7 +92,7 @@ class Ledger:
     def list_inputs(self, inputs: Iterable[bytes]) -> int:
         """Write the list, paths that end in NUL, of a fresh start; the number of images. For none nothing will stay."""
         count, digest = 0, hashlib.sha256()
-        with _telling(self.inputs), _replacing(self.inputs) as file:
+        with telling(self.inputs), replacing(self.inputs) as file:
             for some in inputs:
                 file.write(some)
                 digest.update(some)
@@ -104,14 +103,14 @@ class Ledger:
     def begin(self, manifest: dict[str, Any], header: bytes) -> None:
         """Write manifest and header of a fresh start, after its list: from now on a kill is an interruption."""
         self._section["header"] = header.decode()
-        with _telling(self._part):
+        with telling(self._part):
             self._write_manifest(manifest)
             self._write(header)
             os.fsync(self._descriptor)
 
     def remember(self, manifest: dict[str, Any]) -> None:
         """Keep what has changed of the manifest while the run goes on."""
-        with _telling(self._part):
+        with telling(self._part):
             self._write_manifest(manifest)
 
     def resume(self, rows_per_batch: int) -> int:
@@ -119,7 +118,7 @@ class Ledger:
 
         Batches are of equal number but the last, so a run that goes on makes the same batches as the quiet one.
         """
-        with _telling(self._part):
+        with telling(self._part):
             self._check_list()
             kept, self._size = self._whole_batches(rows_per_batch)
             os.ftruncate(self._descriptor, self._size)
@@ -133,7 +132,7 @@ class Ledger:
 
     def write(self, data: bytes) -> None:
         """Append whole rows; InceptionError when that fails, and the file ends with the last whole row it had."""
-        with _telling(self._part):
+        with telling(self._part):
             self._write(data)
             if time.monotonic() - self._synced >= SYNC_SECONDS:
                 os.fsync(self._descriptor)
@@ -144,11 +143,18 @@ class Ledger:
         rows = sum(1 for _ in _row_ends(self._lines())) - 1
         if rows != self._section["images"]:
             raise InceptionError(f"{self._part}: {rows} rows for {self._section['images']} images; use --restart")
-        with _telling(self.out):
+        with telling(self.out):
             os.fsync(self._descriptor)
-            self._section["bytes"] = self._size
+            self._section["bytes"] = self._make(self._made) if self._made else self._size
             self._write_manifest(manifest)
             self._rename(self._size)
+
+    def _make(self, made: Path) -> int:
+        """Turn the rows into what the suffix says; its bytes."""
+        k = (self._section["header"].count(",") - 2) // 3
+        with replacing(made) as file:
+            convert(self.rows(), k, file, self._suffix)
+        return made.stat().st_size
 
     def close(self) -> None:
         """Unlock; a run that was never begun leaves nothing."""
@@ -157,7 +163,7 @@ class Ledger:
         with suppress(OSError):
             if not os.fstat(self._descriptor).st_size:
                 if not self._part_manifest.exists():
-                    for file in (self.inputs, _temporary(self.inputs), _temporary(self._part_manifest)):
+                    for file in (self.inputs, temporary(self.inputs), temporary(self._part_manifest)):
                         file.unlink(missing_ok=True)
                 self._part.unlink()
         os.close(self._descriptor)
@@ -183,24 +189,31 @@ class Ledger:
 
     def _complete(self, manifest: dict[str, Any], size: int, force: bool) -> None:
         """Go on where a kill stopped the publishing."""
-        if size:
+        unnamed = self._made or self._part if size else None  # the rows before they get their name
+        if unnamed and unnamed.exists():
             self._refuse_to_replace(force)
-            if size != manifest["ledger"]["bytes"]:
-                raise _Damaged(self._part, "is not as long as it was")
+            if unnamed.stat().st_size != manifest["ledger"]["bytes"]:
+                raise _Damaged(unnamed, "is not as long as it was")
         elif not self.out.exists() or self.out.stat().st_size != manifest["ledger"]["bytes"]:
             raise _Damaged(self.out, "is not as it was published")
         else:
-            os.close(_lock(self.out))  # that run may still be at it: it holds the rows under their new name
+            os.close(lock(self.out))  # that run may still be at it: it holds the rows under their new name
         self._rename(size)
         self.manifest, self.published = manifest, True
         self.close()  # what was locked is the published file now: nothing may be written through it
 
     def _rename(self, size: int) -> None:
-        if size:
+        """Give rows and manifest their names; `size` is that of the part file."""
+        if size and self._made:
+            if self._made.exists():
+                self._made.replace(self.out)
+                sync_folder(self.out)
+            os.ftruncate(self._descriptor, 0)
+        elif size:
             self._part.replace(self.out)
         self.inputs.unlink(missing_ok=True)
-        self._part_manifest.replace(_beside(self.out, ".json"))
-        _sync_folder(self.out)
+        self._part_manifest.replace(beside(self.out, ".json"))
+        sync_folder(self.out)
 
     def _refuse_to_replace(self, force: bool) -> None:
         if self.out.exists() and not force:
@@ -210,7 +223,8 @@ class Ledger:
         # The manifest first: finished, beside no rows, it would be taken for that of the file already published.
         self._part_manifest.unlink(missing_ok=True)
         os.ftruncate(self._descriptor, 0)
-        self.inputs.unlink(missing_ok=True)
+        for file in (self.inputs, *((self._made, temporary(self._made)) if self._made else ())):
+            file.unlink(missing_ok=True)
 
     def _read_manifest(self) -> dict[str, Any] | None:
         try:
@@ -224,7 +238,7 @@ class Ledger:
 
     def _write_manifest(self, manifest: dict[str, Any]) -> None:
         text = json.dumps(manifest | {"ledger": self._section}, indent=1, allow_nan=False)
-        with _replacing(self._part_manifest) as file:
+        with replacing(self._part_manifest) as file:
             file.write(text.encode() + b"\n")
 
     def _check_list(self) -> None:
@@ -309,88 +323,3 @@ def _row_ends(lines: Iterable[bytes]) -> Iterator[int]:
         quotes += line.count(b'"')
         if quotes % 2 == 0:
             yield offset
-
-
-def _writable(out: Path) -> Path:
-    """`out`, or what it is a link to; InceptionError when that can be no file of rows."""
-    with _telling(out):
-        if out.is_symlink():
-            out = Path(os.path.realpath(out))  # or publishing would put a file in the link's place
-        if out.is_dir():
-            raise InceptionError(f"{out} is a folder; name a file in it, such as {out / 'preds.csv'}")
-        if out.exists() and not out.is_file():
-            raise InceptionError(f"{out} is no regular file; name one, or - for standard output")
-        if not out.parent.is_dir():
-            raise InceptionError(f"{out.parent}: no such folder; make it, or choose another --out")
-        return out
-
-
-def _lock(file: Path) -> int:
-    """A locked descriptor of `file`, which is made if it is not there.
-
-    lockf, not flock: a lock of flock's would be held by the orphaned workers of a run that was killed.
-    """
-    while True:
-        with _telling(file):
-            descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
-        try:
-            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(descriptor), file.stat()):
-                return descriptor
-        except FileNotFoundError:
-            pass  # published or removed by another run since it was opened
-        except (BlockingIOError, PermissionError) as error:
-            os.close(descriptor)
-            raise InceptionError(f"{file}: another run writes it; wait for that, or choose another --out") from error
-        except OSError as error:
-            os.close(descriptor)
-            if not file.stat().st_size:
-                file.unlink()
-            raise InceptionError(
-                f"{file}: cannot be locked ({error.strerror}); choose an --out on another disk"
-            ) from error
-        os.close(descriptor)
-
-
-def _beside(file: Path, suffix: str) -> Path:
-    return file.with_name(file.name + suffix)
-
-
-def _temporary(file: Path) -> Path:
-    return _beside(file, ".tmp")
-
-
-@contextmanager
-def _replacing(file: Path) -> Iterator[BinaryIO]:
-    """A new file that takes the place of `file` when it is whole and on the disk; else nothing stays of it."""
-    temporary = _temporary(file)
-    try:
-        with temporary.open("wb") as new:
-            yield new
-            new.flush()
-            os.fsync(new.fileno())
-        temporary.replace(file)
-        _sync_folder(file)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def _sync_folder(file: Path) -> None:
-    """Bring the names of the folder of `file` to the disk, where the file system can."""
-    folder = os.open(file.parent, os.O_RDONLY)
-    try:
-        with suppress(OSError):
-            os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-@contextmanager
-def _telling(file: Path) -> Iterator[None]:
-    """Make an OSError the one line that a user can act on."""
-    try:
-        yield
-    except OSError as error:
-        cure = _CURES.get(error.errno or 0, "choose another --out")
-        raise InceptionError(f"{file}: {error.strerror or error}; {cure}") from error

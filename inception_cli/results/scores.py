@@ -94,7 +94,10 @@ def score(rows: Columns, truth: Truth, most_confused: int = 20) -> Scores:
     scored, failed = judged & rows.ok, int((judged & ~rows.ok).sum())
     n = int(scored.sum())
     if not n:
-        raise InceptionError(f"nothing to score: {truth.described}, {failed} of them failed")
+        raise InceptionError(
+            f"nothing to score: {truth.described}, {failed} of them failed; "
+            "give the --val-dir or the --labels of these photos"
+        )
     right = hits(rows, truth)[scored]
     classes = len(truth.classes)
     first = int(right[:, 0].sum())

@@ -28,7 +28,7 @@ from PIL import Image
 from inception_cli.images.decode import Failure, read
 from inception_cli.images.inputs import Inputs
 from inception_cli.images.preprocess import PRESETS, Pixels, views
-from inception_cli.predict import Classifier
+from inception_cli.predict import Networks
 from inception_cli.settings import Settings, resolve
 
 EXACT = Pixels(PRESETS["torchvision"], decode="exact")
@@ -85,7 +85,7 @@ def rates(paths: list[str], rounds: int) -> dict[str, float]:
     return {way: len(paths) / statistics.median(taken) for way, taken in seconds.items()}
 
 
-def agreement(paths: list[str], classifier: Classifier, enlarged: Path | None) -> dict[str, Any]:
+def agreement(paths: list[str], classifier: Networks, enlarged: Path | None) -> dict[str, Any]:
     """How far fast's pixels and answers are exact's, on the photos as they are or enlarged into that file."""
     exact, fast = (replace(classifier.run.pixels, decode=decode) for decode in ("exact", "fast"))
     same, scaled, differences = 0, 0, []
@@ -130,7 +130,7 @@ def main() -> None:
             for number, path in enumerate(timed[::5])
         ]
         speeds = {"as they are": rates(timed, asked.rounds), "12 megapixels": rates(large, asked.rounds)}
-        classifier = Classifier(resolve(Settings(("demo",), precision=asked.precision, device="cpu")))
+        classifier = Networks(resolve(Settings(("demo",), precision=asked.precision, device="cpu")))
         judged = {
             "as they are": agreement(paths, classifier, None),
             "short side 3,000": agreement(paths, classifier, Path(folder, "enlarged.jpg")),

@@ -33,7 +33,7 @@ from inception_cli import weights
 from inception_cli.images.decode import Failure, read
 from inception_cli.images.inputs import Inputs
 from inception_cli.images.preprocess import PRESETS, Pixels, views
-from inception_cli.predict import Classifier
+from inception_cli.predict import Networks
 from inception_cli.results.classes import imagenet
 from inception_cli.settings import Settings, resolve
 
@@ -97,7 +97,7 @@ def compare(name: str, paths: list[str], checkpoint: Path) -> dict[str, Any]:
     """One publisher's figures."""
     own_pixels, own_network = PUBLISHERS[name]
     run = resolve(Settings((str(checkpoint),), preset=name, precision="fp32", device="cpu", batch_size=1))
-    classifier, network = Classifier(run), own_network(lively().state_dict())
+    classifier, network = Networks(run), own_network(lively().state_dict())
     preset = PRESETS[name]
     mean, std = (torch.tensor(each).view(3, 1, 1) for each in (preset.mean, preset.std))
     figures = {"photos": 0, "equal": 0, "score": 0.0, "pixels": 0, "of": 0, "level": 0}

@@ -1,8 +1,9 @@
-"""How long `inception --help` takes beside a bare Typer program: whole processes, interleaved, medians.
+"""How long a command takes to start: whole processes, interleaved, medians.
 
     python tests/bench/startup.py [--rounds 15]
 
-Bar: 1.5 times. Prints a table, then one line of JSON.
+`inception --help` beside a bare Typer program (bar: 1.5 times), and one photo, from the command to its row by the
+bundled weights, less `import torch` (bar: 1.5 s). Prints a table, then one line of JSON.
 """
 
 import argparse
@@ -24,14 +25,15 @@ def two(name: str = "x") -> None: ...
 app()
 """
 OURS = "from inception_cli.__main__ import main; main()"
+PHOTO = Path(__file__).parents[2] / "sample_images" / "banana" / "banana-1.jpg"
 
 
-def seconds(program: str, folder: str) -> float:
+def seconds(program: str, folder: str, *words: str) -> float:
     """One process, from its start to its end."""
     file = Path(folder, f"{abs(hash(program))}.py")
     file.write_text(program)
     began = time.perf_counter()
-    subprocess.run([sys.executable, str(file), "--help"], stdout=subprocess.DEVNULL, check=True)
+    subprocess.run([sys.executable, str(file), *words], capture_output=True, check=True)
     return time.perf_counter() - began
 
 
@@ -39,14 +41,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=15)
     rounds = parser.parse_args().rounds
+    timed: dict[str, list[float]] = {"help": [], "bare": [], "photo": [], "torch": []}
     with tempfile.TemporaryDirectory() as folder:
-        pairs = [(seconds(OURS, folder), seconds(BARE, folder)) for _ in range(rounds + 1)][1:]  # the first warms up
-    ours, bare = (statistics.median(side) for side in zip(*pairs, strict=True))
-    ratio = statistics.median(one / other for one, other in pairs)
-    print(f"inception --help {ours:.3f} s, bare Typer program {bare:.3f} s, ratio {ratio:.2f} (bar 1.5)")
+        for _ in range(rounds + 1):
+            timed["help"].append(seconds(OURS, folder, "--help"))
+            timed["bare"].append(seconds(BARE, folder, "--help"))
+            timed["photo"].append(seconds(OURS, folder, "classify", str(PHOTO), "--weights", "demo"))
+            timed["torch"].append(seconds("import torch", folder))
+    medians = {name: statistics.median(each[1:]) for name, each in timed.items()}  # the first warms up
+    ratio, photo = medians["help"] / medians["bare"], medians["photo"] - medians["torch"]
     print(
-        json.dumps({"bench": "startup", "rounds": rounds, "ours_s": ours, "bare_s": bare, "ratio": ratio, "bar": 1.5})
+        f"inception --help {medians['help']:.3f} s, bare Typer program {medians['bare']:.3f} s, ratio {ratio:.2f} (1.5)"
     )
+    print(
+        f"one photo {medians['photo']:.2f} s, import torch {medians['torch']:.2f} s, less that {photo:.2f} s (bar 1.5)"
+    )
+    print(json.dumps({"bench": "startup", "rounds": rounds, "seconds": medians, "ratio": ratio, "photo_s": photo}))
 
 
 if __name__ == "__main__":
