@@ -106,6 +106,16 @@ def test_the_last_batch_is_filled_up_and_what_fills_it_has_no_row(
         assert one.scores == pytest.approx(other.scores, abs=1e-5)
 
 
+def test_what_fills_a_batch_up_has_no_answer(run: Run) -> None:
+    networks = Networks(run)
+    side = run.pixels.preset.size
+    networks.fixed = 4
+
+    classes, scores = networks(torch.zeros(3, 1, side, side, 3, dtype=torch.uint8))
+
+    assert classes.shape == scores.shape == (3, 5)
+
+
 def test_a_filled_up_batch_that_does_not_fit_is_halved(
     paths: PathList, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

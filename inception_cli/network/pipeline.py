@@ -25,13 +25,13 @@ class Feed:
 
     def __init__(self, device: str) -> None:
         self._device = device
-        self._stream = torch.cuda.Stream() if device.startswith("cuda") else None  # type: ignore[no-untyped-call]
+        self._stream = torch.cuda.Stream(device) if device.startswith("cuda") else None  # type: ignore[no-untyped-call]
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """The pixels there; what is asked of the device next begins when they have come."""
         if self._stream is None:
             return pixels.to(self._device)
-        network = torch.cuda.current_stream()
+        network = torch.cuda.current_stream(self._device)
         with torch.cuda.stream(self._stream):
             there = pixels.to(self._device, non_blocking=True)
         network.wait_stream(self._stream)
@@ -53,7 +53,7 @@ def fetch(classes: Tensor, scores: Tensor) -> Answer:
         return lambda: here
     both = torch.stack([classes.int(), scores.view(torch.int32)]).to("cpu", non_blocking=True)
     arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
-    arrived.record()
+    arrived.record(torch.cuda.current_stream(scores.device))
 
     def answer() -> tuple[Tensor, Tensor]:
         arrived.synchronize()

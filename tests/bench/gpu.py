@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torchvision.io import ImageReadMode, decode_jpeg
 
 from inception_cli import weights
