@@ -12,12 +12,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
-from inception_cli import __version__, ray_engine
+from inception_cli import __version__, gpus, predict, ray_engine
 from inception_cli.errors import InceptionError
 from inception_cli.images.inputs import Inputs, PathList, encode, no_images
 from inception_cli.images.loader import crowded, images_per_batch
 from inception_cli.network.counting import count
-from inception_cli.predict import classify
 from inception_cli.results.ledger import Ledger, difference
 from inception_cli.results.parts import Parts
 from inception_cli.results.rows import Prediction, csv_header, to_csv
@@ -230,6 +229,7 @@ def _classify(
 ) -> None:
     """The loop of every run: rows are written, counted and shown; a signal ends it after the batch in flight."""
     tally, began = outcome.tally, time.monotonic()
+    classify = gpus.classify if len(gpus.visible(run)) > 1 else predict.classify
 
     def split(at_once: int) -> None:
         _split(outcome, run, at_once)

@@ -13,7 +13,7 @@ from inception_cli import weights
 from inception_cli.errors import InceptionError, UsageError
 from inception_cli.images.loader import Loading
 from inception_cli.images.preprocess import PRESETS, Pixels, Preset
-from inception_cli.network import onednn
+from inception_cli.network import onednn, saturation
 from inception_cli.network.model import MIN_SIDE
 from inception_cli.network.optimize import Plan
 from inception_cli.published import Report
@@ -28,6 +28,8 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 COMPILE = ("auto", "on", "off")
 #: From so many images on, what torch.compile saves is more than the minute that it takes.
 WORTH_COMPILING = 10_000
+#: From so many images on, a GPU's best batch is more than the seconds that it takes to measure.
+WORTH_MEASURING = 10_000
 SCRATCH = "scratch"  # what `--from` calls a network that has learnt nothing
 DEFAULT_SIZE = 176  # pixels, of weights from scratch
 DEFAULT_BATCH_SIZE = 32  # the recipe's; the learning rate is in proportion
@@ -130,6 +132,7 @@ def resolve(
     preset = found[0].preset
     plan = plan or resolve_plan(settings, earlier, images)
     only = only_classes(settings.only_classes, found[0].classes) if settings.only_classes else ()
+    batch_size = settings.batch_size or (earlier.loading.batch_size if earlier else _batch_size(plan, found[0], images))
     return Run(
         pixels=Pixels(
             preset=preset,
@@ -139,7 +142,7 @@ def resolve(
             max_pixels=settings.max_pixels or (earlier.pixels.max_pixels if earlier else _max_pixels()),
         ),
         loading=Loading(
-            batch_size=settings.batch_size or (earlier.loading.batch_size if earlier else _batch_size(plan)),
+            batch_size=batch_size,
             workers=_workers(plan) if settings.workers is None else settings.workers,
             timeout=settings.timeout,
         ),
@@ -218,7 +221,10 @@ def _max_pixels() -> int:
     return min(MAX_PIXELS, memory // 16)
 
 
-def _batch_size(plan: Plan) -> int:
+def _batch_size(plan: Plan, weights: Weights, images: int) -> int:
+    """Views that fill the device: of a GPU measured, unless the images are classified sooner than that is done."""
+    if plan.device.startswith("cuda") and images >= WORTH_MEASURING:
+        return saturation.batch_size(plan, weights.preset.size, len(weights.classes.names))
     return 32 if plan.device == "cpu" else 128
 
 

@@ -23,7 +23,7 @@ LEVELS = {
     "target": 6,
     "completion": 5,
     "evaluation": 5,
-    "session": 5.5,  # the one arrow within level 5: session → ray_engine
+    "session": 5.5,  # runs what gpus and ray_engine offer
     "classifier": 5,
     "reporting": 5,
     "gpus": 5,

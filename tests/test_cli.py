@@ -490,7 +490,7 @@ def test_a_mistyped_command_is_answered_with_the_nearest(inception: Inception) -
 def test_an_error_that_nobody_foresaw_is_one_line_too(
     inception: Inception, photos: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("inception_cli.session.classify", lambda *_: 1 / 0)
+    monkeypatch.setattr("inception_cli.predict.classify", lambda *_: 1 / 0)
 
     ended = inception("classify", photos, "-w", checkpoint, "-o", "-")
     with_traceback = inception("classify", photos, "-w", checkpoint, "-o", "-", "--debug")

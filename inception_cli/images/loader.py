@@ -43,6 +43,10 @@ class Batch:
     pixels: torch.Tensor
     failures: tuple[tuple[int, decode.Failure], ...]  # (offset in the batch, why)
 
+    def pin_memory(self) -> "Batch":
+        """The same in memory that a GPU copies from by itself; called by DataLoader under this name."""
+        return replace(self, pixels=torch.as_tensor(self.pixels).pin_memory())
+
 
 Views = NDArray[np.uint8] | decode.Failure
 
@@ -125,46 +129,51 @@ def images_per_batch(batch_size: int, views: int) -> int:
     return max(1, batch_size // views)
 
 
-def batches(paths: Sequence[decode.Source], pixels: Pixels, loading: Loading, start: int = 0) -> Iterator[Batch]:
-    """The batches in order, from the image at position `start`, which begins a batch.
+def batches(
+    paths: Sequence[decode.Source], pixels: Pixels, loading: Loading, start: int = 0, step: int = 1, pin: bool = False
+) -> Iterator[Batch]:
+    """The batches in order, from the image at position `start`, which begins a batch; of `step` batches the first.
 
     Workers start at once, before the first batch is asked for: a caller builds its network while they decode. Without
-    workers the caller's own process reads, and a file that hangs it or brings it down is not survived.
+    workers the caller's own process reads, and a file that hangs it or brings it down is not survived. `pin`: in memory
+    that a GPU copies from by itself.
     """
     size = images_per_batch(loading.batch_size, pixels.crops)
     if start % size:
         raise ValueError(f"start {start} is not a multiple of {size} images a batch")
     dataset = _Batches(_Images(paths, pixels), size)
-    first = start // size
+    indices = range(start // size, len(dataset), step)
     if not loading.workers:
-        return map(dataset.__getitem__, range(first, len(dataset)))
-    return _by_workers(dataset, loading, first, _workers(dataset, loading, first))
+        made = map(dataset.__getitem__, indices)
+        return map(Batch.pin_memory, made) if pin else made
+    return _by_workers(dataset, loading, indices, pin, _workers(dataset, loading, indices, pin))
 
 
-def _workers(dataset: _Batches, loading: Loading, first: int) -> Workers[Batch]:
-    positions = range(first, len(dataset))
-    return Workers(dataset, positions, loading.workers, AHEAD, loading.timeout, dataset.images.moved)
+def _workers(dataset: _Batches, loading: Loading, indices: range, pin: bool) -> Workers[Batch]:
+    return Workers(dataset, indices, loading.workers, AHEAD, loading.timeout, dataset.images.moved, pin)
 
 
-def _by_workers(dataset: _Batches, loading: Loading, first: int, workers: Workers[Batch]) -> Iterator[Batch]:
-    """The batches from the one at `first` on, whatever befalls the workers.
+def _by_workers(
+    dataset: _Batches, loading: Loading, indices: range, pin: bool, workers: Workers[Batch]
+) -> Iterator[Batch]:
+    """The batches at `indices`, whatever befalls the workers.
 
     When they are lost, nobody knows over which file: those of the batches in flight are read one at a time, then new
     workers start.
     """
     try:
-        while first < len(dataset):
+        while indices:
             try:
                 for batch in workers:
                     yield replace(batch, pixels=torch.as_tensor(batch.pixels))
-                    first += 1
+                    indices = indices[1:]
             except Lost:
                 workers.close()
-                suspects = range(first, min(first + loading.workers * AHEAD, len(dataset)))
-                for first in suspects:
-                    yield dataset.assembled(first, _one_by_one(dataset, first, loading.timeout))
-                first = suspects.stop
-                workers = _workers(dataset, loading, first)
+                suspects = indices[: loading.workers * AHEAD]
+                for index in suspects:
+                    yield dataset.assembled(index, _one_by_one(dataset, index, loading.timeout))
+                indices = indices[len(suspects) :]
+                workers = _workers(dataset, loading, indices, pin)
     finally:
         workers.close()
 

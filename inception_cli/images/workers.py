@@ -43,16 +43,24 @@ def progress() -> Progress:
 class Workers(Generic[T]):
     """The items of a dataset at some positions, in order, made by worker processes ahead of being asked for.
 
-    They start at once. Iterating raises `Lost` when one of them has died, or when for `patience` seconds nothing came
-    and `moved` stayed as it was; nothing can be had of them then.
+    They start at once; `pin` puts what they made into pinned memory, by its own method `pin_memory`. Iterating raises
+    `Lost` when one of them has died, or when for `patience` seconds nothing came and `moved` stayed as it was; nothing
+    can be had of them then.
     """
 
     def __init__(
-        self, dataset: Dataset[T], positions: range, workers: int, ahead: int, patience: float, moved: Progress
+        self,
+        dataset: Dataset[T],
+        positions: range,
+        workers: int,
+        ahead: int,
+        patience: float,
+        moved: Progress,
+        pin: bool = False,
     ) -> None:
         self._patience, self._moved = patience, moved
         others = set(multiprocessing.active_children())
-        with _interrupts_held(), _no_deaths_told(), warnings.catch_warnings():
+        with interrupts_held(), _no_deaths_told(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "This DataLoader will create")  # more than cores: the user's choice
             warnings.filterwarnings(
                 "ignore", ".*multi-threaded, use of fork", DeprecationWarning
@@ -64,6 +72,7 @@ class Workers(Generic[T]):
                 num_workers=workers,
                 prefetch_factor=ahead,
                 timeout=BEAT,
+                pin_memory=pin,
                 worker_init_fn=_begin,
             )
             self._items: Iterator[T] | None = iter(loader)
@@ -97,7 +106,7 @@ class Workers(Generic[T]):
 
 
 @contextmanager
-def _interrupts_held() -> Iterator[None]:
+def interrupts_held() -> Iterator[None]:
     """Hold Ctrl-C back while workers start: they inherit that until they ignore it themselves."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -126,11 +135,14 @@ def _begin(worker: int) -> None:
     """Ctrl-C is the parent's business: a worker lives until the parent ends it, or ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(BELOW)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
-def _end_with_parent() -> None:
-    """DataLoader's own watch looks at the process that forked this one, which under forkserver outlives the parent."""
+def end_with_parent() -> None:
+    """Wait for the end of the process that started this one, and end: for a thread.
+
+    DataLoader's own watch looks at the process that forked this one, which under forkserver outlives the parent.
+    """
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

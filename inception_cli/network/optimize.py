@@ -49,14 +49,17 @@ def optimize(network: InceptionV3, mean: Sequence[float], std: Sequence[float], 
     network = pool_last(network)
     network = merge_entries(network)
     network = cast(network, plan.device, dtype)
-    if plan.compile:
-        # Frozen weights are packed into the layout that the processor likes best.
-        network.compile(options={"freezing": True} if plan.device == "cpu" else None)
-    elif plan.device == "cpu" and onednn.available():
-        network = onednn.fuse(network)
     if plan.precision == "fp32":
         torch.backends.cudnn.allow_tf32 = False  # on by default: convolutions would round fp32 to 10 bits
-    return FromPixels(network, dtype)
+    if plan.compile and plan.device == "cpu":
+        network.compile(options={"freezing": True})  # weights are packed into the layout that the processor likes best
+    elif plan.device == "cpu" and onednn.available():
+        network = onednn.fuse(network)
+    whole = FromPixels(network, dtype)
+    if plan.compile and plan.device != "cpu":
+        # A CUDA graph a shape; pixels go into it as bytes. No search for the fastest kernels: two runs would differ.
+        whole.compile(mode="reduce-overhead" if plan.device.startswith("cuda") else None, dynamic=False)
+    return whole
 
 
 class FromPixels(nn.Module):
