@@ -64,7 +64,7 @@ class Networks:
                 if len(some) == 1:
                     raise InceptionError(
                         f"{self.run.plan.device}: not enough memory for one image; end other programs there, "
-                        "or use --device cpu, and the same command goes on"
+                        "or choose a smaller --batch-size, or --device cpu, with --restart"
                     ) from error
                 self.at_once = step = len(some) // 2
                 self.fixed = min(self.fixed, step)

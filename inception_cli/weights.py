@@ -74,8 +74,7 @@ def find(
     file = fetch(published, offline, report) if published else demo() if name == DEMO else Path(name)
     tensors, metadata = read(file)
     names = classes.names if classes else metadata.get("classes")
-    shapes = {name: value.to("meta") for name, value in tensors.items()}  # int8 weights need not be expanded twice
-    found = _translate(file, shapes, len(names) if names else None)
+    found = _translate(file, checkpoint.shapes(tensors), len(names) if names else None)
     own_preset = _own_preset(published, metadata)
     notes = [*found.notes]
     if own_preset is None and preset is None:

@@ -76,6 +76,12 @@ def expand(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return expanded
 
 
+def shapes(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of the same names and shapes that take no memory, to look at a checkpoint without expanding it."""
+    zero = torch.zeros(())
+    return {name: zero.expand(value.shape) for name, value in tensors.items() if not name.endswith(SCALE)}
+
+
 def _per_channel(scale: Tensor, like: Tensor) -> Tensor:
     return scale.view(-1, *[1] * (like.dim() - 1))
 
