@@ -229,8 +229,8 @@ def _batch_size(plan: Plan, weights: Weights, images: int) -> int:
 
 
 def _workers(plan: Plan) -> int:
-    """Beside a network on the same processor, decoding needs a fraction of the time; beside a GPU, every core."""
-    return max(1, cores() // 2) if plan.device == "cpu" else min(16, cores())
+    """One a core: beside a network on the same processor they stand back, and have every core while it waits."""
+    return min(16, cores())
 
 
 def _geometry(one: Weights) -> tuple[object, ...]:
