@@ -35,6 +35,7 @@ from inception_cli.images.labelled import (
 from inception_cli.images.preprocess import Pixels
 from inception_cli.network.learner import Learner, Learning
 from inception_cli.network.model import MIN_SIDE, InceptionV3
+from inception_cli.network.onednn import keep_memory
 from inception_cli.network.optimize import Plan
 from inception_cli.results.ledger import difference
 from inception_cli.settings import TrainSettings, cores
@@ -97,6 +98,8 @@ class Training:
         self._asked = self._all_asked(train, val)
         part = read_part(settings.part, self._asked)
         torch.set_num_threads(cores())  # the order of sums depends on it
+        if settings.device == "cpu":
+            keep_memory()
         pixels, short = Pixels(settings.preset), round(self.recipe.held * settings.size)
         self._train = Photos(train, pixels, partial(reduced, short=short), settings.workers)
         self._val = Photos(val, pixels, partial(centre, pixels=pixels), settings.workers)

@@ -20,7 +20,7 @@ from inception_cli.images import augment, labelled
 from inception_cli.images.augment import Augmentation, Draws
 from inception_cli.images.labelled import Photo, Photos
 from inception_cli.images.preprocess import PRESETS, Pixels, views
-from inception_cli.network.learner import Learner, Learning, parameter_groups
+from inception_cli.network.learner import AVERAGED_STEPS, Learner, Learning, parameter_groups
 from inception_cli.network.model import InceptionV3
 from inception_cli.network.optimize import Plan
 from inception_cli.settings import TrainSettings
@@ -299,12 +299,13 @@ def test_batch_norms_and_biases_do_not_decay() -> None:
 def test_the_average_looks_back() -> None:
     torch.manual_seed(0)
     network = Tiny(2, aux=True, dropout=0.0)
-    learner = Learner(network, Learning(average=0.5), 8, Plan())  # type: ignore[arg-type]
-    means, expected = [], torch.zeros(8)
-    for step in range(8):
+    learner = Learner(network, Learning(average=0.5), 32, Plan())  # type: ignore[arg-type]
+    expected = torch.zeros(8)
+    for step in range(1, 33):
         learner.step(torch.randn(4, 3, 75, 75), torch.eye(2)[[0, 1, 0, 1]])
-        means.append(network.state_dict()["bn.running_mean"].clone())
-        expected = means[0] if step == 0 else 0.75 * expected + 0.25 * means[-1]
+        if step % AVERAGED_STEPS == 0:
+            latest = network.state_dict()["bn.running_mean"]
+            expected = latest.clone() if step == AVERAGED_STEPS else 0.75 * expected + 0.25 * latest
     torch.testing.assert_close(learner.average.state_dict()["bn.running_mean"], expected)
 
 
@@ -387,7 +388,7 @@ def test_patience_ends(settings: TrainSettings) -> None:
 def test_a_stopped_training_goes_on_with_the_same_losses(
     settings: TrainSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = Recipe(learning=Learning(average=0.5))  # so long that the average is not just the last step
+    recipe = Recipe(learning=Learning(average=2.0))  # so long that the average is not just the last step
     quiet = Training(replace(settings, out=settings.out.with_name("quiet.safetensors")), recipe)
     expected = losses(quiet.epochs())
     stopped = Training(settings, recipe)

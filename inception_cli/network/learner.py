@@ -13,6 +13,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from inception_cli.network.model import InceptionV3
 from inception_cli.network.optimize import Plan
 
+#: Steps from one addition to the average to the next: each reads and writes all weights, and steps are much alike.
+AVERAGED_STEPS = 4
+
 
 @dataclass(frozen=True)
 class Learning:
@@ -36,7 +39,8 @@ class Learner:
         self.learning, self.steps, self.plan = learning, steps, plan
         self.network = network.to(plan.device).to(memory_format=torch.channels_last)
         # With buffers: the average has batch-norm statistics of its own.
-        average = get_ema_multi_avg_fn(1 - 1 / max(1.0, learning.average * steps))  # type: ignore[no-untyped-call]
+        decay = 1 - min(1.0, AVERAGED_STEPS / (learning.average * steps))
+        average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
         self._averaged = AveragedModel(self.network, multi_avg_fn=average, use_buffers=True)
         self._optimizer = torch.optim.SGD(
             parameter_groups(self.network, learning.weight_decay),
@@ -63,8 +67,9 @@ class Learner:
         torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(self.network.parameters(), self.learning.clip)
         self._optimizer.step()
-        self._averaged.update_parameters(self.network)
         self.done += 1
+        if self.done % AVERAGED_STEPS == 0 or self.done == self.steps:
+            self._averaged.update_parameters(self.network)
         return loss.detach()
 
     @torch.inference_mode()
