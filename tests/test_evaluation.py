@@ -212,7 +212,7 @@ def test_top5_of_three_classes_says_so(photos: Path, tmp_path: Path, inception: 
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        ([], 2, "--val-dir DIR, or --predictions"),
+        ([], 2, "--val-dir DIR with photos by class, or --predictions"),
         (["--val-dir", "NOWHERE"], 1, "NOWHERE"),
         (["--val-dir", "EMPTY"], 4, "no image"),
         (["--predictions", "NOWHERE.csv"], 1, "NOWHERE.csv"),
