@@ -9,7 +9,7 @@ PRESETS = ("torchvision", "mmpretrain", "timm", "timm-gluon")
 CROPS = ("1", "10", "12", "144")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
-DECODES = ("fast", "exact")
+DECODES = ("fast", "exact", "gpu")
 COMPILE = ("auto", "on", "off")
 LABEL_FORMS = ("wnid", "name", "number", "minus-1", "plus-1", "ilsvrc", "rank", "rank-1", "sorted")
 

@@ -131,9 +131,9 @@ Decode = Annotated[
     str,
     typer.Option(
         "--decode",
-        metavar="fast|exact",
+        metavar="fast|exact|gpu",
         autocompletion=completion.among(completion.DECODES),
-        help="fast: large JPEGs at a fraction of their size; exact: the publisher's pixels.",
+        help="fast: large JPEGs at a fraction of their size; exact: the publisher's pixels; gpu: JPEGs by a CUDA GPU.",
         rich_help_panel=WEIGHTS,
     ),
 ]

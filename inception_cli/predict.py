@@ -8,6 +8,7 @@ from torch import Tensor
 from inception_cli import weights
 from inception_cli.errors import InceptionError
 from inception_cli.images.loader import Batch, batches, images_per_batch
+from inception_cli.images.nvjpeg import Decoder
 from inception_cli.images.preprocess import MIRRORED
 from inception_cli.network.onednn import keep_memory
 from inception_cli.network.optimize import optimize
@@ -33,6 +34,7 @@ class Networks:
             self.in_flight = 1
             self.fixed = images_per_batch(run.loading.batch_size, run.pixels.crops) if run.plan.compile else 0
         self.feed = Feed(run.plan.device)
+        self.decoder = Decoder(run.pixels, run.plan.device) if run.pixels.decode == "gpu" else None
         self.networks = [
             optimize(weights.load(each), each.preset.mean, each.preset.std, run.plan) for each in run.weights
         ]
@@ -97,6 +99,10 @@ class Networks:
             logits = logits + kept
         return logits.softmax(1)
 
+    def decoded(self, batch: Batch) -> Batch:
+        """The batch with a slot for each of its images: what workers left undecoded is decoded by the device."""
+        return self.decoder(batch) if self.decoder else batch
+
     def rows(self, paths: Sequence[str], batch: Batch, answer: Answer | None = None) -> list[Prediction]:
         """One row for each image of the batch, in order, failures in their places; `answer` if it has begun."""
         classes, scores = (each.tolist() for each in (answer or self.begin(batch.pixels))())
@@ -129,7 +135,7 @@ def classify(
     stream = batches(paths, run.pixels, run.loading, start, step, pin)  # workers start before the network is built
     networks = Networks(run)
     told = networks.at_once
-    begun = ((batch, networks.begin(batch.pixels)) for batch in stream)
+    begun = ((batch, networks.begin(batch.pixels)) for batch in map(networks.decoded, stream))
     for batch, answer in behind(begun, networks.in_flight):
         rows = networks.rows(paths, batch, answer)
         if networks.at_once != told:

@@ -131,6 +131,8 @@ def resolve(
     found = tuple(weights.find(name, settings.preset, classes, settings.offline, report) for name in settings.weights)
     preset = found[0].preset
     plan = plan or resolve_plan(settings, earlier, images)
+    if settings.decode == "gpu" and not plan.device.startswith("cuda"):
+        raise UsageError(f"--decode gpu: the network runs on {plan.device}, not on a CUDA GPU; leave it out")
     only = only_classes(settings.only_classes, found[0].classes) if settings.only_classes else ()
     batch_size = settings.batch_size or (earlier.loading.batch_size if earlier else _batch_size(plan, found[0], images))
     return Run(

@@ -45,6 +45,7 @@ TURNS = {  # EXIF orientation → how to set the picture upright, as in PIL.Imag
     8: Image.Transpose.ROTATE_90,
 }
 LONGEST_ERROR = 160  # characters
+LARGEST_UNDECODED = 64_000_000  # bytes and pixels: larger JPEGs would take a GPU's memory from the network
 EIGHT_BITS = ((np.arange(65536) * 255 + 32767) // 65535).astype(np.uint8)  # grey of 16 bits → of 8, rounded
 DECODERS_ERRNO = (None, errno.EINVAL, errno.EOVERFLOW)  # of an OSError by a decoder, or by its seeking to nowhere
 
@@ -68,6 +69,15 @@ class Fetched:
 
 
 Source = str | Fetched
+
+
+@dataclass(frozen=True)
+class Jpeg:
+    """A JPEG as it is in its file, for another to decode: its bytes, how many pixels, and its EXIF orientation."""
+
+    data: NDArray[np.uint8]
+    pixels: int
+    turn: int = 1
 
 
 class _Unreadable(Exception):
@@ -95,6 +105,30 @@ def read(source: Source, pixels: Pixels) -> Image.Image | Failure:
         return refused(error)
     except ValueError:  # a NUL in the path
         return Failure("missing", "no file can have this name")
+
+
+def undecoded(source: Source, pixels: Pixels) -> Jpeg | None:
+    """A file as a decoder of plain JPEGs takes it, by its header; None where `read` is to say more.
+
+    Plain: baseline, of YCbCr or greyscale, whole to its last two bytes, up to LARGEST_UNDECODED.
+    """
+    try:
+        with _open(source) as file, _strict(pixels.max_pixels):
+            if file.peek(2)[:2] != b"\xff\xd8" or size(file) > LARGEST_UNDECODED:
+                return None
+            file.seek(0)
+            data = file.read()
+            image = Image.open(io.BytesIO(data), formats=("JPEG",))
+            count = image.width * image.height
+            rgb = image.info.get("adobe_transform") == 0 or [layer[0] for layer in image.layer] == [*b"RGB"]  # type: ignore[attr-defined]
+            taken = image.mode == "L" or (image.mode == "RGB" and not rgb)
+            if not taken or "progressive" in image.info or not data.endswith(b"\xff\xd9"):
+                return None
+            if count > min(pixels.max_pixels, LARGEST_UNDECODED):
+                return None
+            return Jpeg(np.frombuffer(data, np.uint8), count, _orientation(image) if pixels.exif else 1)
+    except Exception:  # whatever it is, it comes again
+        return None
 
 
 def _open(source: Source) -> File:

@@ -1,7 +1,7 @@
 """The list of paths → batches of uint8 views, by worker processes whose item i is batch i."""
 
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -36,19 +36,58 @@ class Loading:
 
 
 @dataclass(frozen=True)
+class Jpegs:
+    """The files of a batch that are to be decoded elsewhere: their bytes behind one another, uint8."""
+
+    data: torch.Tensor
+    headers: tuple[tuple[int, int, int, int], ...]  # (offset in the batch, bytes, pixels, EXIF orientation)
+
+    @classmethod
+    def of(cls, files: Mapping[int, decode.Jpeg]) -> "Jpegs":
+        """Files by their offset in the batch."""
+        headers = tuple((offset, len(file.data), file.pixels, file.turn) for offset, file in files.items())
+        return cls(torch.from_numpy(np.concatenate([file.data for file in files.values()])), headers)
+
+    def files(self) -> dict[int, decode.Jpeg]:
+        """The files by their offset in the batch; their bytes are part of `data`."""
+        data, start, found = self.data.numpy(), 0, {}
+        for offset, length, pixels, turn in self.headers:
+            found[offset] = decode.Jpeg(data[start : start + length], pixels, turn)
+            start += length
+        return found
+
+
+@dataclass(frozen=True)
 class Batch:
-    """Consecutive images of the list: uint8 (N, V, S, S, 3), mirrors left out; a failed image's slot is zeros."""
+    """Consecutive images of the list: uint8 (N, V, S, S, 3), mirrors left out; a failed image's slot is zeros.
+
+    An image among `jpegs` has no slot.
+    """
 
     first: int  # position of its first image in the list
     pixels: torch.Tensor
     failures: tuple[tuple[int, decode.Failure], ...]  # (offset in the batch, why)
+    jpegs: Jpegs | None = None
+
+    def __len__(self) -> int:
+        return len(self.pixels) + (len(self.jpegs.headers) if self.jpegs else 0)
 
     def pin_memory(self) -> "Batch":
         """The same in memory that a GPU copies from by itself; called by DataLoader under this name."""
         return replace(self, pixels=torch.as_tensor(self.pixels).pin_memory())
 
+    def sent(self) -> "Batch":
+        """The same as a worker hands it over."""
+        jpegs = self.jpegs and replace(self.jpegs, data=_sent(self.jpegs.data))
+        return replace(self, pixels=_sent(self.pixels), jpegs=jpegs)
 
-Views = NDArray[np.uint8] | decode.Failure
+    def received(self) -> "Batch":
+        """The same after it was handed over."""
+        jpegs = self.jpegs and replace(self.jpegs, data=torch.as_tensor(self.jpegs.data))
+        return replace(self, pixels=torch.as_tensor(self.pixels), jpegs=jpegs)
+
+
+Views = NDArray[np.uint8] | decode.Failure | decode.Jpeg
 
 
 class _Images(Dataset[Views]):
@@ -59,14 +98,18 @@ class _Images(Dataset[Views]):
         self.moved = progress()
 
     def __getitem__(self, position: int) -> Views:
-        found: Views
-        image = decode.read(self.paths[position], self.pixels)
-        try:
-            found = image if isinstance(image, decode.Failure) else views(image, self.pixels)
-        except MemoryError:
-            found = decode.Failure("too_large", "not enough memory for it (a lower --max-pixels passes it over)")
+        found = self._found(self.paths[position])
         self.moved.value += 1
         return found
+
+    def _found(self, source: decode.Source) -> Views:
+        if self.pixels.decode == "gpu" and (jpeg := decode.undecoded(source, self.pixels)):
+            return jpeg
+        image = decode.read(source, self.pixels)
+        try:
+            return image if isinstance(image, decode.Failure) else views(image, self.pixels)
+        except MemoryError:
+            return decode.Failure("too_large", "not enough memory for it (a lower --max-pixels passes it over)")
 
 
 class _Batches(Dataset[Batch]):
@@ -80,7 +123,7 @@ class _Batches(Dataset[Batch]):
 
     def __getitem__(self, index: int) -> Batch:
         batch = self.assembled(index, (self.images[position] for position in self.positions(index)))
-        return replace(batch, pixels=_sent(batch.pixels)) if get_worker_info() else batch
+        return batch.sent() if get_worker_info() else batch
 
     def positions(self, index: int) -> range:
         """Of the images of a batch."""
@@ -92,13 +135,16 @@ class _Batches(Dataset[Batch]):
         positions, pixels = self.positions(index), self.images.pixels
         side = pixels.preset.size
         slots = np.zeros((len(positions), shipped(pixels.crops), side, side, 3), np.uint8)
-        failures = []
+        failures, jpegs = [], {}
         for offset, each in enumerate(found):
             if isinstance(each, decode.Failure):
                 failures.append((offset, each))
+            elif isinstance(each, decode.Jpeg):
+                jpegs[offset] = each
             else:
-                slots[offset] = each
-        return Batch(positions.start, torch.from_numpy(slots), tuple(failures))
+                slots[offset - len(jpegs)] = each
+        slots = slots[: len(positions) - len(jpegs)]
+        return Batch(positions.start, torch.from_numpy(slots), tuple(failures), Jpegs.of(jpegs) if jpegs else None)
 
 
 def _sent(pixels: torch.Tensor) -> torch.Tensor:
@@ -165,7 +211,7 @@ def _by_workers(
         while indices:
             try:
                 for batch in workers:
-                    yield replace(batch, pixels=torch.as_tensor(batch.pixels))
+                    yield batch.received()
                     indices = indices[1:]
             except Lost:
                 workers.close()

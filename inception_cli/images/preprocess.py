@@ -18,7 +18,7 @@ FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BI
 CROPS = (1, 10, 12, 144)  # views of a picture, mirror images among them
 MIRRORED = (12, 144)  # those whose mirror images are made on the device
 LARGEST_RESIZED = 64_000_000  # pixels; where a whole resize would hold more, a view is made from its own window alone
-DECODES = ("fast", "exact")
+DECODES = ("fast", "exact", "gpu")
 CV2_ONE = 2048  # cv2's weights are integers of 11 bits
 
 
@@ -120,7 +120,7 @@ def views(image: Image.Image, pixels: Pixels) -> NDArray[np.uint8]:
         frame = frame_of(image)
         resized = resized_size(frame.width, frame.height, preset.resize)
         cut = _cutter(image, resized, preset, window=pixels.fast)
-        return np.stack([cut(_middle(resized[0], size), _middle(resized[1], size), size)])
+        return np.stack([cut(middle(resized[0], size), middle(resized[1], size), size)])
     if pixels.crops == 144:
         squares = [square for short in short_sides(pixels) for square in _squares(image, short, preset)]
     else:
@@ -142,13 +142,13 @@ def _squares(image: Image.Image, short: int, preset: Preset) -> list[Image.Image
 def _views_of_square(square: Image.Image, preset: Preset, whole: bool) -> Iterator[NDArray[np.uint8]]:
     """Four corners and the centre, each uint8 (S, S, 3), and the square itself, resized."""
     size, end = preset.size, square.width - preset.size
-    for left, top in ((0, 0), (end, 0), (0, end), (end, end), (_middle(square.width, size),) * 2):
+    for left, top in ((0, 0), (end, 0), (0, end), (end, end), (middle(square.width, size),) * 2):
         yield _crop(square, left, top, size)
     if whole:
         yield _cutter(square, (size, size), preset)(0, 0, size)
 
 
-def _middle(side: int, size: int) -> int:
+def middle(side: int, size: int) -> int:
     """Where a centre crop starts, rounded half to even as the three publishers do."""
     return round((side - size) / 2)
 
