@@ -72,5 +72,5 @@ class Classifier:
         names = [named] if isinstance(named, str | os.PathLike) else named
         paths = PathList.of(Inputs([os.fspath(name) for name in names]))
         loading = replace(self.run.loading, workers=0) if len(paths) < FEW else self.run.loading
-        for batch in map(self._networks.decoded, batches(paths, self.run.pixels, loading)):
+        for batch in self._networks.decoded(batches(paths, self.run.pixels, loading)):
             yield from self._networks.rows(paths, batch)

@@ -1,6 +1,6 @@
 """Batches → rows."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from inception_cli.images.nvjpeg import Decoder
 from inception_cli.images.preprocess import MIRRORED
 from inception_cli.network.onednn import keep_memory
 from inception_cli.network.optimize import optimize
-from inception_cli.network.pipeline import Answer, Feed, behind, choose, fetch, padded
+from inception_cli.network.pipeline import Answer, Feed, ahead, behind, choose, fetch, padded
 from inception_cli.results.rows import Prediction
 from inception_cli.settings import Run
 
@@ -99,9 +99,9 @@ class Networks:
             logits = logits + kept
         return logits.softmax(1)
 
-    def decoded(self, batch: Batch) -> Batch:
-        """The batch with a slot for each of its images: what workers left undecoded is decoded by the device."""
-        return self.decoder(batch) if self.decoder else batch
+    def decoded(self, stream: Iterable[Batch]) -> Iterable[Batch]:
+        """The batches with a slot for each image: what workers left as it is in the file is decoded by the device."""
+        return ahead(stream, self.decoder) if self.decoder else stream
 
     def rows(self, paths: Sequence[str], batch: Batch, answer: Answer | None = None) -> list[Prediction]:
         """One row for each image of the batch, in order, failures in their places; `answer` if it has begun."""
@@ -135,7 +135,7 @@ def classify(
     stream = batches(paths, run.pixels, run.loading, start, step, pin)  # workers start before the network is built
     networks = Networks(run)
     told = networks.at_once
-    begun = ((batch, networks.begin(batch.pixels)) for batch in map(networks.decoded, stream))
+    begun = ((batch, networks.begin(batch.pixels)) for batch in networks.decoded(stream))
     for batch, answer in behind(begun, networks.in_flight):
         rows = networks.rows(paths, batch, answer)
         if networks.at_once != told:

@@ -280,3 +280,16 @@ def test_a_failure_of_pillow_is_a_row(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
     assert found.failures == ((0, Failure("corrupt", "damaged picture")),)
     assert not found.pixels.any()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_gpu_gives_the_rows_of_exact(run: Run, mixed: PathList, workers: int) -> None:
+    there = replace(run, plan=replace(run.plan, device="cuda:0"), loading=replace(run.loading, workers=workers))
+    exact = replace(there, pixels=replace(run.pixels, decode="exact"))
+
+    found = flat([*predict.classify(mixed, there)])
+
+    assert_alike(found, flat([*predict.classify(mixed, exact)]))
+    assert flat([*predict.classify(mixed, there)]) == found  # nothing is overwritten while the network reads it

@@ -1,5 +1,6 @@
 """A batch in flight, batches of one size: every row once, in order. On a CPU, which does all of it at once."""
 
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from inception_cli import predict
 from inception_cli.images import workers
 from inception_cli.images.inputs import Inputs, PathList
 from inception_cli.images.loader import Batch, Loading, batches
-from inception_cli.network.pipeline import Answer, Feed, behind, fetch, padded
+from inception_cli.network.pipeline import Answer, Feed, ahead, behind, fetch, padded
 from inception_cli.predict import Networks
 from inception_cli.results.rows import Prediction
 from inception_cli.settings import Run, Settings, resolve
@@ -149,6 +150,35 @@ def test_what_is_behind_is_whole_and_in_order(number: int) -> None:
     assert next(found) == 0
     assert len(made) == min(5, number + 1)
     assert [*found] == [1, 2, 3, 4]
+
+
+def test_a_thread_is_ahead_by_one() -> None:
+    begun, may = [], threading.Event()
+
+    def act(item: int) -> int:
+        begun.append((item, threading.current_thread() is threading.main_thread()))
+        if item == 2:
+            assert may.wait(10)
+        return -item
+
+    found = ahead(range(5), act)
+
+    assert [next(found), next(found)] == [0, -1]  # while the thread is at 2
+    may.set()
+    assert [*found] == [-2, -3, -4]
+    assert begun == [(item, False) for item in range(5)]
+
+
+def test_what_came_before_an_error_is_not_lost() -> None:
+    def items() -> Iterator[int]:
+        yield from range(3)
+        raise OSError("the disk is gone")
+
+    found = ahead(items(), lambda item: item)
+
+    assert [next(found) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(OSError, match="gone"):
+        next(found)
 
 
 def test_padding_is_zeros_after_the_images() -> None:

@@ -44,10 +44,8 @@ class Decoder:
             ) from error
 
     def __call__(self, batch: Batch) -> Batch:
-        """The batch with a slot (V, S, S, 3) for each image, on the device."""
-        if batch.jpegs is None:
-            return batch
-        files = batch.jpegs.files()
+        """The batch with a slot (V, S, S, 3) for each image, on the device, when it is there."""
+        files = batch.jpegs.files() if batch.jpegs else {}
         slots = set(range(len(batch))) - files.keys()
         failures = list(batch.failures)
         with torch.cuda.stream(self._stream) if self._stream else nullcontext():
@@ -57,39 +55,37 @@ class Decoder:
             )
             made[sorted(slots)] = batch.pixels.to(self.device, non_blocking=True)
             for offsets in _together(files):
-                for offset, found in self._views(offsets, [files[offset] for offset in offsets]):
+                for places, found in self._views({offset: files[offset] for offset in offsets}):
                     if isinstance(found, Failure):
-                        failures.append((offset, found))
+                        failures += [(place, found) for place in places]
                     else:
-                        made[offset] = found
+                        made[places] = found
         if self._stream:
-            network = torch.cuda.current_stream(self.device)
-            network.wait_stream(self._stream)
-            made.record_stream(network)
+            made.record_stream(torch.cuda.current_stream(self.device))
+            self._stream.synchronize()
         return Batch(batch.first, made, tuple(sorted(failures, key=lambda failure: failure[0])))
 
-    def _views(self, offsets: Sequence[int], files: Sequence[Jpeg]) -> Iterator[tuple[int, Tensor | Failure]]:
-        """The views of files, or why there are none: decoded together, else one at a time, else by Pillow."""
+    def _views(self, files: dict[int, Jpeg]) -> Iterator[tuple[list[int], Tensor | Failure]]:
+        """The views (n, V, S, S, 3) of n files, or why there are none: together, else one by one, else by Pillow."""
         try:
-            yield from zip(offsets, self._by_device(files), strict=True)
+            yield from self._by_device(files)
         except RuntimeError:  # one that nvJPEG does not take; or no memory
-            for offset, file in zip(offsets, files, strict=True):
+            for offset, file in files.items():
                 try:
-                    yield offset, self._by_device([file])[0]
+                    yield from self._by_device({offset: file})
                 except RuntimeError:
-                    yield offset, self._by_pillow(file)
+                    yield [offset], self._by_pillow(file)
 
-    def _by_device(self, files: Sequence[Jpeg]) -> list[Tensor]:
-        """Views uint8 (V, S, S, 3), each; RuntimeError when one cannot be decoded."""
-        pictures = self._pictures([file.data for file in files])
-        alike = defaultdict(list)
-        for place, (picture, file) in enumerate(zip(pictures, files, strict=True)):
-            alike[picture.shape, file.turn].append(place)
-        found: dict[int, Tensor] = {}
-        for (_, turn), places in alike.items():
-            stacked = tensors.turned(torch.stack([pictures[place] for place in places]), turn)
-            found.update(zip(places, tensors.views(stacked, self.pixels), strict=True))
-        return [found[place] for place in range(len(files))]
+    def _by_device(self, files: dict[int, Jpeg]) -> list[tuple[list[int], Tensor]]:
+        """The views of all, those alike in size together; RuntimeError when one cannot be decoded."""
+        pictures = self._pictures([file.data for file in files.values()])
+        alike: defaultdict[tuple[torch.Size, int], dict[int, Tensor]] = defaultdict(dict)
+        for picture, (offset, file) in zip(pictures, files.items(), strict=True):
+            alike[picture.shape, file.turn][offset] = picture
+        return [
+            ([*group], tensors.views(tensors.turned(torch.stack([*group.values()]), turn), self.pixels))
+            for (_, turn), group in alike.items()
+        ]
 
     def _pictures(self, files: Sequence[NDArray[np.uint8]]) -> list[Tensor]:
         """RGB uint8 (3, height, width), each."""

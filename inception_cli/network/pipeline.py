@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import torch
@@ -60,6 +61,12 @@ def fetch(classes: Tensor, scores: Tensor) -> Answer:
         return both[0].long(), both[1].view(torch.float32)
 
     return answer
+
+
+def ahead(items: Iterable[T], act: Callable[[T], T]) -> Iterator[T]:
+    """What becomes of each item, in order, a thread being at the next one; all that came comes before an error."""
+    with ThreadPoolExecutor(1) as pool:
+        yield from (made.result() for made in behind((pool.submit(act, item) for item in items), 1))
 
 
 def behind(items: Iterable[T], number: int) -> Iterator[T]:

@@ -2,8 +2,8 @@
 
     python tests/bench/gpu.py FOLDER [--device cuda:0] [--photos 20000] [--seconds 3] [--batches 64,128,256,512]
 
-FOLDER has photos; they are repeated to the number asked for by links. Decoding on the GPU is nvJPEG's rate alone:
-`inception` itself decodes on the CPU. A table, then one line of JSON.
+FOLDER has photos; they are repeated to the number asked for by links. A table, then one line of JSON. With
+`--device cpu` only the answers are compared, torchvision's own decoder in nvJPEG's place.
 """
 
 import argparse
@@ -104,7 +104,7 @@ def repeated(folder: Path, into: Path, number: int) -> Path:
     return into
 
 
-def files_to_csv(device: str, folder: Path, short: Path, room: Path) -> tuple[float, float]:
+def files_to_csv(device: str, decode: str, folder: Path, short: Path, room: Path) -> tuple[float, float]:
     """Images a second of whole commands, start-up taken out by a short run; how busy the GPU was, in percent."""
     file = room / "random.safetensors"
     weights.save(file, InceptionV3().initialise(0), imagenet().names, PRESETS["torchvision"], {})
@@ -119,6 +119,7 @@ def files_to_csv(device: str, folder: Path, short: Path, room: Path) -> tuple[fl
 
     def seconds(photos: Path) -> float:
         words = ["classify", str(photos), "-w", str(file), "--device", device, "--compile", "on"]
+        words += ["--decode", decode]
         began = time.perf_counter()
         subprocess.run([sys.executable, "-m", "inception_cli", *words, "-o", str(room / "p.csv"), "-fq"], check=True)
         return time.perf_counter() - began
@@ -154,12 +155,20 @@ def decoding(device: str, paths: PathList, seconds: float) -> dict[str, float]:
     return rates
 
 
-def agreement(device: str, paths: PathList) -> float:
-    """Percent of photos with the same best class in bf16 and in fp32, by the bundled weights."""
+def agreement(device: str, paths: PathList) -> dict[str, str]:
+    """Of how many photos the best class is that of fp32 and exact pixels, by the bundled weights."""
     run = resolve(Settings(("demo",), device=device, precision="fp32", compile="off", batch_size=64))
-    rounded = replace(run, plan=replace(run.plan, precision="bf16"))
-    one, other = ([row.classes[:1] for rows in classify(paths, each) for row in rows] for each in (run, rounded))
-    return 100 * sum(map(tuple.__eq__, one, other)) / len(one)
+    others = {
+        "same class: bf16": replace(run, plan=replace(run.plan, precision="bf16")),
+        "same class: --decode gpu": replace(run, pixels=replace(run.pixels, decode="gpu")),
+    }
+    exact = [row.classes[:1] for rows in classify(paths, run) for row in rows]
+    found = {}
+    for name, other in others.items():
+        classes = (row.classes[:1] for rows in classify(paths, other) for row in rows)
+        same = sum(map(tuple.__eq__, exact, classes))
+        found[name] = f"{same} of {len(exact)}, {100 * same / len(exact):.2f} %"
+    return found
 
 
 def main() -> None:
@@ -170,6 +179,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3)
     parser.add_argument("--batches", default="64,128,256,512")
     asked = parser.parse_args()
+    if asked.device == "cpu":
+        tell({"bench": "gpu", "device": "cpu", "agreement": agreement("cpu", PathList.of(Inputs([str(asked.folder)])))})
+        return
     if not torch.cuda.is_available():
         print(NO_GPU)
         return
@@ -190,8 +202,14 @@ def main() -> None:
         folder = repeated(asked.folder, room / "long", asked.photos)
         short = repeated(asked.folder, room / "short", min(1000, asked.photos // 10))
         found["decoding_per_s"] = decoding(asked.device, PathList.of(Inputs([str(folder)])), asked.seconds)
-        found["files_to_csv_per_s"], found["busy_percent"] = files_to_csv(asked.device, folder, short, room)
-    found["agreement_percent"] = agreement(asked.device, PathList.of(Inputs([str(asked.folder)])))
+        for decode in ("fast", "gpu"):
+            rate, busy = files_to_csv(asked.device, decode, folder, short, room)
+            found[f"files_to_csv_per_s, {decode}"], found[f"busy_percent, {decode}"] = rate, busy
+    found["agreement"] = agreement(asked.device, PathList.of(Inputs([str(asked.folder)])))
+    tell(found)
+
+
+def tell(found: dict[str, Any]) -> None:
     for name, value in found.items():
         for each, rate in (value if isinstance(value, dict) else {name: value}).items():
             print(f"{each:<28} {rate:>12.1f}" if isinstance(rate, float) else f"{each:<28} {rate}")
