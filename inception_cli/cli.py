@@ -12,6 +12,7 @@ import typer
 from inception_cli import __version__
 from inception_cli import options as o
 from inception_cli.errors import ExitCode, UsageError
+from inception_cli.stores import nearby
 from inception_cli.target import Target
 
 if TYPE_CHECKING:
@@ -102,7 +103,8 @@ def classify(
     if outcome.interrupted:
         raise typer.Exit(ExitCode.INTERRUPTED)
     if report:
-        _report(report, Path(out), outcome.manifest, None, voice)
+        with nearby(out) as rows:
+            _report(report, rows, outcome.manifest, None, voice)
     elif out not in ("", "-") and not quiet:
         display.try_report(out)
     if outcome.tally.failed and not allow_failures:
@@ -161,7 +163,8 @@ def evaluate(
         raise UsageError("name --val-dir DIR with photos by class, or --predictions FILE with rows that exist")
     target, voice = Target.of(context.params), Voice(json, quiet, verbose)
     if predictions:
-        found = _judge(Path(predictions), context.params, voice)
+        with nearby(predictions) as rows:
+            found = _judge(rows, context.params, voice)
     else:
         found = _classify_and_judge(context.params, target, voice)
     if found.scores.failed and not allow_failures:
@@ -187,11 +190,12 @@ def report_command(
 
     if not out:
         raise UsageError(f"--out FILE is missing: give --out {Path(rows).with_suffix('.html')}, say")
-    manifest = evaluation.read_manifest(Path(rows))
-    judged = val_dir or labels or manifest.get("truth")
-    question = evaluation.Question(val_dir=val_dir or None, labels=tuple(labels))
-    found = evaluation.evaluate(Path(rows), manifest, question) if judged else None
-    _report(out, Path(rows), manifest, found, Voice(json=False, quiet=quiet, verbose=False))
+    with nearby(rows) as file:
+        manifest = evaluation.read_manifest(file)
+        judged = val_dir or labels or manifest.get("truth")
+        question = evaluation.Question(val_dir=val_dir or None, labels=tuple(labels))
+        found = evaluation.evaluate(file, manifest, question) if judged else None
+        _report(out, file, manifest, found, Voice(json=False, quiet=quiet, verbose=False))
 
 
 @app.command()
@@ -311,7 +315,8 @@ def _classify_and_judge(words: Mapping[str, Any], target: Target, voice: Voice) 
             display.outcome(found, words["out"])
         if found.interrupted:
             raise typer.Exit(ExitCode.INTERRUPTED)
-        return _judged(Path(target.out), found.manifest, words, voice)
+        with nearby(target.out) as rows:
+            return _judged(rows, found.manifest, words, voice)
 
 
 def _judge(rows: Path, words: Mapping[str, Any], voice: Voice) -> "Evaluation":

@@ -15,6 +15,7 @@ from inception_cli.results.columns import Columns
 from inception_cli.results.doctor import Finding
 from inception_cli.results.scores import Scores, per_class_csv, score
 from inception_cli.results.truth import Truth
+from inception_cli.stores import nearby
 
 #: The paper's Inception V3 by (networks, crops): top-1 and top-5 in percent (tables 3, 4 and 5 of arXiv:1512.00567; of
 #: four networks the top-5 that their caption gives for the validation set).
@@ -147,8 +148,10 @@ def evaluate(rows: Path, manifest: Mapping[str, Any], question: Question) -> Eva
     question = question.or_recorded(manifest)
     classes = classes_of(manifest) if "run" in manifest else columns.seen_classes()
     judged = [_judge(columns, each) for each in _truths(columns.paths, classes, question)]
-    compared = against(columns, Columns.read(Path(question.against)), judged[0].truth) if question.against else None
-    return Evaluation(manifest, tuple(judged), compared)
+    if not question.against:
+        return Evaluation(manifest, tuple(judged))
+    with nearby(question.against) as others:
+        return Evaluation(manifest, tuple(judged), against(columns, Columns.read(others), judged[0].truth))
 
 
 def read_manifest(rows: Path) -> dict[str, Any]:

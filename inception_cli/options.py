@@ -60,22 +60,28 @@ def rows_file(context: typer.Context, name: str) -> str:
 Inputs = Annotated[list[str], typer.Argument(metavar="INPUT", help="Folders, files, globs, or - for a path a line.")]
 TrainDir = Annotated[str, typer.Argument(metavar="DIR", help="A folder of class folders with photos in them.")]
 
-Rows = Annotated[str, typer.Argument(metavar="FILE", help="A file of rows that classify or evaluate wrote.")]
+Rows = Annotated[
+    str, typer.Argument(metavar="FILE", help="Rows that classify or evaluate wrote: a file, or a folder of parts.")
+]
 
 Out = Annotated[
     str,
     typer.Option(
         "--out",
         "-o",
-        metavar="FILE",
+        metavar="FILE|FOLDER",
         callback=rows_file,
-        help="A .csv, .jsonl or .parquet file; - for CSV on standard output.",
+        help="A .csv, .jsonl or .parquet file; - for CSV on standard output; with --engine ray a folder.",
     ),
 ]
 RowsOut = Annotated[
     str,
     typer.Option(
-        "--out", "-o", metavar="FILE", callback=rows_file, help="A .csv, .jsonl or .parquet file that keeps the rows."
+        "--out",
+        "-o",
+        metavar="FILE|FOLDER",
+        callback=rows_file,
+        help="A .csv, .jsonl or .parquet file that keeps the rows; with --engine ray a folder.",
     ),
 ]
 WeightsOut = Annotated[str, typer.Option("--out", "-o", metavar="FILE", help="The .safetensors file to make.")]
@@ -266,7 +272,10 @@ ValDir = Annotated[
     typer.Option("--val-dir", metavar="DIR", help="Photos; the first folder is the class.", rich_help_panel=TRUTH),
 ]
 Predictions = Annotated[
-    str, typer.Option("--predictions", metavar="FILE", help="Score rows that exist.", rich_help_panel=TRUTH)
+    str,
+    typer.Option(
+        "--predictions", metavar="FILE", help="Score rows that exist (a file or folder).", rich_help_panel=TRUTH
+    ),
 ]
 LabelFiles = Annotated[
     list[str],

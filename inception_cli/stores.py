@@ -2,7 +2,11 @@
 
 import posixpath
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from inception_cli.errors import InceptionError
@@ -33,6 +37,30 @@ def locate(name: str) -> "tuple[FileSystem, str]":
         return LocalFileSystem(), name
     store, root = _store(found[1])
     return store, posixpath.join(root, found[2]).rstrip("/")
+
+
+@contextmanager
+def nearby(name: str) -> Iterator[Path]:
+    """The file or folder of that name on this machine: that of a store is copied, for as long as this is entered."""
+    if not is_remote(name):
+        yield Path(name)
+        return
+    store, path = locate(name)
+    from pyarrow.fs import FileType, LocalFileSystem, copy_files
+
+    with TemporaryDirectory() as folder:
+        copy = Path(folder, posixpath.basename(path) or "rows")
+        try:
+            if store.get_file_info(path).type == FileType.Directory:
+                copy.mkdir()
+            copy_files(path, str(copy), source_filesystem=store, destination_filesystem=LocalFileSystem())
+            yield copy
+        except OSError as error:
+            reason = "nothing is there" if isinstance(error, FileNotFoundError) else " ".join(str(error).split())
+            raise InceptionError(f"{name}: {reason}; check the name and the credentials") from error
+        except InceptionError as error:
+            error.args = (str(error).replace(str(copy), name.rstrip("/")),)
+            raise
 
 
 @cache

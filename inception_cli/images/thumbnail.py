@@ -7,6 +7,7 @@ from PIL import Image
 
 from inception_cli.images.decode import Failure, read
 from inception_cli.images.preprocess import PRESETS, Pixels
+from inception_cli.images.remote import fetched
 
 SIDE = 176  # pixels of the longer side: sharp at the size of a report's cards, 5 KB or so
 QUALITY = 70
@@ -16,11 +17,12 @@ _PIXELS = Pixels(_SMALL, decode="fast", exif=True, max_pixels=MAX_PIXELS)
 
 
 def thumbnail(path: str) -> bytes:
-    """The photo at `path` as a JPEG with sides of at most SIDE pixels, upright; b"" when it cannot be read (any more).
+    """A photo, here or in a store, as a JPEG with sides of at most SIDE pixels, upright.
 
-    A JPEG is decoded at a small DCT scale: a twelve-megapixel photo at 1/8 of its sides.
+    b"" when it cannot be read (any more). A JPEG is decoded at a small DCT scale: a twelve-megapixel photo at 1/8 of
+    its sides.
     """
-    picture = read(path, _PIXELS)
+    picture = read(fetched([path])[0], _PIXELS)
     if isinstance(picture, Failure):
         return b""
     picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)

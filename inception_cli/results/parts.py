@@ -16,7 +16,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -127,7 +127,8 @@ class Parts:
         with self._telling():
             self._put(FINISHED, _json(manifest | {"parts": self.section}))
             for name in (UNDER_WAY, INPUTS):
-                self._store.delete_file(self._path(name))
+                with suppress(FileNotFoundError):  # another run of the same was sooner
+                    self._store.delete_file(self._path(name))
 
     def _take_up(self) -> None:
         """Go on with an interrupted run."""
