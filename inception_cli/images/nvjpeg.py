@@ -5,11 +5,11 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from importlib.metadata import version
 from io import BytesIO
 
 import numpy as np
 import torch
-import torchvision
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -38,9 +38,9 @@ class Decoder:
         Image.new("RGB", (16, 16)).save(sample, "JPEG")
         try:
             self._pictures([np.frombuffer(bytearray(sample.getvalue()), np.uint8)])
-        except (RuntimeError, AttributeError) as error:  # AttributeError: a torchvision without any decoders
+        except (RuntimeError, ImportError) as error:  # ImportError: a torchvision that has no decoders any more
             raise InceptionError(
-                f"--decode gpu: torchvision {torchvision.__version__} decodes nothing on {device}; leave it out"
+                f"--decode gpu: torchvision {version('torchvision')} decodes nothing on {device}; leave it out"
             ) from error
 
     def __call__(self, batch: Batch) -> Batch:
@@ -89,15 +89,16 @@ class Decoder:
 
     def _pictures(self, files: Sequence[NDArray[np.uint8]]) -> list[Tensor]:
         """RGB uint8 (3, height, width), each."""
+        from torchvision.io import ImageReadMode, decode_jpeg  # here: other runs need not wait for torchvision
+
         if self._stream:
             # nvJPEG's engine writes before what is queued on the stream whose memory it is given has been done
             # (pytorch/vision pull request 9606): so nothing may be queued there.
             self._stream.synchronize()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
-            found: list[Tensor] = torchvision.io.decode_jpeg(
-                [*map(torch.from_numpy, files)], mode=torchvision.io.ImageReadMode.RGB, device=self.device
-            )
+            data = [*map(torch.from_numpy, files)]
+            found: list[Tensor] = decode_jpeg(data, mode=ImageReadMode.RGB, device=self.device)
         return found
 
     def _by_pillow(self, file: Jpeg) -> Tensor | Failure:
