@@ -31,10 +31,10 @@ from inception_cli.stores import MISSING, is_remote
 if TYPE_CHECKING:
     from ray import ObjectRef
 
-#: Images that a decoding task takes at once: a process of its own reads them, which may die or hang over a file.
-IMAGES = 128
+#: Photos of a store that a decoding task holds at once.
+FETCHED = 128
 #: Decoding tasks that a shard is cut into, so that small runs keep every core busy.
-TASKS_PER_SHARD = 8
+TASKS_PER_SHARD = 4
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # Ray tells its makers of each cluster otherwise
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # and warns of what it will do one day
@@ -180,16 +180,16 @@ def _decode(piece: dict[str, Any], run: Run, folder: str) -> Iterator[dict[str, 
     paths = PathList(piece["paths"])
     loading = replace(run.loading, workers=1)
     per_batch = images_per_batch(loading.batch_size, run.pixels.crops)
-    step = -(-IMAGES // per_batch) * per_batch
+    step = -(-(FETCHED if is_remote(paths[0]) else len(paths)) // per_batch) * per_batch
     for start in range(0, len(paths), step):
         some = range(start, min(start + step, len(paths)))
         for batch in batches(fetched(paths[some.start : some.stop]), run.pixels, loading):
             first = start + batch.first
             yield {
                 "first": piece["first"] + first,
-                "paths": paths.encoded(range(first, first + len(batch.pixels))),
+                "paths": paths.encoded(range(first, first + len(batch))),
                 "pixels": batch.pixels.numpy(),
-                "failures": pickle.dumps(batch.failures),
+                "rest": pickle.dumps((batch.failures, batch.jpegs)),
             }
 
 
@@ -209,8 +209,8 @@ class _Actor:
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         pixels = torch.from_numpy(batch["pixels"].copy())  # what Ray hands over must not be written to
-        rows = self.networks.rows(PathList(batch["paths"]), Batch(0, pixels, pickle.loads(batch["failures"])))
-        table = to_csv(rows, self.networks.run.top_k)
+        (decoded,) = self.networks.decoded([Batch(0, pixels, *pickle.loads(batch["rest"]))])
+        table = to_csv(self.networks.rows(PathList(batch["paths"]), decoded), self.networks.run.top_k)
         return {"first": batch["first"], "rows": table, "at_once": self.networks.at_once or 0}
 
 

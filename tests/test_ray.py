@@ -1,5 +1,6 @@
 """`--engine ray`: the rows of the plain run, whatever dies on the way; clusters of two nodes on this machine."""
 
+import json
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from running import Inception
 from inception_cli.results import parts
 from inception_cli.results.formats import read_rows
 from inception_cli.results.rows import Prediction
-from inception_cli.stores import locate
+from inception_cli.stores import locate, nearby
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'inception-cli[ray-test]'")
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(600)]
@@ -205,18 +206,22 @@ def test_store_is_read_and_written(
     ended = on_cluster(f"{store}/photos", f"{store}/photos/gone.jpg", "--out", f"{store}/preds")
 
     assert (ended.code, "passed over: 1 .txt" in ended.err) == (3, True)
-    (tmp_path / "preds").mkdir()
-    target, written = locate(store + "/preds")
-    for name in ("_manifest.json", "part-00000.parquet"):
-        with target.open_input_file(f"{written}/{name}") as stream:
-            (tmp_path / "preds" / name).write_bytes(stream.read())
-    found = [*read_rows(tmp_path / "preds")]
+    with nearby(f"{store}/preds") as preds:
+        assert sorted(file.name for file in preds.iterdir()) == ["_manifest.json", "part-00000.parquet"]
+        found = [*read_rows(preds)]
     assert [(row.path, row.status) for row in found] == [
         *((path, "ok" if path.lower().endswith("jpg") else "corrupt") for path in listed),
         (f"{store}/photos/gone.jpg", "missing"),
     ]
     again = on_cluster(f"{store}/photos", "--out", f"{store}/preds")
     assert (again.code, "holds a finished run" in again.err) == (1, True)
+    shown = inception("report", f"{store}/preds", "--out", tmp_path / "report.html")
+    assert (shown.code, "data:image/jpeg" in (tmp_path / "report.html").read_text()) == (0, True)
+    (tmp_path / "labels.csv").write_text("path,label\n0 ä.jpg,tench\n2.jpg,goldfish\n")
+    judged = inception("evaluate", "--predictions", f"{store}/preds", "--labels", tmp_path / "labels.csv", "--json")
+    assert (judged.code, json.loads(judged.out)["n"]) == (0, 2)
+    globbed = on_cluster(f"{store}/photos/*/*.jpg", "--out", f"{store}/globbed")
+    assert (globbed.code, "2 rows: 2 ok" in globbed.err) == (0, True)
 
 
 def test_lost_node_loses_nothing_and_doubles_nothing(  # the last one: it takes a node of the cluster

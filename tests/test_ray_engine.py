@@ -10,6 +10,8 @@ import torch
 from inception_cli import ray_engine
 from inception_cli.images.inputs import PathList
 from inception_cli.images.loader import batches
+from inception_cli.predict import Networks, classify
+from inception_cli.results.rows import to_csv
 from inception_cli.settings import Settings, resolve
 
 
@@ -22,8 +24,12 @@ def test_shard_is_cut_into_whole_batches(shard: range, per_batch: int) -> None:
     assert len(pieces) <= ray_engine.TASKS_PER_SHARD
 
 
-def test_decoding_task_makes_the_batches_of_the_plain_run(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray_engine, "IMAGES", 8)
+@pytest.mark.parametrize("remote", [False, True])
+def test_decoding_task_makes_the_batches_of_the_plain_run(
+    remote: bool, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_engine, "FETCHED", 8)
+    monkeypatch.setattr(ray_engine, "is_remote", lambda path: remote)
     run = resolve(Settings(weights=("demo",), batch_size=4, workers=0))
     paths = PathList.of([*sorted(map(str, photos.rglob("*.jpg")))[:17], "gone.jpg"])
     piece = {"first": 1000, "paths": paths.encoded(range(len(paths)))}
@@ -36,5 +42,20 @@ def test_decoding_task_makes_the_batches_of_the_plain_run(photos: Path, monkeypa
     assert all(
         torch.equal(torch.tensor(each["pixels"]), batch.pixels) for each, batch in zip(found, plain, strict=True)
     )
-    assert [pickle.loads(each["failures"]) for each in found] == [batch.failures for batch in plain]
+    assert [pickle.loads(each["rest"]) for each in found] == [(batch.failures, None) for batch in plain]
     assert plain[-1].failures != ()
+
+
+def test_network_decodes_what_the_decoding_task_left_to_the_gpu(photos: Path) -> None:
+    settings = Settings(weights=("demo",), batch_size=4, workers=0, device="cpu", precision="fp32")
+    exact = replace(resolve(settings), threads=torch.get_num_threads())
+    run = replace(exact, pixels=replace(exact.pixels, decode="gpu"))
+    paths = PathList.of([*sorted(map(str, photos.rglob("*.jpg")))[:7], "gone.jpg"])
+    piece = {"first": 0, "paths": paths.encoded(range(len(paths)))}
+    actor = object.__new__(ray_engine._Actor)
+    actor.networks = Networks(run)
+
+    found = [actor(each) for each in ray_engine._decode(piece, run, str(Path.cwd()))]
+
+    assert [each["first"] for each in found] == [0, 4]
+    assert [each["rows"] for each in found] == [to_csv(rows, run.top_k) for rows in classify(paths, run)]

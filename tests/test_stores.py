@@ -10,6 +10,7 @@ from draw import pictures
 from running import Inception
 
 from inception_cli.errors import InceptionError
+from inception_cli.images.inputs import Inputs
 from inception_cli.results.parts import Parts
 from inception_cli.results.rows import Prediction, to_csv
 from inception_cli.stores import nearby
@@ -120,3 +121,29 @@ def test_a_report_has_thumbnails_of_photos_in_a_store(store: str, inception: Inc
     assert inception("report", tmp_path / "rows.csv", "--out", tmp_path / "report.html", "-q").code == 0
     assert with_photo > 0
     assert not (tmp_path / "report.html").read_text().count("data:image/jpeg")
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("photos", ["a/1.jpg", "a/2.PNG", "b/c/3.jpg", "d.jpg"]),
+        ("photos/", ["a/1.jpg", "a/2.PNG", "b/c/3.jpg", "d.jpg"]),
+        ("photos/d.jpg", ["d.jpg"]),
+        ("photos/*.jpg", ["d.jpg"]),
+        ("photos/*/", ["a/1.jpg", "a/2.PNG", "b/c/3.jpg"]),
+        ("photos/[ab]", ["a/1.jpg", "a/2.PNG", "b/c/3.jpg"]),
+        ("photos/**/*.jpg", ["a/1.jpg", "b/c/3.jpg", "d.jpg"]),
+        ("photos/*.gif", []),
+    ],
+)
+def test_photos_of_a_store_are_listed_as_here(store: str, name: str, found: list[str], tmp_path: Path) -> None:
+    for path in ("a/1.jpg", "a/2.PNG", "a/.hidden/5.jpg", "b/c/3.jpg", "b/notes.txt", "d.jpg"):
+        fsspec.filesystem("memory").pipe(f"/bucket/photos/{path}", b"x")
+        (tmp_path / "photos" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "photos" / path).write_bytes(b"x")
+    there, here = Inputs([f"{store}/{name}"]), Inputs([f"{tmp_path}/{name}"])
+
+    assert [*there] == [f"{store}/photos/{path}" for path in found]
+    assert [path.removeprefix(str(tmp_path)) for path in here] == [f"/photos/{path}" for path in found]
+    if not found:
+        assert [*there.skipped][-1].startswith("pattern without an image")

@@ -63,9 +63,8 @@ class _Level:
 class Inputs:
     """The images of what was named: iterate it once for the paths, then `skipped` counts the rest by suffix.
 
-    A name is a folder, a file, a glob, or `-` for a path a line on standard input; or a folder or file of a store's,
-    `s3://bucket/photos`. Iterating raises InceptionError
-    when nothing that was named exists.
+    A name is a folder, a file, a glob, or `-` for a path a line on standard input; or a folder, file or glob of a
+    store's, `s3://bucket/photos`. Iterating raises InceptionError when nothing that was named exists.
     """
 
     def __init__(self, named: Sequence[str], stdin: BinaryIO | None = None) -> None:
@@ -124,22 +123,38 @@ class Inputs:
                 levels.append(self._level(f"{path}/", pattern, level.folders[name]))
 
     def _stored(self, name: str) -> Iterator[str]:
-        """The images below a store's folder, in the same order and by the same rules; anything else as it is."""
+        """The images below a store's folder, or of a glob there; anything else as it is."""
+        from pyarrow.fs import FileType
+
+        store, path = stores.locate(name)
+        if store.get_file_info(path).type == FileType.Directory:
+            yield from self._stored_below(name.rstrip("/"), (), frozenset((0,)))
+        elif has_magic(name) and not _there(name):
+            parts = (f"{name}*" if name.endswith("/") else name).split("/")
+            literal = next(i for i, part in enumerate(parts) if has_magic(part))
+            pattern = tuple(filter(None, parts[literal:]))
+            found = None
+            for found in self._stored_below("/".join(parts[:literal]), pattern, frozenset((0,))):
+                yield found
+            if found is None:
+                self.skipped[f"pattern without an image: {name}"] += 1
+        else:
+            yield name
+
+    def _stored_below(self, folder: str, pattern: tuple[str, ...], states: frozenset[int]) -> Iterator[str]:
+        """The images below a store's folder that a pattern matches, in the order and by the rules of `_walk`."""
         from pyarrow.fs import FileSelector, FileType
 
-        store, folder = stores.locate(name)
-        if store.get_file_info(folder).type != FileType.Directory:
-            yield name
-            return
-        entries = {os.fsencode(entry.base_name): entry for entry in store.get_file_info(FileSelector(folder))}
-        for _, entry in sorted(entries.items()):
-            path = f"{name.rstrip('/')}/{entry.base_name}"
-            if entry.base_name.startswith(".") or entry.base_name in NOT_PHOTOS:
+        store, path = stores.locate(folder)
+        entries = store.get_file_info(FileSelector(path, allow_not_found=True))
+        for entry in sorted(entries, key=lambda entry: os.fsencode(entry.base_name)):
+            reached = _advance(pattern, states, entry.base_name)
+            if not reached:
                 continue
             if entry.type == FileType.Directory:
-                yield from self._stored(path)
-            elif self._is_image(entry.base_name):
-                yield path
+                yield from self._stored_below(f"{folder}/{entry.base_name}", pattern, reached)
+            elif len(pattern) in reached and self._is_image(entry.base_name):
+                yield f"{folder}/{entry.base_name}"
 
     def _level(self, prefix: str, pattern: tuple[str, ...], states: frozenset[int]) -> _Level:
         """One folder's images and folders; the rest is counted."""
