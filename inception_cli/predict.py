@@ -21,6 +21,7 @@ class Networks:
     """The networks of a run, loaded and ready: uint8 views in, the best classes and their scores out."""
 
     in_flight = 0  # batches that a GPU is at while rows are made of the one before
+    decoder: Decoder | None = None  # of files that workers leave as they are
     fixed = 0  # images that a CUDA graph is made for: a batch of fewer is filled up; 0: any number
 
     def __init__(self, run: Run) -> None:
@@ -34,7 +35,8 @@ class Networks:
             self.in_flight = 1
             self.fixed = images_per_batch(run.loading.batch_size, run.pixels.crops) if run.plan.compile else 0
         self.feed = Feed(run.plan.device)
-        self.decoder = Decoder(run.pixels, run.plan.device) if run.pixels.decode == "gpu" else None
+        if run.pixels.decode == "gpu":
+            self.decoder = Decoder(run.pixels, run.plan.device)
         self.networks = [
             optimize(weights.load(each), each.preset.mean, each.preset.std, run.plan) for each in run.weights
         ]
