@@ -7,11 +7,13 @@ import signal
 import subprocess
 import sys
 import time
+from functools import wraps
 from pathlib import Path
 
 import pytest
 import torch
 from draw import pictures
+from torch.multiprocessing import reductions
 
 from inception_cli.images import decode, loader, preprocess, workers
 from inception_cli.images.decode import Failure
@@ -127,6 +129,27 @@ def test_a_worker_killed_from_outside_costs_nothing(paths: PathList, monkeypatch
 
     assert failures(found) == {}
     all_but(set(), found, many)
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError, ConnectionRefusedError, EOFError])
+def test_a_worker_that_dies_while_its_batch_is_taken_over_costs_nothing(
+    error: type[Exception], paths: PathList, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, parent = reductions.rebuild_storage_fd, os.getpid()
+    told: list[object] = []
+
+    @wraps(real)
+    def rebuild(*words: object) -> object:
+        if os.getpid() == parent and len(told) < 2:
+            told.append(words)
+            if len(told) == 2:
+                raise error
+        return real(*words)  # type: ignore[no-untyped-call]
+
+    monkeypatch.setattr(reductions, "rebuild_storage_fd", rebuild)
+
+    all_but(set(), loaded(paths), paths)
+    assert len(told) == 2
 
 
 def test_a_death_does_not_interrupt_what_the_parent_is_at(paths: PathList) -> None:

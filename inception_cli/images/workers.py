@@ -88,6 +88,8 @@ class Workers(Generic[T]):
         while True:
             try:
                 return next(self._items)
+            except (ConnectionError, EOFError) as error:  # it died before its shared memory had been taken over
+                raise Lost(silent=False) from error
             except RuntimeError as error:
                 if not str(error).startswith("DataLoader timed out"):
                     if "exited unexpectedly" in str(error):
