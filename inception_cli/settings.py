@@ -139,7 +139,7 @@ def resolve(
         pixels=Pixels(
             preset=preset,
             crops=settings.crops,
-            decode=settings.decode,
+            decode="exact" if settings.decode == "fast" and not preset.antialias else settings.decode,
             exif=preset.exif if settings.exif is None else settings.exif,
             max_pixels=settings.max_pixels or (earlier.pixels.max_pixels if earlier else _max_pixels()),
         ),

@@ -34,6 +34,11 @@ def test_every_auto_is_a_value(settings: Settings) -> None:
     assert run.threads == cores()
 
 
+@pytest.mark.parametrize(("preset", "made"), [("torchvision", "fast"), ("mmpretrain", "exact")])
+def test_a_run_tells_how_its_pixels_are_made(settings: Settings, preset: str, made: str) -> None:
+    assert resolve(replace(settings, preset=preset, decode="fast")).pixels.decode == made
+
+
 def test_auto_takes_the_interrupted_runs_value(settings: Settings) -> None:
     earlier = resolve(replace(settings, batch_size=7, precision="fp32", device="cpu"))
     earlier = replace(earlier, threads=99)
