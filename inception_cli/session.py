@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
-from inception_cli import __version__, gpus, predict, ray_engine
+from inception_cli import __version__, cluster, gpus, predict, ray_engine
 from inception_cli.errors import InceptionError
 from inception_cli.images.inputs import Inputs, PathList, encode, no_images
 from inception_cli.images.loader import crowded, images_per_batch
@@ -116,7 +116,7 @@ def to_folder(
     named: list[str],
     settings: Settings,
     out: str,
-    engine: ray_engine.Engine,
+    engine: cluster.Engine,
     restart: bool,
     force: bool,
     watch: Watch,
@@ -129,7 +129,7 @@ def to_folder(
     if not paths:
         raise no_images(inputs)
     earlier = Run.from_json(parts.manifest["run"]) if parts.manifest else None
-    with ray_engine.connected(engine):
+    with cluster.connected(engine):
         plan = ray_engine.plan(settings, earlier, len(paths))
         actors, threads = ray_engine.actors_and_threads(engine, plan.device)
         run = resolve(settings, earlier, watch.fetching, plan=plan)

@@ -9,7 +9,7 @@ from inception_cli.errors import UsageError
 from inception_cli.stores import is_remote
 
 if TYPE_CHECKING:
-    from inception_cli.ray_engine import Engine
+    from inception_cli.cluster import Engine
     from inception_cli.session import Outcome, Watch
     from inception_cli.settings import Settings
 
@@ -33,7 +33,7 @@ class Target:
             return cls(*kept)
         if words["out"].lower() == "-" or Path(words["out"]).suffix.lower() in (".csv", ".jsonl", ".parquet"):
             raise UsageError(f"--out {words['out']}: --engine ray writes a folder of Parquet parts: name one")
-        from inception_cli.ray_engine import Engine
+        from inception_cli.cluster import Engine
 
         return cls(*kept, Engine(words["ray_address"], words["actors"]))
 

@@ -28,6 +28,7 @@ LEVELS = {
     "reporting": 5,
     "gpus": 5,
     "ray_engine": 5,
+    "cluster": 4,
     "predict": 4,
     "train": 4,
     "about": 4,
