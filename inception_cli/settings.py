@@ -145,7 +145,7 @@ def resolve(
         ),
         loading=Loading(
             batch_size=batch_size,
-            workers=_workers(plan) if settings.workers is None else settings.workers,
+            workers=_workers(settings.decode) if settings.workers is None else settings.workers,
             timeout=settings.timeout,
         ),
         plan=plan,
@@ -230,9 +230,12 @@ def _batch_size(plan: Plan, weights: Weights, images: int) -> int:
     return 32 if plan.device == "cpu" else 128
 
 
-def _workers(plan: Plan) -> int:
-    """One a core: beside a network on the same processor they stand back, and have every core while it waits."""
-    return min(16, cores())
+def _workers(decode: str) -> int:
+    """One a core: beside a network on the same processor they stand back, and have every core while it waits.
+
+    A few where they only read.
+    """
+    return min(4 if decode == "gpu" else 16, cores())
 
 
 def _geometry(one: Weights) -> tuple[object, ...]:

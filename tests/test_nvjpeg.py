@@ -18,7 +18,7 @@ from running import Inception
 
 from inception_cli import gpus, predict
 from inception_cli.errors import InceptionError
-from inception_cli.images import nvjpeg, tensors
+from inception_cli.images import loader, nvjpeg, tensors
 from inception_cli.images.decode import Failure, Fetched, undecoded
 from inception_cli.images.inputs import Inputs, PathList
 from inception_cli.images.loader import Batch, Loading, batches
@@ -191,6 +191,23 @@ def test_a_batch_holds_files_instead_of_pixels(mixed: PathList) -> None:
     assert len(batch) == len(mixed)
     assert len(batch.jpegs.files()) == len(mixed) - 5  # the PNG, the cut, the empty, the progressive, the missing
     assert len(batch.pixels) == 5
+
+
+def test_files_are_held_as_far_as_memory_goes(mixed: PathList, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = batch_of(mixed)
+    assert whole.jpegs is not None
+    monkeypatch.setattr(loader, "UNDECODED", len(whole.jpegs.data) // 2)
+
+    half = batch_of(mixed)
+
+    assert half.jpegs is not None
+    held = [*half.jpegs.files()]
+    assert held == [*whole.jpegs.files()][: len(held)]
+    assert len(half.jpegs.data) < 0.7 * len(whole.jpegs.data)
+    assert len(half) == len(whole)
+    one, other = (Decoder(PIXELS, "cpu")(batch) for batch in (half, whole))
+    assert (one.pixels.int() - other.pixels.int()).abs().max() <= 6
+    assert one.failures == other.failures
 
 
 def test_what_the_gpu_does_not_take_pillow_does(mixed: PathList, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,8 @@ from inception_cli.images.workers import Lost, Workers, progress
 
 #: Batches that each worker makes ahead of being asked for.
 AHEAD = 2
+#: Bytes of files that may be on their way undecoded, in all batches; what is beyond is decoded here: pixels are fewer.
+UNDECODED = 4 << 30
 
 
 @dataclass(frozen=True)
@@ -98,12 +100,16 @@ class _Images(Dataset[Views]):
         self.moved = progress()
 
     def __getitem__(self, position: int) -> Views:
-        found = self._found(self.paths[position])
+        return self.found(position)
+
+    def found(self, position: int, room: bool = True) -> Views:
+        """The views of an image, or the file itself if there is room for it and the GPU is to decode it."""
+        found = self._found(self.paths[position], room)
         self.moved.value += 1
         return found
 
-    def _found(self, source: decode.Source) -> Views:
-        if self.pixels.decode == "gpu" and (jpeg := decode.undecoded(source, self.pixels)):
+    def _found(self, source: decode.Source, room: bool) -> Views:
+        if room and self.pixels.decode == "gpu" and (jpeg := decode.undecoded(source, self.pixels)):
             return jpeg
         image = decode.read(source, self.pixels)
         try:
@@ -115,15 +121,23 @@ class _Images(Dataset[Views]):
 class _Batches(Dataset[Batch]):
     """The list cut into batches; small to pickle, so that any start method of processes will do."""
 
-    def __init__(self, images: _Images, size: int) -> None:
+    def __init__(self, images: _Images, size: int, room: int) -> None:
         self.images, self.size = images, size
+        self.room = room  # bytes of files that a batch may hold undecoded
 
     def __len__(self) -> int:
         return -(-len(self.images.paths) // self.size)
 
     def __getitem__(self, index: int) -> Batch:
-        batch = self.assembled(index, (self.images[position] for position in self.positions(index)))
+        batch = self.assembled(index, self._found(index))
         return batch.sent() if get_worker_info() else batch
+
+    def _found(self, index: int) -> Iterator[Views]:
+        held = 0
+        for position in self.positions(index):
+            found = self.images.found(position, held < self.room)
+            held += len(found.data) if isinstance(found, decode.Jpeg) else 0
+            yield found
 
     def positions(self, index: int) -> range:
         """Of the images of a batch."""
@@ -187,7 +201,7 @@ def batches(
     size = images_per_batch(loading.batch_size, pixels.crops)
     if start % size:
         raise ValueError(f"start {start} is not a multiple of {size} images a batch")
-    dataset = _Batches(_Images(paths, pixels), size)
+    dataset = _Batches(_Images(paths, pixels), size, UNDECODED // max(1, loading.workers * AHEAD))
     indices = range(start // size, len(dataset), step)
     if not loading.workers:
         made = map(dataset.__getitem__, indices)
