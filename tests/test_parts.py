@@ -53,6 +53,19 @@ def finished(tmp_path: Path) -> Path:
     return tmp_path / "preds"
 
 
+def test_two_runs_at_once_end_with_the_same_rows(tmp_path: Path) -> None:
+    one = begun(tmp_path / "preds")
+    other = Parts.open(one.out)  # which goes on with it
+    add(one, range(2500))
+    one.publish(dict(MANIFEST))
+
+    add(other, range(2500))
+    other.publish(dict(MANIFEST))
+
+    assert [*read_rows(tmp_path / "preds")] == ROWS
+    assert not [*(tmp_path / "preds").glob("_[!m]*")]
+
+
 @pytest.mark.parametrize(
     ("images", "size"), [(1, 1008), (2_000_000, 2000), (100_000_000, 10_000)], ids=["few", "millions", "very many"]
 )
