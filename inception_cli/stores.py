@@ -50,17 +50,25 @@ def nearby(name: str) -> Iterator[Path]:
 
     with TemporaryDirectory() as folder:
         copy = Path(folder, posixpath.basename(path) or "rows")
-        try:
+        with telling(name):
             if store.get_file_info(path).type == FileType.Directory:
                 copy.mkdir()
             copy_files(path, str(copy), source_filesystem=store, destination_filesystem=LocalFileSystem())
+        try:
             yield copy
-        except OSError as error:
-            reason = "nothing is there" if isinstance(error, FileNotFoundError) else " ".join(str(error).split())
-            raise InceptionError(f"{name}: {reason}; check the name and the credentials") from error
         except InceptionError as error:
             error.args = (str(error).replace(str(copy), name.rstrip("/")),)
             raise
+
+
+@contextmanager
+def telling(name: str) -> Iterator[None]:
+    """Make what a store refuses the one line that a user can act on."""
+    try:
+        yield
+    except OSError as error:
+        reason = "nothing is there" if isinstance(error, FileNotFoundError) else " ".join(str(error).split())
+        raise InceptionError(f"{name}: {reason}; check the name and the credentials") from error
 
 
 @cache

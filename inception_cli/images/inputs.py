@@ -11,10 +11,13 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from glob import has_magic
 from pathlib import Path
-from typing import BinaryIO, overload
+from typing import TYPE_CHECKING, BinaryIO, overload
 
 from inception_cli import stores
 from inception_cli.errors import InceptionError, NoImages
+
+if TYPE_CHECKING:
+    from pyarrow.fs import FileType
 
 READ_SUFFIXES = frozenset(
     f".{suffix}"
@@ -77,9 +80,8 @@ class Inputs:
             raise InceptionError(f"{self.named[0]}: no such file or folder; check the name")
         for name in self.named:
             if name == "-":
-                for path in _lines(
-                    self._stdin or sys.stdin.buffer
-                ):  # one of a store's is a file: to ask takes too long
+                for path in _lines(self._stdin or sys.stdin.buffer):
+                    # One of a store's is a file: to ask takes too long.
                     yield from (path,) if stores.is_remote(path) else self._named(path)
             elif stores.is_remote(name):
                 yield from self._stored(name)
@@ -98,9 +100,10 @@ class Inputs:
         """The images that match a pattern, or lie below a folder that does."""
         parts = (f"{name}*" if name.endswith("/") else name).split("/")  # a slash at the end: what lies in folders
         literal = next(i for i, part in enumerate(parts) if has_magic(part))
-        prefix = "".join(f"{part}/" for part in parts[:literal])
+        prefix, pattern = "".join(f"{part}/" for part in parts[:literal]), tuple(filter(None, parts[literal:]))
+        below = self._stored_below(prefix, pattern) if stores.is_remote(name) else self._walk(prefix, pattern)
         path = None
-        for path in self._walk(prefix, tuple(filter(None, parts[literal:]))):
+        for path in below:
             yield path
         if path is None:
             self.skipped[f"pattern without an image: {name}"] += 1
@@ -126,35 +129,30 @@ class Inputs:
         """The images below a store's folder, or of a glob there; anything else as it is."""
         from pyarrow.fs import FileType
 
-        store, path = stores.locate(name)
-        if store.get_file_info(path).type == FileType.Directory:
-            yield from self._stored_below(name.rstrip("/"), (), frozenset((0,)))
-        elif has_magic(name) and not _there(name):
-            parts = (f"{name}*" if name.endswith("/") else name).split("/")
-            literal = next(i for i, part in enumerate(parts) if has_magic(part))
-            pattern = tuple(filter(None, parts[literal:]))
-            found = None
-            for found in self._stored_below("/".join(parts[:literal]), pattern, frozenset((0,))):
-                yield found
-            if found is None:
-                self.skipped[f"pattern without an image: {name}"] += 1
-        else:
-            yield name
+        found = _stored_type(name)
+        if found == FileType.Directory:
+            return self._stored_below(f"{name.rstrip('/')}/", ())
+        if found == FileType.NotFound and has_magic(name):
+            return self._glob(name)
+        return iter((name,))
 
-    def _stored_below(self, folder: str, pattern: tuple[str, ...], states: frozenset[int]) -> Iterator[str]:
+    def _stored_below(
+        self, prefix: str, pattern: tuple[str, ...], states: frozenset[int] = frozenset((0,))
+    ) -> Iterator[str]:
         """The images below a store's folder that a pattern matches, in the order and by the rules of `_walk`."""
         from pyarrow.fs import FileSelector, FileType
 
-        store, path = stores.locate(folder)
-        entries = store.get_file_info(FileSelector(path, allow_not_found=True))
+        store, path = stores.locate(prefix)
+        with stores.telling(prefix):
+            entries = store.get_file_info(FileSelector(path, allow_not_found=True))
         for entry in sorted(entries, key=lambda entry: os.fsencode(entry.base_name)):
             reached = _advance(pattern, states, entry.base_name)
             if not reached:
                 continue
             if entry.type == FileType.Directory:
-                yield from self._stored_below(f"{folder}/{entry.base_name}", pattern, reached)
+                yield from self._stored_below(f"{prefix}{entry.base_name}/", pattern, reached)
             elif len(pattern) in reached and self._is_image(entry.base_name):
-                yield f"{folder}/{entry.base_name}"
+                yield f"{prefix}{entry.base_name}"
 
     def _level(self, prefix: str, pattern: tuple[str, ...], states: frozenset[int]) -> _Level:
         """One folder's images and folders; the rest is counted."""
@@ -209,11 +207,14 @@ def _there(name: str) -> bool:
     """Whether something has that name, on this machine or in a store."""
     if not stores.is_remote(name):
         return _exists(name)
+    return bool(_stored_type(name).value)  # 0: nothing of that name
+
+
+def _stored_type(name: str) -> "FileType":
+    """What has that name in a store."""
     store, path = stores.locate(name)
-    try:
-        return bool(store.get_file_info(path).type.value)  # 0: nothing of that name
-    except OSError as error:
-        raise InceptionError(f"{name}: {' '.join(str(error).split())}; check the name and the credentials") from error
+    with stores.telling(name):
+        return store.get_file_info(path).type
 
 
 def _exists(name: str) -> bool:
