@@ -20,7 +20,7 @@ from inception_cli.network.model import ConvBN, InceptionV3
 IMAGES = 32
 #: The integers as wide as a float, whose order is that of floats that are not negative.
 INTEGERS = {torch.float32: torch.int32, torch.bfloat16: torch.int16, torch.float16: torch.int16}
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # of glibc's mallopt
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 
 
 def available() -> bool:
@@ -75,12 +75,8 @@ def fuse(network: InceptionV3) -> InceptionV3:
 
 
 def keep_memory() -> None:
-    """Let glibc keep what activations leave: else each of them is given back and its pages are zeroed anew.
-
-    Threads have arenas of their own otherwise, of 64 MB at most, which an activation outgrows.
-    """
+    """Let glibc keep what activations leave: else each of them is given back and its pages are zeroed anew."""
     with suppress(OSError, AttributeError):  # another C library
         malloc = ctypes.CDLL(None)
-        malloc.mallopt(M_ARENA_MAX, 1)
         malloc.mallopt(M_MMAP_THRESHOLD, 1 << 30)
         malloc.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
