@@ -13,6 +13,7 @@ from inception_cli.results.against import Against, against
 from inception_cli.results.classes import Classes, imagenet
 from inception_cli.results.columns import Columns
 from inception_cli.results.doctor import Finding
+from inception_cli.results.parts import FINISHED, UNDER_WAY
 from inception_cli.results.scores import Scores, per_class_csv, score
 from inception_cli.results.truth import Truth
 from inception_cli.stores import nearby
@@ -156,8 +157,8 @@ def evaluate(rows: Path, manifest: Mapping[str, Any], question: Question) -> Eva
 
 def read_manifest(rows: Path) -> dict[str, Any]:
     """The manifest beside a file of rows; empty when there is none (then its figures are not known)."""
-    file = rows / "_manifest.json" if rows.is_dir() else rows.with_name(rows.name + ".json")
-    if (rows / "_run.json").exists():
+    file = rows / FINISHED if rows.is_dir() else rows.with_name(rows.name + ".json")
+    if (rows / UNDER_WAY).exists():
         raise InceptionError(f"{rows} is not finished: the command that began it goes on")
     try:
         manifest: dict[str, Any] = json.loads(file.read_bytes())

@@ -135,14 +135,17 @@ def resolve(
         raise UsageError(f"--decode gpu: the network runs on {plan.device}, not on a CUDA GPU; leave it out")
     only = only_classes(settings.only_classes, found[0].classes) if settings.only_classes else ()
     batch_size = settings.batch_size or (earlier.loading.batch_size if earlier else _batch_size(plan, found[0], images))
+    pixels = Pixels(
+        preset=preset,
+        crops=settings.crops,
+        decode=settings.decode,
+        exif=preset.exif if settings.exif is None else settings.exif,
+        max_pixels=settings.max_pixels or (earlier.pixels.max_pixels if earlier else _max_pixels()),
+    )
+    if pixels.decode == "fast" and not pixels.fast:
+        pixels = replace(pixels, decode="exact")
     return Run(
-        pixels=Pixels(
-            preset=preset,
-            crops=settings.crops,
-            decode="exact" if settings.decode == "fast" and not preset.antialias else settings.decode,
-            exif=preset.exif if settings.exif is None else settings.exif,
-            max_pixels=settings.max_pixels or (earlier.pixels.max_pixels if earlier else _max_pixels()),
-        ),
+        pixels=pixels,
         loading=Loading(
             batch_size=batch_size,
             workers=_workers(settings.decode) if settings.workers is None else settings.workers,

@@ -162,7 +162,6 @@ def test_killed_actor_loses_nothing_and_doubles_nothing(
 
 def test_interrupted_run_goes_on_from_its_finished_parts(
     on_cluster: Callable[..., Any],
-    befall: Callable[[Callable[[], None]], list[int]],
     inputs: list[str],
     plain: list[Prediction],
     tmp_path: Path,

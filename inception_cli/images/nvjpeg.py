@@ -4,7 +4,6 @@ import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 from importlib.metadata import version
 from io import BytesIO
 
@@ -102,7 +101,7 @@ class Decoder:
         return found
 
     def _by_pillow(self, file: Jpeg) -> Tensor | Failure:
-        image = read(Fetched("a.jpg", file.data.tobytes()), replace(self.pixels, decode="exact"))
+        image = read(Fetched("a.jpg", file.data.tobytes()), self.pixels)
         return image if isinstance(image, Failure) else torch.from_numpy(views(image, self.pixels)).to(self.device)
 
 
