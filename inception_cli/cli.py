@@ -12,7 +12,7 @@ import typer
 from inception_cli import __version__
 from inception_cli import options as o
 from inception_cli.errors import ExitCode, UsageError
-from inception_cli.stores import nearby
+from inception_cli.stores import nearby, page_beside
 from inception_cli.target import Target
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ def report_command(
     from inception_cli import evaluation
 
     if not out:
-        raise UsageError(f"--out FILE is missing: give --out {Path(rows).with_suffix('.html')}, say")
+        raise UsageError(f"--out FILE is missing: give --out {page_beside(rows)}, say")
     with nearby(rows) as file:
         manifest = evaluation.read_manifest(file)
         judged = val_dir or labels or manifest.get("truth")

@@ -23,6 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from inception_cli.names import harmless
+from inception_cli.stores import page_beside
 
 if TYPE_CHECKING:
     from inception_cli.evaluation import Evaluation
@@ -158,8 +159,7 @@ def outcome(ended: "Outcome", out: str) -> None:
 
 def try_report(rows: str) -> None:
     """What to do with a file of rows."""
-    page = Path(rows).with_suffix(".html")
-    say(f"look at it: inception report {shlex.quote(rows)} --out {shlex.quote(str(page))}", "dim")
+    say(f"look at it: inception report {shlex.quote(rows)} --out {shlex.quote(page_beside(rows))}", "dim")
 
 
 def report(written: "Written", file: str) -> None:

@@ -61,6 +61,11 @@ def nearby(name: str) -> Iterator[Path]:
             raise
 
 
+def page_beside(rows: str) -> str:
+    """The .html file for the report of some rows: beside them, or here if they lie in a store."""
+    return str(Path(posixpath.basename(rows.rstrip("/")) if is_remote(rows) else rows).with_suffix(".html"))
+
+
 @contextmanager
 def telling(name: str) -> Iterator[None]:
     """Make what a store refuses the one line that a user can act on."""

@@ -147,3 +147,13 @@ def test_photos_of_a_store_are_listed_as_here(store: str, name: str, found: list
     assert [path.removeprefix(str(tmp_path)) for path in here] == [f"/photos/{path}" for path in found]
     if not found:
         assert [*there.skipped][-1].startswith("pattern without an image")
+
+
+@pytest.mark.parametrize(
+    ("rows", "page"),
+    [("preds.csv", "preds.html"), ("out/preds", "out/preds.html"), (f"{STORE}/out/preds/", "preds.html")],
+)
+def test_a_page_is_named_after_its_rows(rows: str, page: str, inception: Inception) -> None:
+    ended = inception("report", rows)
+
+    assert (ended.code, f"give --out {page}, say" in ended.err) == (2, True)
