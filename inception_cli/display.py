@@ -134,7 +134,8 @@ def notes(ended: "Outcome", verbose: bool) -> None:
     for note in ended.notes:
         say(note, "dim")
     if verbose:
-        say(_decided(ended.manifest["run"]), "dim")
+        for detail in (_decided(ended.manifest["run"]), *ended.details):
+            say(detail, "dim")
 
 
 def outcome(ended: "Outcome", out: str) -> None:

@@ -16,7 +16,9 @@ from inception_cli import __version__, cluster, gpus, predict, ray_engine
 from inception_cli.errors import InceptionError
 from inception_cli.images.inputs import Inputs, PathList, encode, no_images
 from inception_cli.images.loader import crowded, images_per_batch
+from inception_cli.network import onednn
 from inception_cli.network.counting import count
+from inception_cli.network.optimize import DTYPES
 from inception_cli.results.ledger import Ledger, difference
 from inception_cli.results.parts import Parts
 from inception_cli.results.rows import Prediction, csv_header, to_csv
@@ -54,6 +56,7 @@ class Outcome:
     tally: Tally
     manifest: dict[str, Any]
     notes: list[str] = field(default_factory=list)  # what was taken for granted
+    details: list[str] = field(default_factory=list)  # shown with --verbose
     skipped: Counter[str] = field(default_factory=Counter)  # files that are no images, by suffix
     appeared: list[str] = field(default_factory=list)  # since the interrupted run made its list
     resumed: int = 0  # rows that the interrupted run had written
@@ -106,7 +109,9 @@ def to_stream(named: list[str], settings: Settings, begin: Begin, watch: Watch) 
     if not paths:
         raise no_images(inputs)
     run = resolve(settings, None, watch.fetching, len(paths))
-    outcome = Outcome(Tally(len(paths)), manifest_of(named, run), notes_of(settings, run), inputs.skipped)
+    outcome = Outcome(
+        Tally(len(paths)), manifest_of(named, run), notes_of(settings, run), details_of(run), inputs.skipped
+    )
     _classify(paths, run, 0, begin(run), lambda manifest: None, watch, outcome)
     outcome.manifest |= _figures(outcome.tally)
     return outcome
@@ -141,7 +146,9 @@ def to_folder(
         else:
             manifest = parts.manifest or {}
             _refuse_other(out, manifest, named, earlier, run)
-        outcome = Outcome(Tally(len(paths)), manifest, notes_of(settings, run), inputs.skipped, in_parts=True)
+        outcome = Outcome(
+            Tally(len(paths)), manifest, notes_of(settings, run), details_of(run), inputs.skipped, in_parts=True
+        )
         _classify_parts(parts, paths, run, actors, watch, outcome)
     if not outcome.interrupted:
         outcome.appeared = _appeared(named, paths) if earlier else []
@@ -180,7 +187,9 @@ def _begin(
     run = resolve(settings, None, watch.fetching, images)
     manifest = manifest_of(named, run) | ({"truth": truth} if truth else {})
     ledger.begin(manifest, csv_header(run.top_k))
-    return _finish(ledger, named, run, Outcome(Tally(), manifest, notes_of(settings, run), inputs.skipped), watch)
+    return _finish(
+        ledger, named, run, Outcome(Tally(), manifest, notes_of(settings, run), details_of(run), inputs.skipped), watch
+    )
 
 
 def _go_on(ledger: Ledger, manifest: dict[str, Any], named: list[str], settings: Settings, watch: Watch) -> Outcome:
@@ -188,7 +197,9 @@ def _go_on(ledger: Ledger, manifest: dict[str, Any], named: list[str], settings:
     run = resolve(settings, earlier, watch.fetching)
     _refuse_other(ledger.out, manifest, named, earlier, run)
     resumed = ledger.resume(images_per_batch(run.loading.batch_size, run.pixels.crops))
-    return _finish(ledger, named, run, Outcome(Tally(), manifest, notes_of(settings, run), resumed=resumed), watch)
+    return _finish(
+        ledger, named, run, Outcome(Tally(), manifest, notes_of(settings, run), details_of(run), resumed=resumed), watch
+    )
 
 
 def _refuse_other(out: Path | str, manifest: Mapping[str, Any], named: list[str], earlier: Run, run: Run) -> None:
@@ -291,6 +302,14 @@ def notes_of(settings: Settings, run: Run) -> list[str]:
     if run.top_k < settings.top_k:
         notes.append(f"top-k is {run.top_k}, for there are no more classes")
     return notes
+
+
+def details_of(run: Run) -> list[str]:
+    """What is worth a line with --verbose: that the fast convolutions of this machine cannot be used."""
+    plan = run.plan
+    if plan.device != "cpu" or plan.compile or onednn.available(DTYPES[plan.precision]):
+        return []
+    return [f"oneDNN's fused operators do not run in {plan.precision} on this processor: the plain network is used"]
 
 
 def manifest_of(named: list[str], run: Run) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from inception_cli.images.loader import Loading
 from inception_cli.images.preprocess import PRESETS, Pixels, Preset
 from inception_cli.network import onednn, saturation
 from inception_cli.network.model import MIN_SIDE
-from inception_cli.network.optimize import Plan
+from inception_cli.network.optimize import DTYPES, Plan, require_precision
 from inception_cli.published import Report
 from inception_cli.results.classes import read_classes
 from inception_cli.results.labels import only_classes
@@ -182,7 +182,9 @@ def resolve_plan(settings: Settings, earlier: Run | None = None, images: int = 0
         compiled = earlier.plan.compile
     else:
         compiled = images >= WORTH_COMPILING and compiling_pays(device)
-    return Plan(device=device, precision=precision, compile=compiled)
+    plan = Plan(device=device, precision=precision, compile=compiled)
+    require_precision(plan)
+    return plan
 
 
 def _device(asked: str) -> str:
@@ -204,7 +206,7 @@ def _device(asked: str) -> str:
 
 def compiling_pays(device: str) -> bool:
     """Whether torch.compile makes a network faster than it is by oneDNN's operators, and can: it needs a compiler."""
-    if device == "cpu" and onednn.available():
+    if device == "cpu" and onednn.available(DTYPES[fastest_precision(device)]):
         return False
     return device != "mps" and shutil.which("c++") is not None
 

@@ -6,7 +6,7 @@ import torch
 from lively import lively, pictures, scaled
 from torch import Tensor, nn
 
-from inception_cli.errors import UsageError
+from inception_cli.errors import InceptionError, UsageError
 from inception_cli.network import onednn
 from inception_cli.network.model import InceptionV3
 from inception_cli.network.optimize import (
@@ -19,6 +19,7 @@ from inception_cli.network.optimize import (
     merge_entries,
     optimize,
     pool_last,
+    require_precision,
 )
 
 #: A preset whose channels differ, so that they cannot be mixed up.
@@ -95,6 +96,14 @@ def test_folded_scaling_leaves_the_logits_equal(network: InceptionV3, pixels: Te
     assert distance(actual, expected) <= 1e-5
 
 
+@pytest.fixture(params=["as this processor can", "without oneDNN's operators"])
+def operators(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check of oneDNN's operators as it comes out here, and forced to say no."""
+    if request.param.startswith("without"):
+        monkeypatch.setattr(onednn, "available", lambda dtype=torch.float32: False)
+
+
+@pytest.mark.usefixtures("operators")
 @pytest.mark.parametrize(("precision", "bound"), [("fp32", 1e-5), ("fp16", 0.02), ("bf16", 0.1)])
 def test_all_together_leave_the_logits_equal(
     precision: str, bound: float, network: InceptionV3, pixels: Tensor, expected: Tensor
@@ -157,15 +166,27 @@ def test_pooling_as_integers_is_pooling(side: int, dtype: torch.dtype) -> None:
     assert torch.equal(onednn.MaxPool()(x), nn.MaxPool2d(3, stride=2)(x))
 
 
-def test_without_onednn_the_logits_are_equal_too(
-    network: InceptionV3, pixels: Tensor, expected: Tensor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(onednn, "available", lambda: False)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_operators_that_refuse_a_precision_are_not_used(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> Tensor:
+        raise RuntimeError(f"{dtype} path needs the cpu support avx_ne_convert or avx512_fp16")
 
-    with torch.inference_mode():
-        actual = optimize(network, MEAN, STD, Plan())(pixels)
+    monkeypatch.setattr(torch.ops.mkldnn, "_reorder_convolution_weight", refuse)
+    onednn.available.cache_clear()
 
-    assert distance(actual, expected) <= 1e-5
+    assert not onednn.available(dtype)
+    monkeypatch.undo()
+    onednn.available.cache_clear()
+
+
+def test_a_processor_without_a_precision_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> Tensor:
+        raise RuntimeError("\"slow_conv2d_cpu\" not implemented for 'Half'")
+
+    monkeypatch.setattr(nn.Conv2d, "forward", refuse)
+
+    with pytest.raises(InceptionError, match="use bf16 or fp32"):
+        require_precision(Plan(precision="fp16"))
 
 
 @pytest.mark.parametrize("rewrite", [*ALONE, bf16, all_in_bf16])

@@ -10,6 +10,7 @@ import copy
 import ctypes
 import platform
 from contextlib import suppress
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -23,11 +24,23 @@ INTEGERS = {torch.float32: torch.int32, torch.bfloat16: torch.int16, torch.float
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 
 
-def available() -> bool:
-    """Whether this build of torch, on this processor, has the operators."""
-    intel = platform.machine() in ("x86_64", "AMD64")
+@cache
+def available(dtype: torch.dtype = torch.float32) -> bool:
+    """Return whether the operators work on this processor in this precision, by running each once on a tiny input.
+
+    They are not public API of torch, and some refuse a precision that the processor lacks: fp16 needs AVX-NE-CONVERT or
+    AVX512-FP16.
+    """
     built = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    return bool(intel and built and hasattr(torch.ops.mkldnn, "_convolution_pointwise"))
+    if platform.machine() not in ("x86_64", "AMD64") or not built:
+        return False
+    x = torch.ones(1, 8, 5, 5, dtype=dtype).to(memory_format=torch.channels_last)
+    try:
+        with torch.inference_mode():
+            MaxPool()(Convolution(nn.Conv2d(8, 8, 1, device="meta").to_empty(device="cpu").to(dtype))(x).abs())
+    except (RuntimeError, AttributeError, NotImplementedError):
+        return False
+    return True
 
 
 class Convolution(nn.Module):

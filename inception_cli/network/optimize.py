@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from inception_cli.errors import UsageError
+from inception_cli.errors import InceptionError, UsageError
 from inception_cli.network import onednn
 from inception_cli.network.model import ConvBN, InceptionV3, Mixed, PoolConvBN
 
@@ -37,6 +37,22 @@ class Plan:
             raise UsageError(f"device {self.device!r}: choose one of cpu, cuda, cuda:N, mps") from None
 
 
+def require_precision(plan: Plan) -> None:
+    """Raise InceptionError when the processor cannot compute in the plan's precision at all."""
+    if plan.device != "cpu" or plan.precision == "fp32":
+        return
+    try:
+        with torch.inference_mode():
+            conv_with(torch.ones(8, 8, 1, 1), torch.ones(8)).to(DTYPES[plan.precision])(
+                torch.ones(1, 8, 5, 5, dtype=DTYPES[plan.precision])
+            )
+    except RuntimeError as error:
+        others = " or ".join(name for name in ("bf16", "fp32") if name != plan.precision)
+        raise InceptionError(
+            f"--precision {plan.precision}: this processor cannot compute in {plan.precision}; use {others}"
+        ) from error
+
+
 def optimize(network: InceptionV3, mean: Sequence[float], std: Sequence[float], plan: Plan) -> nn.Module:
     """Rewrite a network to eat pixels 0…255 (N, 3, S, S) of any dtype, and to give logits (N, C) in fp32.
 
@@ -53,7 +69,7 @@ def optimize(network: InceptionV3, mean: Sequence[float], std: Sequence[float], 
         torch.backends.cudnn.allow_tf32 = False  # on by default: convolutions would round fp32 to 10 bits
     if plan.compile and plan.device == "cpu":
         network.compile(options={"freezing": True})  # weights are packed into the layout that the processor likes best
-    elif plan.device == "cpu" and onednn.available():
+    elif plan.device == "cpu" and onednn.available(dtype):
         network = onednn.fuse(network)
     whole = FromPixels(network, dtype)
     if plan.compile and plan.device != "cpu":
