@@ -1,4 +1,4 @@
-"""The command `inception`: whatever goes wrong is one line and an exit code."""
+"""Entry point of the command `inception`: exceptions become one line and an exit code."""
 
 import os
 import signal
@@ -9,59 +9,61 @@ from types import FrameType
 
 import typer
 
-from inception_cli.cli import app
+from inception_cli.cli.commands import app
 from inception_cli.errors import ExitCode, InceptionError
 
 
 def main() -> None:
-    """The command `inception`: whatever goes wrong is one line and an exit code; `--debug` shows the traceback."""
+    """Run the command line; `--debug` shows the traceback of an error."""
     signal.signal(signal.SIGTERM, _interrupt)
-    # Of GNU OpenMP, which torch brings: how long its threads spin before they sleep. A third of the default is as fast
-    # alone (127 images/s instead of 121, bf16 on two cores), and leaves more to those who share the cores.
+    # GNU OpenMP, which torch uses: how long its threads spin before they sleep. A third of the default is as fast when
+    # nothing else runs (127 images/s instead of 121, bf16 on two cores), and leaves more time to other processes.
     os.environ.setdefault("GOMP_SPINCOUNT", "100000")
     try:
         code = app(standalone_mode=False, prog_name="inception") or ExitCode.OK
         sys.stdout.flush()
     except BrokenPipeError:
-        code = _closed_pipe()
+        code = _close_pipe()
     except Exception as error:
         if "--debug" in sys.argv:
             traceback.print_exc()
-        code = _explain(error)
+        code = _print_error(error)
     if code == ExitCode.INTERRUPTED:
-        goes_on = "the same command goes on where it stopped"
-        cure = "with --out FILE the same command would go on where it stopped"
-        print("interrupted;", goes_on if _into_a_file(sys.argv) else cure, file=sys.stderr)
+        resumable = "the same command resumes the run"
+        not_kept = "with --out FILE the same command would resume the run"
+        print("interrupted;", resumable if _has_output_file(sys.argv) else not_kept, file=sys.stderr)
     sys.exit(code)
 
 
-def _explain(error: Exception) -> int:
-    """Say in one line what happened; the exit code."""
-    from inception_cli import display
+def _print_error(error: Exception) -> int:
+    """Print one line for the error, and return the exit code."""
+    from inception_cli.cli import console
 
     match error:
         case InceptionError():
-            display.complain(str(error))
+            console.print_error(str(error))
             return error.exit_code
-        case typer.TyperException():  # Typer's own: a wrong option, a missing argument
+        case typer.TyperException():  # a wrong option, a missing argument
             if message := error.format_message():
-                display.complain(f"{message} (--help shows how)")
+                console.print_error(f"{message.replace('Value error, ', '').rstrip('.')} (see --help)")
             return error.exit_code
         case _:
-            display.complain(f"{type(error).__name__}: {error} (unforeseen: --debug shows where; please report it)")
+            console.print_error(
+                f"{type(error).__name__}: {error} (unexpected error: --debug shows the traceback; please report it)"
+            )
             return ExitCode.ERROR
 
 
-def _into_a_file(words: list[str]) -> bool:
-    """Whether a command line names a file for its rows, where they stay when it is interrupted."""
-    after = [word for option, word in pairwise(words) if option in ("-o", "--out")]
-    joined = [word.removeprefix("--out=") for word in words if word.startswith("--out=")]
-    return any(word != "-" for word in after + joined)
+def _has_output_file(arguments: list[str]) -> bool:
+    """Return whether the command line names a file for the rows, which stays when the run is interrupted."""
+    separate = [value for option, value in pairwise(arguments) if option in ("-o", "--out")]
+    joined = [argument.removeprefix("--out=") for argument in arguments if argument.startswith("--out=")]
+    return any(value != "-" for value in separate + joined)
 
 
-def _closed_pipe() -> int:
-    """`| head` has seen enough: end quietly."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at its end
+def _close_pipe() -> int:
+    """End quietly after `| head` has closed the pipe."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python reports an error when it flushes
     return ExitCode.OK
 
 

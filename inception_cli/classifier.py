@@ -1,76 +1,90 @@
-"""Photos classified from Python, as the command does it."""
+"""The Python API: classify photos as the command does."""
 
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from inception_cli.images.inputs import Inputs, PathList
-from inception_cli.images.loader import batches
-from inception_cli.predict import Networks
-from inception_cli.results.rows import Prediction
-from inception_cli.settings import Settings, resolve
-from inception_cli.weights import DEFAULT
+from inception_cli.config import Auto, Decode, PrecisionChoice, PresetName, Settings
+from inception_cli.images.dataset import load_batches
+from inception_cli.images.discovery import Discovery
+from inception_cli.inference.predictor import DevicePredictor
+from inception_cli.inference.resolve import resolve, resolve_plan
+from inception_cli.predictions.prediction import Prediction
+from inception_cli.storage.input_list import InputList
 
-#: Fewer photos than this are decoded in this process: to start others would take longer.
-FEW = 32
+if TYPE_CHECKING:
+    import pandas as pd
 
-Name = str | os.PathLike[str]
+#: Fewer images than this are decoded in this process: starting workers would take longer.
+FEW_IMAGES = 32
+
+Path = str | os.PathLike[str]
 
 
 class Classifier:
-    """Weights, loaded and ready: photos in, a `Prediction` for each out.
+    """Loaded weights that turn images into predictions.
 
-    The arguments are options of `inception classify`; weights are a name, a file, or several of them, an ensemble.
-    InceptionError for what cannot be had.
+    The arguments are the options of `inception classify`. `weights` is a name, a file, or several of them: an ensemble.
+    Raises UsageError (a ValueError) for invalid arguments, InceptionError for files that are not available.
     """
 
     def __init__(
         self,
-        weights: str | Sequence[str] = DEFAULT,
+        weights: str | Sequence[str] = "torchvision",
         *,
         top_k: int = 5,
-        preset: str | None = None,
+        preset: PresetName | None = None,
         classes: str | None = None,
         crops: int = 1,
-        decode: str = "fast",
+        decode: Decode = "fast",
         exif: bool = True,
-        batch_size: int | None = None,
-        workers: int | None = None,
+        batch_size: int | Auto = "auto",
+        workers: int | Auto = "auto",
         device: str = "auto",
-        precision: str = "auto",
+        precision: PrecisionChoice = "auto",
         offline: bool = False,
     ) -> None:
-        self.run = resolve(
-            Settings(
-                weights=(weights,) if isinstance(weights, str) else tuple(weights),
-                top_k=top_k,
-                preset=preset,
-                classes=classes,
-                crops=crops,
-                decode=decode,
-                exif=exif,
-                batch_size=batch_size,
-                workers=workers,
-                device=device,
-                precision=precision,
-                offline=offline,
-            )
+        settings = Settings(
+            weights=(weights,) if isinstance(weights, str) else tuple(weights),
+            top_k=top_k,
+            preset=preset,
+            classes=classes,
+            crops=crops,
+            decode=decode,
+            exif=exif,
+            batch_size=batch_size,
+            workers=workers,
+            device=device,
+            precision=precision,
+            offline=offline,
         )
-        self._networks = Networks(self.run)
+        self.run = resolve(settings, resolve_plan(settings))
+        self._predictor = DevicePredictor(self.run).load()
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """All class names, in the model's order."""
-        return self._networks.labels
+        """All class names, in the order of the model's outputs."""
+        return self.run.classes.names
 
-    def __call__(self, named: Name | Iterable[Name]) -> list[Prediction]:
-        """A row for each photo of what is named: files, folders with all below them, globs; in order."""
-        return list(self.stream(named))
+    def __call__(self, inputs: Path | Iterable[Path]) -> list[Prediction]:
+        """Return a prediction for each image of the inputs, in order: files, folders (recursively) and globs."""
+        return list(self.stream(inputs))
 
-    def stream(self, named: Name | Iterable[Name]) -> Iterator[Prediction]:
-        """The same, batch by batch as they come: for more photos than a list should hold."""
-        names = [named] if isinstance(named, str | os.PathLike) else named
-        paths = PathList.of(Inputs([os.fspath(name) for name in names]))
-        loading = replace(self.run.loading, workers=0) if len(paths) < FEW else self.run.loading
-        for batch in self._networks.decoded(batches(paths, self.run.pixels, loading)):
-            yield from self._networks.rows(paths, batch)
+    def stream(self, inputs: Path | Iterable[Path]) -> Iterator[Prediction]:
+        """Yield the predictions batch by batch, for more images than a list should hold."""
+        listed = [inputs] if isinstance(inputs, str | os.PathLike) else inputs
+        discovery = Discovery([os.fspath(path) for path in listed])
+        paths = InputList.of(discovery)
+        if discovery.unreadable.count:
+            warnings.warn(str(discovery.unreadable), stacklevel=2)
+        loader = replace(self.run.loader, workers=0) if len(paths) < FEW_IMAGES else self.run.loader
+        for batch in self._predictor.decode_on_device(load_batches(paths, self.run.pixels, loader)):
+            yield from self._predictor.predict_batch(paths, batch)
+
+    def to_frame(self, inputs: Path | Iterable[Path]) -> "pd.DataFrame":
+        """Return the predictions as a table with the columns of the CSV file."""
+        from inception_cli.predictions.table import to_frame
+
+        return to_frame(self.stream(inputs), self.run.top_k)

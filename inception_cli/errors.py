@@ -1,12 +1,15 @@
-"""What a user can be told, and the exit codes.
+"""Exceptions that are shown to users in one line, and the exit codes of the `inception` command.
 
-InceptionError          1  one line that names the file and the cure
-├── UsageError          2  the command's words are off
-├── NoImages            4  nothing to classify
-└── GateNotMet          5  a figure is below what was asked for
+InceptionError          1  one line that names the file and the remedy
+├── UsageError          2  invalid command-line usage, or an invalid argument (also a ValueError)
+├── NoImages            4  there is nothing to classify
+└── GateNotMet          5  a metric is below the expected value
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import IntEnum
+from pathlib import Path
 
 
 class ExitCode(IntEnum):
@@ -22,24 +25,43 @@ class ExitCode(IntEnum):
 
 
 class InceptionError(Exception):
-    """Something went wrong that the user can mend; its text is one line that names the file and the cure."""
+    """An error that the user can fix; its text is one line that names the file and the remedy."""
 
     exit_code = ExitCode.ERROR
 
 
-class UsageError(InceptionError):
-    """The command's words are off."""
+class UsageError(InceptionError, ValueError):
+    """Invalid command-line usage, or an invalid argument of the Python API."""
 
     exit_code = ExitCode.USAGE
 
 
 class NoImages(InceptionError):
-    """Nothing that was named holds an image."""
+    """None of the inputs is an image."""
 
     exit_code = ExitCode.NO_IMAGES
 
 
 class GateNotMet(InceptionError):
-    """A measured figure is below the one asked for."""
+    """A metric is below the expected value."""
 
     exit_code = ExitCode.GATE_NOT_MET
+
+
+def one_line(error: BaseException, limit: int = 200) -> str:
+    """Return the text of an exception as one line of at most `limit` characters."""
+    return " ".join(str(error).split())[:limit] or type(error).__name__
+
+
+def os_reason(error: OSError) -> str:
+    """Return the operating system's reason in lower case, without the file name."""
+    return (error.strerror or one_line(error)).lower()
+
+
+@contextmanager
+def os_errors(file: Path | str, remedy: str) -> Iterator[None]:
+    """Turn an OSError in the block into an InceptionError that names the file, the reason and the remedy."""
+    try:
+        yield
+    except OSError as error:
+        raise InceptionError(f"{file}: {os_reason(error)}; {remedy}") from error

@@ -1,20 +1,25 @@
-"""What many tests share: a lively checkpoint, a folder of drawn pictures, and the command, run in this process."""
+"""Fixtures of many tests: a lively checkpoint, a stub network, a folder of photos, the command in this process."""
 
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from draw import pictures
+import stub_network
 from lively import lively
+from PIL import Image, ImageOps
 from running import Ended, Inception, code_of
 
-from inception_cli import weights
-from inception_cli.images.preprocess import PRESETS
-from inception_cli.results.classes import imagenet
+from inception_cli.config import PRESETS
+from inception_cli.predictions.classes import imagenet
+from inception_cli.weights.load import save_weights
+
+SAMPLES = Path(__file__).parents[1] / "sample_images"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """A core for each of pytest-xdist's workers: their networks would wait for one another's threads."""
+    """Give each worker of pytest-xdist one core: else their networks would wait for each other's threads."""
     number = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
     if number and hasattr(os, "sched_setaffinity"):
         allotted = sorted(os.sched_getaffinity(0))
@@ -23,21 +28,44 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file of lively weights with ImageNet's 1000 classes, in this project's own dialect."""
+    """A file of lively weights with ImageNet's 1000 classes, as `inception train` would write it."""
     file = tmp_path_factory.mktemp("weights") / "lively.safetensors"
-    weights.save(file, lively(), imagenet().names, PRESETS["torchvision"], {})
+    save_weights(file, lively(), imagenet().names, PRESETS["torchvision"], {})
     return file
 
 
 @pytest.fixture(scope="session")
+def stub() -> Iterator[str]:
+    """The name of weights whose network takes no time, for tests in which the logits do not matter."""
+    with pytest.MonkeyPatch.context() as patch:
+        stub_network.install(patch)
+        yield stub_network.NAME
+
+
+@pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of 24 drawn pictures of many shapes, some in folders below it."""
+    """A folder of 24 photos of many shapes, some in subfolders; every other one is a negative, for more classes."""
     folder = tmp_path_factory.mktemp("drawn") / "photos"
-    for number, picture in enumerate(pictures(24)):
+    by_class = [sorted(each.glob("*.jpg")) for each in sorted(SAMPLES.iterdir())]
+    varied = [file for files in zip(*by_class, strict=False) for file in files]
+    for number, file in enumerate(varied[:24]):
         place = folder / ("a", "b/c", ".")[number % 3]
         place.mkdir(parents=True, exist_ok=True)
-        picture.save(place / f"{number:02}.jpg", quality=90)
+        with Image.open(file) as image:
+            picture = ImageOps.invert(image) if number % 2 else image
+            picture.save(place / f"{number:02}.jpg", quality=90)
     return folder
+
+
+@pytest.fixture
+def memory_path(tmp_path: Path) -> Iterator[Path]:
+    """An empty folder in memory, where fsync takes no time; on a system without one, on the disk."""
+    memory = Path("/dev/shm")
+    if not (memory.is_dir() and os.access(memory, os.W_OK)):
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(dir=memory) as folder:
+        yield Path(folder)
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
-"""The house: arrows run down only, no function grows over 60 lines, and `--help` costs nothing."""
+"""The layout of the package: imports go down only, functions and files stay short, `--help` loads nothing heavy."""
 
 import ast
+import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,60 +10,51 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "inception_cli"
+#: Files by module name; the `__init__.py` of a folder counts as the folder's own module.
 MODULES = {
-    ".".join(("inception_cli", *path.relative_to(PACKAGE).with_suffix("").parts)): path
+    ".".join(("inception_cli", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): path
     for path in sorted(PACKAGE.rglob("*.py"))
-    if path.name != "__init__.py"
 }
+#: The level of each folder, or file in the package root: a module imports lower levels and its own folder.
 LEVELS = {
-    "__main__": 8,
-    "options": 6,
-    "cli": 7,  # the design has cli and display on one floor; cli prints through display, never the other way
-    "stdout": 6.5,
-    "display": 6,
-    "target": 6,
-    "completion": 5,
-    "evaluation": 5,
-    "session": 5.5,  # runs what gpus and ray_engine offer
-    "classifier": 5,
-    "reporting": 5,
-    "gpus": 5,
-    "ray_engine": 5,
-    "cluster": 4,
-    "predict": 4,
-    "train": 4,
-    "about": 4,
-    "settings": 3.5,  # the one arrow within a level: settings → weights
-    "weights": 3,
-    "published": 2.5,
-    "results": 2,
-    "images": 2,
-    "network": 2,
-    "stores": 1,
+    "__main__": 5,
+    "cli": 4,
+    "classifier": 4,
+    "inference": 3,
+    "training": 3,
+    "evaluation": 3,
+    "report": 3,
+    "actions": 3,
+    "weights": 2,
+    "images": 1,
+    "network": 1,
+    "predictions": 1,
+    "storage": 1,
+    "config": 0,
     "errors": 0,
-    "names": 0,
+    "machine": 0,
+    "files": 0,
 }
-WINGS = ("results", "images", "network")
+#: The imports between folders of one level.
+SAME_LEVEL = {
+    ("report", "evaluation"),
+    ("storage", "predictions"),
+    ("machine", "config"),
+    *((folder, "errors") for folder in ("config", "machine", "files")),
+}
+TORCH_FREE = ("evaluation", "report", "predictions", "storage")
 HEAVY = ("torch", "torchvision", "pandas", "numpy", "PIL")
+COMMANDS = ("classify", "evaluate", "report", "train", "info")
 
 
-def place(module: str) -> str:
-    """The room of the house: a wing, or a file of the hall."""
-    return module.split(".")[1]
+def folder_of(module: str) -> str:
+    """Return the folder of a module below the package root, or the module itself if it is in the root."""
+    return [*module.split("."), ""][1]
 
 
-def imports(path: Path) -> Iterator[str]:
-    """Modules that a file imports, wherever in it; those for the type checker alone left out."""
-    tree = ast.parse(path.read_text())
-    typing_only = {
-        id(child)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-        for child in ast.walk(node)
-    }
-    for node in ast.walk(tree):
-        if id(node) in typing_only:
-            continue
+def imported_names(nodes: Iterator[ast.AST]) -> Iterator[str]:
+    """Yield the names of the modules that some statements import; of `from a import b` both a and a.b."""
+    for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -70,48 +62,110 @@ def imports(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def arrows(module: str) -> set[str]:
-    return {name for name in imports(MODULES[module]) if name in MODULES}
+def imports(module: str) -> set[str]:
+    """Return everything that a module imports, in functions and for the type checker too."""
+    return set(imported_names(ast.walk(ast.parse(MODULES[module].read_text()))))
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_arrows_run_down_only(module: str) -> None:
-    level = LEVELS[place(module)]
-
-    upward = {target for target in arrows(module) if place(target) != place(module) and LEVELS[place(target)] >= level}
-
-    assert upward == set()
+def imports_on_loading(module: str) -> set[str]:
+    """Return the modules of the package that are imported as soon as this one is."""
+    return {name for name in imported_names(iter(ast.parse(MODULES[module].read_text()).body)) if name in MODULES}
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if place(name) in WINGS])
-def test_no_arrow_between_the_wings(module: str) -> None:
-    others = {target for target in arrows(module) if place(target) in WINGS and place(target) != place(module)}
+def libraries(module: str) -> set[str]:
+    """Return the top-level packages that a module imports."""
+    return {name.partition(".")[0] for name in imports(module)}
 
-    assert others == set()
+
+def functions() -> Iterator[tuple[str, int]]:
+    """Yield the name of every function in the package, and its number of lines."""
+    for module, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                assert node.end_lineno
+                yield f"{module}.{node.name}", node.end_lineno - node.lineno + 1
+
+
+def test_every_folder_has_a_level() -> None:
+    assert {folder_of(module) for module in MODULES if module != "inception_cli"} - LEVELS.keys() == set()
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if module != "inception_cli"])
+def test_imports_go_down(module: str) -> None:
+    here = folder_of(module)
+
+    others = {name for name in imports(module) if name in MODULES and folder_of(name) not in ("", here)}
+
+    not_allowed = {name for name in others if LEVELS[folder_of(name)] >= LEVELS[here]}
+    assert {name for name in not_allowed if (here, folder_of(name)) not in SAME_LEVEL} == set()
 
 
 def test_no_cycle_of_imports() -> None:
-    done: set[str] = set()
-    while ready := {module for module in MODULES if module not in done and arrows(module) - {module} <= done}:
-        done |= ready
+    loaded: set[str] = set()
+    while ready := {
+        module for module in MODULES if module not in loaded and imports_on_loading(module) - {module} <= loaded
+    }:
+        loaded |= ready
 
-    assert set(MODULES) - done == set()
-
-
-@pytest.mark.parametrize("module", [name for name in MODULES if place(name) == "results"])
-def test_results_know_no_torch(module: str) -> None:
-    assert [name for name in imports(MODULES[module]) if name.split(".")[0] in ("torch", "torchvision", "PIL")] == []
+    assert set(MODULES) - loaded == set()
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_no_function_is_over_60_lines(module: str) -> None:
-    long = [
-        node.name
-        for node in ast.walk(ast.parse(MODULES[module].read_text()))
-        if isinstance(node, ast.FunctionDef) and node.end_lineno and node.end_lineno - node.lineno + 1 > 60
-    ]
+def test_the_package_itself_imports_nothing_until_it_is_used() -> None:
+    assert imports_on_loading("inception_cli") == set()
 
-    assert long == []
+
+def test_only_the_command_line_imports_typer_and_rich() -> None:
+    users = {folder_of(module) for module in MODULES if libraries(module) & {"typer", "rich"}}
+
+    assert users <= {"cli", "__main__"}
+
+
+@pytest.mark.parametrize("folder", TORCH_FREE)
+def test_a_torch_free_folder_reaches_torch_by_no_chain_of_imports(folder: str) -> None:
+    reached: set[str] = set()
+    new = {module for module in MODULES if folder_of(module) == folder}
+    while new:
+        reached |= new
+        new = {name for module in new for name in imports(module) if name in MODULES} - reached - {"inception_cli"}
+
+    assert [module for module in reached if libraries(module) & {"torch", "torchvision"}] == []
+
+
+@pytest.mark.parametrize("folder", TORCH_FREE)
+def test_importing_a_torch_free_folder_does_not_load_torch(folder: str) -> None:
+    modules = [module for module in MODULES if folder_of(module) == folder]
+
+    assert loaded_by(f"import {', '.join(modules)}", ("torch", "torchvision")) == "[]"
+
+
+def test_importing_the_configuration_loads_nothing_heavy() -> None:
+    assert loaded_by("import inception_cli.config, inception_cli.errors, inception_cli.machine", HEAVY) == "[]"
+
+
+@pytest.mark.parametrize("argument", ["--help", "--version", *(f"{command} --help" for command in COMMANDS)])
+def test_help_loads_nothing_heavy(argument: str) -> None:
+    run = f"from inception_cli.__main__ import main; sys.argv = ['inception', *{argument.split()!r}]; main()"
+
+    assert loaded_by(run, HEAVY) == "[]"
+
+
+def loaded_by(program: str, names: tuple[str, ...]) -> str:
+    """Run a program in a new process and return which of these modules it has loaded at its end, as a printed list."""
+    report = (
+        f"import atexit, sys; atexit.register(lambda: print([n for n in {names} if n in sys.modules], file=sys.stderr))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", f"{report}; {program}"], capture_output=True, text=True, check=True, cwd=PACKAGE.parent
+    )
+    return ended.stderr.strip()
+
+
+def test_no_function_is_over_60_lines() -> None:
+    assert [(name, lines) for name, lines in functions() if lines > 60] == []
+
+
+def test_the_median_function_has_at_most_10_lines() -> None:
+    assert statistics.median(lines for _, lines in functions()) <= 10
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -119,18 +173,5 @@ def test_no_file_is_over_400_lines(module: str) -> None:
     assert len(MODULES[module].read_text().splitlines()) <= 400
 
 
-COMMANDS = ("classify", "evaluate", "report", "train", "info")
-
-
-@pytest.mark.parametrize("argument", ["--help", "--version", *(f"{command} --help" for command in COMMANDS)])
-def test_help_imports_nothing_heavy(argument: str) -> None:
-    program = (
-        "import sys; from inception_cli.__main__ import main\n"
-        f"sys.argv = ['inception', *{argument.split()!r}]\n"
-        "try: main()\n"
-        f"finally: print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)"
-    )
-
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-
-    assert ended.stderr.strip() == "[]"
+def test_the_package_root_holds_at_most_seven_files() -> None:
+    assert len([path for path in PACKAGE.iterdir() if path.is_file()]) <= 7

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from inception_cli.config import Classes
 from inception_cli.errors import InceptionError
-from inception_cli.results.classes import Classes, imagenet, is_imagenet, read_classes, synsets
+from inception_cli.predictions.classes import imagenet, is_imagenet, read_classes, synsets
 
 
 def test_imagenet_has_a_thousand_different_names() -> None:
@@ -27,10 +28,10 @@ def test_devkit_ids_are_a_permutation_and_not_index_plus_one() -> None:
 
     assert sorted(ids) == list(range(1, 1001))
     assert sum(number == index + 1 for index, number in enumerate(ids)) < 10
-    assert (ids[278], ids[65]) == (1, 490)  # kit fox; sea snake, which is the first photo of the validation set
+    assert (ids[278], ids[65]) == (1, 490)  # kit fox; sea snake: the first image of the validation set
 
 
-def test_subsets_are_those_of_their_publishers() -> None:
+def test_subsets_equal_those_of_their_publishers() -> None:
     a = [synset.index for synset in synsets() if synset.in_a]
     r = [synset.index for synset in synsets() if synset.in_r]
 
@@ -39,7 +40,7 @@ def test_subsets_are_those_of_their_publishers() -> None:
     assert (a[-4:], r[-4:]) == ([984, 986, 987, 988], [980, 981, 983, 988])
 
 
-def test_imagenet_is_known_by_names_or_wnids_in_order() -> None:
+def test_imagenet_is_recognised_by_names_or_wnids_in_order() -> None:
     assert is_imagenet(imagenet())
     assert is_imagenet(Classes(tuple(synset.wnid for synset in synsets())))
     assert not is_imagenet(Classes(imagenet().names[::-1]))
@@ -47,11 +48,11 @@ def test_imagenet_is_known_by_names_or_wnids_in_order() -> None:
 
 
 @pytest.mark.parametrize(
-    ("names", "what"),
+    ("names", "message"),
     [((), "no classes"), (("crane", "x", "crane"), "'crane' occurs twice"), (("a", " "), "class 1 has no name")],
 )
-def test_names_that_do_not_tell_classes_apart_are_refused(names: tuple[str, ...], what: str) -> None:
-    with pytest.raises(ValueError, match=what):
+def test_names_that_do_not_distinguish_classes_are_refused(names: tuple[str, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         Classes(names)
 
 
@@ -68,7 +69,7 @@ def test_names_that_do_not_tell_classes_apart_are_refused(names: tuple[str, ...]
         ("keras.json", '{"0": ["n1", "apple"], "1": ["n2", "red pear"], "2": ["n3", "kiwi"]}'),
     ],
 )
-def test_class_names_are_read_in_every_form(tmp_path: Path, name: str, text: str) -> None:
+def test_class_names_are_read_from_every_kind_of_file(tmp_path: Path, name: str, text: str) -> None:
     file = tmp_path / name
     file.write_text(text, encoding="utf-8", newline="")
 
@@ -76,7 +77,7 @@ def test_class_names_are_read_in_every_form(tmp_path: Path, name: str, text: str
 
 
 @pytest.mark.parametrize(
-    ("name", "data", "what"),
+    ("name", "data", "message"),
     [
         ("empty.txt", b"", "class 0 has no name"),
         ("gap.txt", b"apple\n\nkiwi\n", "class 1 has no name"),
@@ -86,20 +87,20 @@ def test_class_names_are_read_in_every_form(tmp_path: Path, name: str, text: str
         ("hole.csv", b"index,name\n0,a\n2,b\n", "not 0, 1, 2"),
         ("empty.csv", b"", "no classes"),
         ("broken.json", b"[", "Expecting value"),
-        ("number.json", b"[1, 2]", "no list of names"),
+        ("number.json", b"[1, 2]", "not a list of names"),
     ],
 )
-def test_a_file_without_a_list_of_names_is_named(tmp_path: Path, name: str, data: bytes, what: str) -> None:
+def test_a_file_without_a_list_of_names_is_refused(tmp_path: Path, name: str, data: bytes, message: str) -> None:
     file = tmp_path / name
     file.write_bytes(data)
 
-    with pytest.raises(InceptionError, match=what) as error:
+    with pytest.raises(InceptionError, match=message) as error:
         read_classes(file)
 
     assert str(error.value).startswith(f"{file}: ")
-    assert "--classes" in str(error.value)
+    assert "give one class name per line" in str(error.value)
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InceptionError, match=r"none\.txt: No such file"):
+def test_a_file_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InceptionError, match=r"none\.txt: no such file"):
         read_classes(tmp_path / "none.txt")

@@ -4,36 +4,40 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from running import Inception
 
 import inception_cli
 from inception_cli import Classifier, Prediction
-from inception_cli.errors import InceptionError
-from inception_cli.results.rows import read_csv, to_csv, written
+from inception_cli.errors import InceptionError, UsageError
+from inception_cli.predictions.formats import escape_bytes, read_predictions, to_csv
+from inception_cli.predictions.prediction import header
+
+SAMPLES = Path(__file__).parents[1] / "sample_images"
 
 
 @pytest.fixture(scope="module")
-def classify() -> Classifier:
-    return Classifier("demo", precision="fp32", batch_size=4, workers=0)
+def classify(stub: str) -> Classifier:
+    return Classifier(stub, precision="fp32", batch_size=4, workers=0)
 
 
-def test_its_rows_are_the_commands(classify: Classifier, inception: Inception, photos: Path, tmp_path: Path) -> None:
-    out = tmp_path / "p.csv"
-    broken = tmp_path / "broken.jpg"
+def test_its_rows_are_those_of_the_command(
+    classify: Classifier, stub: str, inception: Inception, photos: Path, tmp_path: Path
+) -> None:
+    out, broken = tmp_path / "p.csv", tmp_path / "broken.jpg"
     broken.write_bytes(b"no picture")
-    assert (
-        inception(
-            *("classify", photos / "a", broken, "-w", "demo", "--precision", "fp32"), "-b", 4, "-j", 0, "-o", out
-        ).code
-        == 3
-    )
+    options = ("-w", stub, "--precision", "fp32", "-b", 4, "-j", 0, "-o", out)
+    assert inception("classify", photos / "a", broken, *options).code == 3
 
     rows = classify([photos / "a", str(broken)])
 
-    assert [(written(row.path), row.status) for row in rows] == [(row.path, row.status) for row in read_csv(out)]
+    written = [*read_predictions(out)]
+    assert [(escape_bytes(row.path), row.status) for row in rows] == [(row.path, row.status) for row in written]
     assert to_csv(rows, 5) == b"".join(out.read_bytes().splitlines(keepends=True)[1:])
-    assert rows[-1] == Prediction(str(broken), "corrupt", error="not a picture, or its header is damaged")
+    assert rows[-1] == Prediction(str(broken), "corrupt", error=rows[-1].error)
+    assert "header is damaged" in rows[-1].error
+    assert rows == written  # also the scores, to the last digit
 
 
 def test_one_path_is_a_list_of_one(classify: Classifier, photos: Path) -> None:
@@ -43,19 +47,52 @@ def test_one_path_is_a_list_of_one(classify: Classifier, photos: Path) -> None:
     assert len(classify.labels) == 10
 
 
-def test_rows_come_as_a_stream(classify: Classifier, photos: Path) -> None:
+def test_predictions_are_streamed(classify: Classifier, photos: Path) -> None:
     assert next(classify.stream([photos])).path == f"{photos}/02.jpg"
 
 
-def test_nothing_is_nothing_and_what_does_not_exist_is_told(classify: Classifier, tmp_path: Path) -> None:
+def test_many_images_are_decoded_by_workers(classify: Classifier, stub: str, photos: Path) -> None:
+    many = [photos] * 2  # more than FEW_IMAGES
+    with_workers = Classifier(stub, precision="fp32", batch_size=4, workers=2)
+
+    rows = with_workers(many)
+
+    assert len(rows) == 48
+    assert rows == classify(many)
+
+
+def test_a_table_has_the_columns_and_the_values_of_the_file(
+    classify: Classifier, stub: str, inception: Inception, photos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "p.csv"
+    inputs = (photos / "a", tmp_path / "gone.jpg")
+    inception("classify", *inputs, "-w", stub, "--precision", "fp32", "-b", 4, "-j", 0, "-o", out)
+
+    frame = classify.to_frame(inputs)
+
+    expected = pd.read_csv(out)
+    assert list(frame.columns) == header(5) == list(expected.columns)
+    for name in ("path", "status", "top1_index", "top1_label", "top1_score", "top5_score", "error"):
+        values = [None if pd.isna(value) else value for value in frame[name]]
+        assert values == [None if pd.isna(value) else value for value in expected[name]], name
+
+
+def test_no_input_gives_no_prediction_and_a_missing_one_is_an_error(classify: Classifier, tmp_path: Path) -> None:
     assert classify([]) == []
     with pytest.raises(InceptionError, match=r"none\.jpg: no such file"):
         classify(tmp_path / "none.jpg")
 
 
-def test_what_cannot_be_had_is_told() -> None:
-    with pytest.raises(InceptionError, match="did you mean demo"):
+def test_unknown_weights_are_an_error_with_the_nearest_name() -> None:
+    with pytest.raises(UsageError, match="did you mean demo"):
         Classifier("deno")
+
+
+@pytest.mark.parametrize(("name", "value"), [("top_k", 0), ("crops", 3), ("device", "gpu"), ("precision", "bf61")])
+def test_an_invalid_argument_is_a_value_error_that_names_it(name: str, value: object, stub: str) -> None:
+    with pytest.raises(ValueError, match=name) as error:
+        Classifier(stub, **{name: value})  # type: ignore[arg-type]
+    assert "--" not in str(error.value)
 
 
 def test_the_package_alone_imports_nothing_heavy() -> None:
@@ -66,3 +103,20 @@ def test_the_package_alone_imports_nothing_heavy() -> None:
     assert ended.stdout.split() == ["Prediction", "False"]
     with pytest.raises(AttributeError, match="no attribute 'Nonsense'"):
         inception_cli.Nonsense  # noqa: B018
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_a_script_needs_no_main_guard(method: str, tmp_path: Path) -> None:
+    """Workers that are spawned import the main script, unless they are kept from it."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import multiprocessing\n"
+        f"multiprocessing.set_start_method({method!r})\n"
+        "from inception_cli import Classifier\n"
+        f"predictions = Classifier('demo', workers=1)({str(SAMPLES)!r})\n"
+        "print(len(predictions), {each.status for each in predictions})\n"
+    )
+
+    ended = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, timeout=250)
+
+    assert (ended.stdout, ended.stderr) == ("40 {'ok'}\n", "")

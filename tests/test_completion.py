@@ -1,17 +1,21 @@
-"""Completion by bash, zsh and fish: the right words, and nothing heavy is imported for them."""
+"""Completion in bash, zsh and fish offers what the command accepts, and loads nothing heavy."""
 
 import os
 import subprocess
 import sys
+from typing import Any, get_args
 
 import pytest
+import typer
 from test_architecture import HEAVY
+from typer.core import TyperGroup
 
-from inception_cli import completion
-from inception_cli.images.preprocess import CROPS, DECODES, PRESETS
-from inception_cli.published import DEMO, PUBLISHED
-from inception_cli.results.labels import FORMS
-from inception_cli.settings import COMPILE, DEVICES, PRECISIONS, SCRATCH
+from inception_cli import config
+from inception_cli.cli import options
+from inception_cli.cli.commands import app
+from inception_cli.evaluation.label_formats import label_lookup
+from inception_cli.predictions.classes import imagenet
+from inception_cli.weights.registry import DEMO, PUBLISHED
 
 PROGRAM = (
     "import sys; from inception_cli.__main__ import main\n"
@@ -22,7 +26,7 @@ PROGRAM = (
 
 
 def completed(shell: str, line: str) -> set[str]:
-    """The words that a shell is given for a command line under way."""
+    """Return the words that a shell offers to complete a command line; fail if anything heavy was loaded."""
     environment = os.environ | {"_INCEPTION_COMPLETE": f"complete_{shell}", "_TYPER_COMPLETE_ARGS": line}
     environment |= {"COMP_WORDS": line, "COMP_CWORD": str(line.count(" ")), "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
     ended = subprocess.run([sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=True)
@@ -32,8 +36,17 @@ def completed(shell: str, line: str) -> set[str]:
     return {line.partition("\t")[0] for line in ended.stdout.splitlines() if line}
 
 
+def offered(command: str, option: str) -> tuple[str, ...]:
+    """Return everything that is offered as the value of an option."""
+    group = typer.main.get_command(app)
+    assert isinstance(group, TyperGroup)
+    context: Any = group.make_context("inception", [command, "--help"], resilient_parsing=True)
+    (parameter,) = (each for each in group.commands[command].params if option in each.opts)
+    return tuple(item.value for item in parameter.shell_complete(context, ""))
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_names_are_completed_without_importing_anything_heavy(shell: str) -> None:
+def test_names_are_completed_without_loading_anything_heavy(shell: str) -> None:
     assert {"timm-tv", "timm-tf", "timm-adv", "timm-gluon"} <= completed(shell, "inception classify -w timm")
 
 
@@ -45,21 +58,42 @@ def test_names_are_completed_without_importing_anything_heavy(shell: str) -> Non
         ("inception classify --preset timm-", {"timm-gluon"}),
         ("inception info --device c", {"cpu", "cuda"}),
         ("inception train --from sc", {"scratch"}),
-        ("inception classify --weights ./mine", set()),  # so the shell offers files
+        ("inception classify --weights ./mine", set()),  # so that the shell offers files
     ],
 )
 def test_words_are_completed(line: str, words: set[str]) -> None:
     assert completed("bash", line) == words
 
 
-def test_the_words_are_those_of_the_program() -> None:
-    assert (*PUBLISHED, DEMO) == completion.WEIGHTS
-    assert (*PUBLISHED, DEMO, SCRATCH) == completion.STARTS
-    assert (*PRESETS,) == completion.PRESETS
-    assert tuple(map(str, CROPS)) == completion.CROPS
-    assert (completion.DEVICES, completion.PRECISIONS) == (DEVICES, PRECISIONS)
-    assert (completion.DECODES, completion.COMPILE) == (DECODES, COMPILE)
-    assert FORMS[:-1] == completion.LABEL_FORMS  # skip-N is for a number to be put in
+@pytest.mark.parametrize(
+    ("option", "choices"),
+    [
+        ("--preset", config.PresetName),
+        ("--decode", config.Decode),
+        ("--precision", config.PrecisionChoice),
+        ("--compile", config.CompileChoice),
+        ("--engine", config.Engine),
+        ("--crops", config.Crops),
+        ("--label-format", config.LabelFormat),
+    ],
+)
+def test_the_values_of_an_option_are_those_of_the_configuration(option: str, choices: object) -> None:
+    assert offered("evaluate", option) == tuple(map(str, get_args(choices)))
+
+
+def test_the_names_of_weights_are_those_of_the_registry() -> None:
+    assert offered("classify", "--weights") == (*PUBLISHED, DEMO)
+    assert offered("train", "--from") == (*PUBLISHED, DEMO, "scratch")
+
+
+def test_every_offered_value_is_accepted() -> None:
+    assert tuple(config.PRESETS) == get_args(config.PresetName)
+    assert ("auto", *get_args(config.Precision)) == get_args(config.PrecisionChoice)
+    assert offered("classify", "--device") == options.DEVICES
+    for device in options.DEVICES:
+        config.Settings(device=device)
+    for label_format in get_args(config.LabelFormat):
+        label_lookup(label_format, imagenet())
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -1,3 +1,5 @@
+"""Counts of parameters and MACs: the published ones, and those of torch's own counter."""
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -36,11 +38,11 @@ def counts() -> Counts:
     return count()
 
 
-def test_stages_are_those_of_the_published_network(counts: Counts) -> None:
+def test_stages_equal_those_of_the_published_network(counts: Counts) -> None:
     assert counts.stages == STAGES
 
 
-def test_totals_are_the_published_ones(counts: Counts) -> None:
+def test_totals_equal_the_published_ones(counts: Counts) -> None:
     assert counts.params == 23_834_568
     assert counts.params_aux == 27_161_264
     assert counts.macs == 5_713_216_096
@@ -48,15 +50,15 @@ def test_totals_are_the_published_ones(counts: Counts) -> None:
     assert counts.mmpretrain_count == 5_745_177_632
 
 
-def test_columns_sum_to_the_totals(counts: Counts) -> None:
+def test_stages_sum_to_the_totals(counts: Counts) -> None:
     assert sum(stage.params for stage in counts.stages) == counts.params
     assert sum(stage.macs for stage in counts.stages) == counts.macs
 
 
-def test_flops_equal_torchs_own_counter_stage_by_stage(counts: Counts) -> None:
+def test_flops_of_each_stage_equal_those_of_torchs_flop_counter(counts: Counts) -> None:
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         InceptionV3().eval()(torch.zeros(1, 3, 299, 299))
-    flops = {name: sum(by_kind.values()) for name, by_kind in counter.get_flop_counts().items()}
+    flops = {name: sum(by_operator.values()) for name, by_operator in counter.get_flop_counts().items()}
 
     assert counter.get_total_flops() == counts.flops
     assert [flops.get(f"InceptionV3.{stage.name}", 0) for stage in counts.stages] == [
@@ -67,11 +69,11 @@ def test_flops_equal_torchs_own_counter_stage_by_stage(counts: Counts) -> None:
 @pytest.mark.parametrize(
     ("side", "macs"), [(75, 203_525_728), (224, 2_837_921_120), (342, 7_283_565_952), (512, 17_521_856_864)]
 )
-def test_macs_follow_the_side(side: int, macs: int) -> None:
+def test_macs_depend_on_the_input_resolution(side: int, macs: int) -> None:
     assert count(side=side).macs == macs
 
 
-def test_the_classifier_follows_the_number_of_classes(counts: Counts) -> None:
+def test_only_the_classifier_depends_on_the_number_of_classes(counts: Counts) -> None:
     ten = count(num_classes=10)
 
     assert ten.stages[-1] == Stage("fc", (10,), 20_490, 20_480)

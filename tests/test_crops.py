@@ -1,4 +1,4 @@
-"""The paper's protocols of several crops: which squares, how many, mirrored where."""
+"""The papers' protocols with several crops: which squares, how many, and where they are mirrored."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,40 +10,47 @@ from draw import picture
 from PIL import Image
 from torchvision.transforms import functional
 
+from inception_cli.config import PRESETS, PixelConfig, RunConfig, Settings
 from inception_cli.errors import UsageError
-from inception_cli.images.preprocess import PRESETS, Pixels, resized_size, shipped, views
-from inception_cli.predict import Networks
-from inception_cli.settings import Settings, resolve
+from inception_cli.images.preprocess import resized_size, shipped_views, views
+from inception_cli.inference.predictor import DevicePredictor
+from inception_cli.inference.resolve import resolve, resolve_plan
+from inception_cli.network.fusion import optimize
+from inception_cli.weights.load import load_network
 
 PRESET = PRESETS["torchvision"]
 SHAPES = [(400, 300), (300, 400), (320, 320)]
 
 
-def as_sets(squares: "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]") -> list[bytes]:
+def in_any_order(squares: "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]") -> list[bytes]:
     return sorted(square.tobytes() for square in squares)
 
 
+def resolved(settings: Settings) -> RunConfig:
+    return resolve(settings, resolve_plan(settings))
+
+
 @pytest.mark.parametrize("shape", SHAPES)
-def test_ten_crops_are_torchvisions_of_the_centre_square(shape: tuple[int, int]) -> None:
+def test_ten_crops_equal_torchvisions_of_the_centre_square(shape: tuple[int, int]) -> None:
     image = picture("apple", 3, shape)
     resized = image.resize(resized_size(*shape, 342), Image.Resampling.BILINEAR)
     square = functional.center_crop(resized, [342, 342])
     expected = np.stack([np.asarray(crop) for crop in functional.ten_crop(square, [299, 299])])
 
-    found = views(image, Pixels(PRESET, crops=10))
+    actual = views(image, PixelConfig(PRESET, crops=10))
 
-    assert as_sets(found) == as_sets(expected)
+    assert in_any_order(actual) == in_any_order(expected)
 
 
-def test_twelve_crops_are_those_and_the_square_whole() -> None:
+def test_twelve_crops_are_corners_centre_and_the_whole_square() -> None:
     image = picture("pear", 4, (400, 300))
     square = functional.center_crop(image.resize((456, 342), Image.Resampling.BILINEAR), [342, 342])
 
-    found = views(image, Pixels(PRESET, crops=12))
+    actual = views(image, PixelConfig(PRESET, crops=12))
 
-    assert found.shape == (6, 299, 299, 3)
-    assert np.array_equal(found[:5], views(image, Pixels(PRESET, crops=10))[:5])
-    assert np.array_equal(found[5], np.asarray(square.resize((299, 299), Image.Resampling.BILINEAR)))
+    assert actual.shape == (6, 299, 299, 3)
+    assert np.array_equal(actual[:5], views(image, PixelConfig(PRESET, crops=10))[:5])
+    assert np.array_equal(actual[5], np.asarray(square.resize((299, 299), Image.Resampling.BILINEAR)))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -59,46 +66,47 @@ def test_144_crops_are_four_scales_of_three_squares_of_six_views(shape: tuple[in
             expected += [np.asarray(crop) for crop in functional.five_crop(square, [299, 299])]
             expected.append(np.asarray(square.resize((299, 299), Image.Resampling.BILINEAR)))
 
-    found = views(image, Pixels(PRESET, crops=144))
+    actual = views(image, PixelConfig(PRESET, crops=144))
 
-    assert len(found) == shipped(144) == 72
-    assert as_sets(found) == as_sets(np.stack(expected))
+    assert len(actual) == shipped_views(144) == 72
+    assert in_any_order(actual) == in_any_order(np.stack(expected))
 
 
-def test_every_preset_cuts_every_protocol() -> None:
+def test_every_preset_makes_every_number_of_crops() -> None:
     for preset in PRESETS.values():
         for crops in (1, 10, 12, 144):
-            assert len(views(picture("apple", 1, (120, 90)), Pixels(preset, crops=crops))) == shipped(crops)
+            assert len(views(picture("apple", 1, (120, 90)), PixelConfig(preset, crops=crops))) == shipped_views(crops)
 
 
-def test_a_number_of_crops_that_no_protocol_has_is_a_usage_error() -> None:
+def test_an_unsupported_number_of_crops_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match="choose from 1, 10, 12, 144"):
-        Pixels(PRESET, crops=7)
+        PixelConfig(PRESET, crops=7)
 
 
-def test_scores_are_the_mean_of_the_softmax_over_views_and_mirrors(checkpoint: Path) -> None:
-    run = resolve(Settings((str(checkpoint),), precision="fp32", crops=12, top_k=1000, device="cpu"))
-    classifier = Networks(run)
-    shipped_views = torch.from_numpy(views(picture("apple", 3), run.pixels))
-    all_views = torch.cat([shipped_views, shipped_views.flip(2)])
+def test_scores_are_the_mean_softmax_over_views_and_mirrored_views(checkpoint: Path) -> None:
+    run = resolved(Settings((str(checkpoint),), precision="fp32", crops=12, top_k=1000, device="cpu"))
+    (weights,) = run.weights
+    network = optimize(load_network(weights), weights.preset.mean, weights.preset.std, run.plan)
+    pixels = torch.from_numpy(views(picture("apple", 3), run.pixels))
+    mirrored = torch.cat([pixels, pixels.flip(2)])
     with torch.inference_mode():
-        expected = classifier.networks[0](all_views.permute(0, 3, 1, 2)).softmax(1).mean(0)
+        expected, unmirrored = (network(each.permute(0, 3, 1, 2)).softmax(1).mean(0) for each in (mirrored, pixels))
 
-    classes, scores = classifier(shipped_views[None])
+    classes, scores = DevicePredictor(run)(pixels[None])
 
     assert torch.allclose(expected[classes[0]], scores[0], atol=1e-6)
-    assert not torch.allclose(expected, classifier.networks[0](shipped_views.permute(0, 3, 1, 2)).softmax(1).mean(0))
+    assert not torch.allclose(expected, unmirrored)
 
 
-def test_only_some_classes_may_be_answered(checkpoint: Path) -> None:
-    run = resolve(Settings((str(checkpoint),), precision="fp32", only_classes="a", top_k=200, device="cpu"))
-    everything = Networks(replace(run, only=(), top_k=1000))
+def test_only_classes_restricts_the_predicted_classes(checkpoint: Path) -> None:
+    run = resolved(Settings((str(checkpoint),), precision="fp32", only_classes="a", top_k=200, device="cpu"))
+    everything = DevicePredictor(replace(run, only_classes=(), top_k=1000))
     pixels = torch.from_numpy(views(picture("apple", 3), run.pixels))[None]
     all_classes, all_scores = (each[0] for each in everything(pixels))
-    kept = torch.tensor([int(index) in run.only for index in all_classes])
+    kept = torch.tensor([int(index) in run.only_classes for index in all_classes])
 
-    classes, scores = (each[0] for each in Networks(run)(pixels))
+    classes, scores = (each[0] for each in DevicePredictor(run)(pixels))
 
-    assert len(run.only) == 200
+    assert len(run.only_classes) == 200
     assert torch.equal(classes, all_classes[kept])
     assert torch.allclose(scores, all_scores[kept] / all_scores[kept].sum(), atol=1e-6)

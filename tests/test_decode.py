@@ -1,4 +1,4 @@
-"""Every file gives a picture or a status: formats, cuts, damage, bombs, what is no file at all."""
+"""Decoding gives an image or a status: formats, truncation, damage, decompression bombs, paths that are no file."""
 
 import errno
 import hashlib
@@ -16,15 +16,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
+from inception_cli.config import PRESETS, PixelConfig
 from inception_cli.images.decode import Failure, read
-from inception_cli.images.inputs import FOREIGN_SUFFIXES
-from inception_cli.images.preprocess import PRESETS, Pixels
+from inception_cli.images.discovery import UNSUPPORTED_SUFFIXES
 
-PIXELS = Pixels(PRESETS["torchvision"])
+PIXELS = PixelConfig(PRESETS["torchvision"])
 
 
 def status(result: Image.Image | Failure) -> str:
-    """Of what `read` gave; a failure says why in one line."""
+    """Return the status of a result of `read`; the error of a failure is one line."""
     if isinstance(result, Image.Image):
         assert result.mode == "RGB"
         return "ok"
@@ -38,11 +38,11 @@ def status(result: Image.Image | Failure) -> str:
 
 @pytest.fixture(params=FORMATS)
 def kind(request: pytest.FixtureRequest) -> str:
-    """Each format in turn."""
+    """Return the name of a format."""
     return str(request.param)
 
 
-def test_a_format_gives_what_pillow_converts(kind: str, tmp_path: Path) -> None:
+def test_every_format_decodes_to_the_pixels_that_pillow_converts(kind: str, tmp_path: Path) -> None:
     suffix, data, _ = FORMATS[kind]
     path = tmp_path / f"photo{suffix}"
     path.write_bytes(data)
@@ -67,7 +67,7 @@ def test_a_file_cut_in_its_header_is_corrupt(kind: str, tmp_path: Path) -> None:
     assert status(read(str(path), PIXELS)) == "corrupt"
 
 
-def test_a_file_cut_anywhere_is_a_row(kind: str, tmp_path: Path) -> None:
+def test_a_file_cut_anywhere_has_a_status(kind: str, tmp_path: Path) -> None:
     suffix, data, _ = FORMATS[kind]
     path = tmp_path / f"photo{suffix}"
     for length in {*range(1, 64), *np.linspace(64, len(data) - 1, 60).astype(int)}:
@@ -77,43 +77,43 @@ def test_a_file_cut_anywhere_is_a_row(kind: str, tmp_path: Path) -> None:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(flips=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255)), min_size=1, max_size=9))
-def test_a_damaged_file_is_a_row(kind: str, flips: list[tuple[float, int]], tmp_path: Path) -> None:
+def test_a_damaged_file_has_a_status(kind: str, flips: list[tuple[float, int]], tmp_path: Path) -> None:
     suffix, data, _ = FORMATS[kind]
     damaged = bytearray(data)
     for place, bits in flips:
         damaged[int(place * len(damaged))] ^= bits
     path = tmp_path / f"photo{suffix}"
     path.write_bytes(damaged)
-    bounded = Pixels(PRESETS["torchvision"], max_pixels=1_000_000)
+    bounded = PixelConfig(PRESETS["torchvision"], max_pixels=1_000_000)
     assert status(read(str(path), bounded)) in ("ok", "truncated", "corrupt", "too_large", "unsupported")
 
 
-def test_a_damaged_tiff_writes_nothing_to_the_terminal(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """libtiff would, below Python."""
+def test_a_damaged_tiff_prints_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """libtiff itself prints to file descriptor 2."""
     path = tmp_path / "photo.tif"
     _, data, _ = FORMATS["tiff fax"]
     path.write_bytes(data[:100] + b"\xa5" * 400 + data[500:])
     assert status(read(str(path), PIXELS)) in ("ok", "corrupt")
-    os.write(2, b"still heard")
-    assert capfd.readouterr() == ("", "still heard")
+    os.write(2, b"not muted")
+    assert capfd.readouterr() == ("", "not muted")
 
 
-# --- What is no picture.
+# --- Files that are no images.
 
 
 @pytest.mark.parametrize(
     ("data", "word"),
     [
         (b"", "empty"),
-        (b"\0" * 1000, "not a picture"),
-        (b"not a picture\n" * 9, "not a picture"),
-        (b"\n<!DOCTYPE html><html>404</html>", "web page"),
-        (b"\xff\xd8\xff", "not a picture"),
-        (b"\x9c\x02\xe1\x7f", "not a picture"),
+        (b"\0" * 1000, "not an image"),
+        (b"not a picture\n" * 9, "not an image"),
+        (b"\n<!DOCTYPE html><html>404</html>", "HTML page"),
+        (b"\xff\xd8\xff", "not an image"),
+        (b"\x9c\x02\xe1\x7f", "not an image"),
     ],
 )
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".ico"])
-def test_no_picture_is_corrupt(data: bytes, word: str, suffix: str, tmp_path: Path) -> None:
+def test_a_file_that_is_no_image_is_corrupt(data: bytes, word: str, suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"photo{suffix}"
     path.write_bytes(data)
     result = read(str(path), PIXELS)
@@ -122,12 +122,14 @@ def test_no_picture_is_corrupt(data: bytes, word: str, suffix: str, tmp_path: Pa
     assert word in result.error
 
 
-@pytest.mark.parametrize("suffix", [suffix for suffix, kind in FOREIGN_SUFFIXES.items() if kind != "HEIC"])
-def test_a_format_that_is_not_read_is_named(suffix: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", [suffix for suffix, name in UNSUPPORTED_SUFFIXES.items() if name != "HEIC"])
+def test_unsupported_formats_are_named_by_suffix(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"photo{suffix.upper()}"
     path.write_bytes(b"some other format" * 9)
     result = read(str(path), PIXELS)
-    assert result == Failure("unsupported", f"{FOREIGN_SUFFIXES[suffix]} files are not read; convert it to JPEG or PNG")
+    assert result == Failure(
+        "unsupported", f"{UNSUPPORTED_SUFFIXES[suffix]} files are not supported; convert it to JPEG or PNG"
+    )
 
 
 @pytest.mark.parametrize(
@@ -139,7 +141,7 @@ def test_a_format_that_is_not_read_is_named(suffix: str, tmp_path: Path) -> None
         (b"<svg xmlns=''>", "SVG"),
     ],
 )
-def test_a_format_that_is_not_read_is_named_under_a_wrong_suffix(start: bytes, name: str, tmp_path: Path) -> None:
+def test_unsupported_formats_are_named_by_signature(start: bytes, name: str, tmp_path: Path) -> None:
     path = tmp_path / "photo.jpg"
     path.write_bytes(start + bytes(200))
     result = read(str(path), PIXELS)
@@ -147,28 +149,28 @@ def test_a_format_that_is_not_read_is_named_under_a_wrong_suffix(start: bytes, n
     assert (result.status, result.error.split(" files")[0]) == ("unsupported", name)
 
 
-def test_the_thumbnail_of_a_raw_photo_is_not_taken_for_it(tmp_path: Path) -> None:
+def test_the_thumbnail_in_a_raw_file_is_not_decoded(tmp_path: Path) -> None:
     path = tmp_path / "photo.nef"
     path.write_bytes(saved(drawn(16, 12), "TIFF"))
     assert status(read(str(path), PIXELS)) == "unsupported"
 
 
 @pytest.mark.parametrize("suffix", [".png", ".heic", ".txt", ""])
-def test_a_picture_under_a_wrong_suffix_is_read(suffix: str, tmp_path: Path) -> None:
+def test_an_image_with_a_wrong_suffix_is_decoded(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"photo{suffix}"
     path.write_bytes(FORMATS["jpeg"][1])
     assert status(read(str(path), PIXELS)) == "ok"
 
 
-def test_a_lab_picture_is_unsupported(tmp_path: Path) -> None:
+def test_lab_colours_are_unsupported(tmp_path: Path) -> None:
     Image.new("LAB", (8, 8)).save(tmp_path / "lab.tif")
     assert status(read(str(tmp_path / "lab.tif"), PIXELS)) == "unsupported"
 
 
-# --- What is no file, or not ours.
+# --- Paths that are no readable file.
 
 
-def test_what_is_not_there_is_missing(tmp_path: Path) -> None:
+def test_paths_that_do_not_exist_are_missing(tmp_path: Path) -> None:
     (tmp_path / "file.jpg").write_bytes(FORMATS["jpeg"][1])
     (tmp_path / "dangling.jpg").symlink_to(tmp_path / "gone.jpg")
     (tmp_path / "loop.jpg").symlink_to(tmp_path / "loop.jpg")
@@ -185,7 +187,7 @@ def test_what_is_not_there_is_missing(tmp_path: Path) -> None:
         assert status(read(f"{tmp_path}/{name}", PIXELS)) == "missing", name
 
 
-def test_what_is_no_regular_file_is_unsupported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_that_are_not_regular_are_unsupported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # a socket's address is short
     os.mkfifo("pipe.jpg")
     Path("folder.jpg").mkdir()
@@ -197,14 +199,18 @@ def test_what_is_no_regular_file_is_unsupported(tmp_path: Path, monkeypatch: pyt
     ]
 
 
-def test_a_pipe_that_takes_a_files_place_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_opening_does_not_wait_for_a_pipe_that_has_replaced_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "photo.jpg"
     path.write_bytes(FORMATS["jpeg"][1])
     regular = path.stat()
     path.unlink()
     os.mkfifo(path)
-    look = os.stat
-    monkeypatch.setattr(os, "stat", lambda name, **how: regular if name == str(path) else look(name, **how))
+    system_stat = os.stat
+    monkeypatch.setattr(
+        os, "stat", lambda name, **kwargs: regular if name == str(path) else system_stat(name, **kwargs)
+    )
     assert read(str(path), PIXELS) == Failure("unsupported", "a named pipe, not a file")
 
 
@@ -212,10 +218,10 @@ def test_a_pipe_that_takes_a_files_place_is_not_waited_for(tmp_path: Path, monke
     ("number", "expected"),
     [(errno.EACCES, "denied"), (errno.EPERM, "denied"), (errno.ENOENT, "missing"), (errno.EIO, "failed")],
 )
-def test_what_the_system_says_on_opening(
+def test_errors_of_the_operating_system_have_a_status(
     number: int, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Raised here, for root is denied nothing; ENOENT: it vanished between two calls."""
+    """Simulated: root may read everything. ENOENT: the file is deleted between two system calls."""
 
     def refuse(*_: object) -> int:
         raise OSError(number, os.strerror(number))
@@ -238,19 +244,19 @@ def test_what_the_system_says_on_opening(
         (Image.DecompressionBombError(), "too_large"),
     ],
 )
-def test_whatever_a_decoder_raises_is_a_row(
+def test_any_exception_of_a_decoder_has_a_status(
     error: Exception, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_: object) -> None:
         raise error
 
-    path = tmp_path / "photo.jpg"
-    path.write_bytes(FORMATS["jpeg"][1])
+    path = tmp_path / "photo.png"
+    path.write_bytes(FORMATS["png"][1])
     monkeypatch.setattr(ImageFile.ImageFile, "load", fail)
     assert status(read(str(path), PIXELS)) == expected
 
 
-def test_a_file_stays_as_it_was_and_is_closed(tmp_path: Path) -> None:
+def test_reading_changes_no_file_and_closes_it(tmp_path: Path) -> None:
     def state() -> list[tuple[str, int, str]]:
         files = sorted(tmp_path.iterdir())
         return [(f.name, f.stat().st_mtime_ns, hashlib.sha256(f.read_bytes()).hexdigest()) for f in files]
@@ -280,7 +286,9 @@ def test_a_file_stays_as_it_was_and_is_closed(tmp_path: Path) -> None:
     ],
     ids=["png", "huge png", "gif", "bmp", "ppm", "qoi"],
 )
-def test_a_bomb_is_too_large_by_its_header(data: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decompression_bomb_is_too_large_by_its_header(
+    data: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def load(_: object) -> None:
         raise AssertionError("decoded")
 
@@ -290,29 +298,31 @@ def test_a_bomb_is_too_large_by_its_header(data: bytes, tmp_path: Path, monkeypa
     result = read(str(path), PIXELS)
     assert status(result) == "too_large"
     assert isinstance(result, Failure)
-    assert result.error.endswith("pixels, over the bound of 500000000 (--max-pixels)")
+    assert result.error.endswith("pixels, more than max_pixels (500000000)")
     assert int(result.error.split()[0]) > 500_000_000
 
 
-def test_the_bound_holds_for_what_a_header_hides(tmp_path: Path) -> None:
-    """An icon that says 64 × 64, and holds a PNG of 100 × 100."""
+def test_max_pixels_holds_for_an_image_inside_an_icon(tmp_path: Path) -> None:
+    """The icon's header says 64 × 64, and it holds a PNG of 100 × 100."""
     path = tmp_path / "photo.ico"
     inner = saved(drawn(100, 100), "PNG")
     path.write_bytes(struct.pack("<3H4B2H2I", 0, 1, 1, 64, 64, 0, 0, 1, 32, len(inner), 22) + inner)
     assert status(read(str(path), PIXELS)) == "ok"
-    result = read(str(path), Pixels(PRESETS["torchvision"], max_pixels=5000))
-    assert result == Failure("too_large", "10000 pixels, over the bound of 5000 (--max-pixels)")
+    result = read(str(path), PixelConfig(PRESETS["torchvision"], max_pixels=5000))
+    assert result == Failure("too_large", "10000 pixels, more than max_pixels (5000)")
 
 
 @pytest.mark.parametrize(("bound", "expected"), [(62, "too_large"), (63, "too_large"), (64, "ok"), (65, "ok")])
 @pytest.mark.parametrize("format", ["PNG", "WEBP", "GIF", "TIFF"])
-def test_the_bound_is_exact(bound: int, expected: str, format: str, tmp_path: Path) -> None:
+def test_max_pixels_is_exact(bound: int, expected: str, format: str, tmp_path: Path) -> None:
     path = tmp_path / "photo.png"
     path.write_bytes(saved(drawn(8, 8), format))
-    assert status(read(str(path), Pixels(PRESETS["torchvision"], max_pixels=bound))) == expected
+    assert status(read(str(path), PixelConfig(PRESETS["torchvision"], max_pixels=bound))) == expected
 
 
-def test_pillows_own_switches_do_not_matter_and_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_global_settings_of_pillow_have_no_effect_and_are_restored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
     _, data, _ = FORMATS["jpeg"]

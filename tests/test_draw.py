@@ -1,4 +1,4 @@
-"""tests/draw.py, and the pictures that it left in sample_images."""
+"""tests/helpers/draw.py, and the pictures that it left in sample_images."""
 
 from pathlib import Path
 

@@ -1,6 +1,8 @@
-"""Rows as JSON Lines and Parquet: the same rows as in CSV, with types, and the same bytes each time."""
+"""Files of predictions as CSV, JSON Lines and Parquet: the same rows in each, and the same bytes every time."""
 
+import csv
 import importlib.util
+import io
 import json
 import math
 from io import BytesIO
@@ -10,22 +12,55 @@ import pandas
 import pyarrow.parquet
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from running import Inception
 from torch import Tensor
 
 from inception_cli.errors import InceptionError
-from inception_cli.predict import Networks
-from inception_cli.results import formats
-from inception_cli.results.columns import Columns
-from inception_cli.results.formats import SUFFIXES, convert, read_rows, width
-from inception_cli.results.rows import Prediction, csv_header, to_csv
+from inception_cli.inference.predictor import DevicePredictor
+from inception_cli.predictions import formats
+from inception_cli.predictions.formats import (
+    SUFFIXES,
+    classes_per_row,
+    convert,
+    csv_header,
+    escape_bytes,
+    parse_csv,
+    read_predictions,
+    shard_files,
+    to_csv,
+)
+from inception_cli.predictions.prediction import STATUSES, Prediction
+from inception_cli.predictions.table import class_indices, read_table
 
+CAT = Prediction("a/cat.jpg", "ok", (281, 285), ("tabby", "Egyptian cat"), (0.5, 0.25))
+CUT = Prediction("a/cut.jpg", "truncated", error="the data end after 1234 bytes")
 ROWS = [
     Prediction("a/cat.jpg", "ok", (281, 285), ("tabby", "Egyptian cat"), (0.342251, 1.23457e-07)),
     Prediction('two\nlines, "grün".jpg', "truncated", error="the file ends early"),
     Prediction("\\xff.jpg", "ok", (7, 0), ("", "a, b"), (1.0, 0.0)),
     Prediction("gone.jpg", "missing", error="no such file"),
 ]
+
+# What a label, an error or a name on a Unix disk may hold: any text, and bytes that are not UTF-8.
+TEXT = st.text(st.one_of(st.characters(exclude_categories=["Cs"]), st.sampled_from('=+-@"\n\r, \x1b[')))
+NAME = st.one_of(TEXT, st.binary().map(lambda name: name.replace(b"\0", b"").decode("utf-8", "surrogateescape")))
+
+
+@st.composite
+def predictions(draw: st.DrawFn, k: int) -> Prediction:
+    status = draw(st.sampled_from(STATUSES))
+    n = k if status == "ok" else 0
+    numbers = st.tuples(*[st.integers(0, 999)] * n)
+    scores = st.tuples(*[st.floats(0, 1)] * n)
+    return Prediction(
+        draw(NAME), status, draw(numbers), draw(st.tuples(*[TEXT] * n)), draw(scores), "" if n else draw(TEXT)
+    )
+
+
+def without_nul(text: str) -> str:
+    return text.replace("\0", "\\x00")
 
 
 def file_of(folder: Path, suffix: str, rows: list[Prediction], k: int = 2) -> Path:
@@ -38,22 +73,131 @@ def file_of(folder: Path, suffix: str, rows: list[Prediction], k: int = 2) -> Pa
     return file
 
 
+# CSV
+
+
+def test_the_first_line_of_csv_holds_the_columns() -> None:
+    assert csv_header(1) == b"path,status,top1_index,top1_label,top1_score,error\n"
+
+
+def test_a_row_is_a_line_and_has_empty_columns_without_a_prediction() -> None:
+    assert to_csv([CAT, CUT], 2) == (
+        b"a/cat.jpg,ok,281,tabby,0.5,285,Egyptian cat,0.25,\na/cut.jpg,truncated,,,,,,,the data end after 1234 bytes\n"
+    )
+
+
+def test_scores_have_six_significant_digits() -> None:
+    row = Prediction("x", "ok", (0, 1, 2), ("a", "b", "c"), (0.123456789, 1.0, 1.23456789e-7))
+
+    assert to_csv([row], 3) == b"x,ok,0,a,0.123457,1,b,1,2,c,1.23457e-07,\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [
+        ("=1+1.jpg", b"=1+1.jpg"),
+        ("@SUM(A1).jpg", b"@SUM(A1).jpg"),
+        ("a,b.jpg", b'"a,b.jpg"'),
+        ('say "x".jpg', b'"say ""x"".jpg"'),
+        ("two\nlines.jpg", b'"two\nlines.jpg"'),
+        ("carriage\rreturn.jpg", b'"carriage\rreturn.jpg"'),
+        ("\x1b[31mred.jpg", b"\x1b[31mred.jpg"),
+        ("grün.jpg", "grün.jpg".encode()),
+        (" spaces ", b" spaces "),
+        (b"\xff\xfe.jpg".decode("utf-8", "surrogateescape"), b"\\xff\\xfe.jpg"),
+        ("nul\0.jpg", b"nul\\x00.jpg"),
+        ("\ud800.jpg", b"\\ud800.jpg"),
+    ],
+)
+def test_a_hostile_name_is_one_field(name: str, field: bytes) -> None:
+    line = to_csv([Prediction(name, "missing", error="no such file")], 1)
+
+    assert line == field + b",missing,,,,no such file\n"
+    assert next(csv.reader(io.StringIO(line.decode(), newline="")))[0] == escape_bytes(name)
+
+
+@settings(deadline=None)
+@given(st.lists(predictions(3)))
+def test_what_is_written_is_read_back(rows: list[Prediction]) -> None:
+    lines = io.BytesIO(csv_header(3) + to_csv(rows, 3))
+
+    back = list(parse_csv(lines, Path("preds.csv")))
+
+    assert [(row.path, row.error, row.labels) for row in back] == [
+        (escape_bytes(row.path), without_nul(row.error), tuple(map(without_nul, row.labels))) for row in rows
+    ]
+    assert [(row.status, row.classes, row.scores) for row in back] == [
+        (row.status, row.classes, row.scores) for row in rows
+    ]
+
+
+@settings(deadline=None)
+@given(st.lists(predictions(2), min_size=1))
+def test_predictions_are_converted_as_if_they_had_been_csv_before(rows: list[Prediction]) -> None:
+    parsed = parse_csv(io.BytesIO(csv_header(2) + to_csv(rows, 2)), Path("preds.csv"))
+    direct, through_csv = BytesIO(), BytesIO()
+
+    convert(rows, 2, direct, ".jsonl")
+    convert(parsed, 2, through_csv, ".jsonl")
+
+    assert direct.getvalue() == through_csv.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "line", "message"),
+    [
+        (b"", 1, "the columns are not those"),
+        (b"path,label\nx,1\n", 1, "the columns are not those"),
+        (b"\xef\xbb\xbf" + csv_header(1), 1, "byte order mark"),
+        (csv_header(1) + b"x,ok,1,a\n", 2, "4 fields instead of 6"),
+        (csv_header(1) + b"x,ok,1,a,0.5,\n\xc3,ok,1,a,0.5,\n", 3, "not UTF-8"),
+        (csv_header(1) + b"x,ok,1,a,high,\n", 2, "could not convert"),
+        (csv_header(1) + b"x,ok,1.5,a,0.5,\n", 2, "invalid literal"),
+        (csv_header(1) + b"x,fine,1,a,0.5,\n", 2, "status 'fine' is none of"),
+        (csv_header(1) + b'x,ok,1,"a,0.5,\n', 2, "unexpected end of data"),
+        (csv_header(1) + b'x,ok,1,"a"b,0.5,\n', 2, "expected after"),
+        (csv_header(1) + b'"two\nlines",ok,1,a\n', 3, "4 fields instead of 6"),
+    ],
+)
+def test_damaged_csv_is_one_line_that_names_the_file_and_the_line(
+    tmp_path: Path, data: bytes, line: int, message: str
+) -> None:
+    file = tmp_path / "preds.csv"
+    file.write_bytes(data)
+
+    with pytest.raises(InceptionError, match=message) as error:
+        list(read_predictions(file))
+
+    assert str(error.value).startswith(f"{file}, line {line}: ")
+    assert "inception classify" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InceptionError, match=r"none\.csv: no such file"):
+        list(read_predictions(tmp_path / "none.csv"))
+
+
+# All formats
+
+
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_rows_are_the_same_in_every_format(tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(formats, "ROW_GROUP", 3)  # so that there are two
     file = file_of(tmp_path, suffix, ROWS)
 
-    assert list(read_rows(file)) == ROWS
-    assert width(file) == 2
-    columns = Columns.read(file)
-    assert columns.paths == [row.path for row in ROWS]
-    assert columns.classes.tolist() == [[281, 285], [-1, -1], [7, 0], [-1, -1]]
-    assert columns.labels == {281: "tabby", 285: "Egyptian cat", 7: "", 0: "a, b"}
+    assert list(read_predictions(file)) == ROWS
+    assert classes_per_row(file) == 2
+    table = read_table(file)
+    assert table["path"].tolist() == [row.path for row in ROWS]
+    assert class_indices(table).tolist() == [[281, 285], [-1, -1], [7, 0], [-1, -1]]
+    assert table["top1_label"].dropna().tolist() == ["tabby", ""]
+    assert table["top2_label"].dropna().tolist() == ["Egyptian cat", "a, b"]
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_rows_that_all_failed_keep_their_columns(tmp_path: Path, suffix: str) -> None:
-    assert Columns.read(file_of(tmp_path, suffix, [ROWS[1]], 5)).classes.shape == (1, 5)
+def test_rows_without_any_prediction_keep_their_columns(tmp_path: Path, suffix: str) -> None:
+    assert class_indices(read_table(file_of(tmp_path, suffix, [ROWS[1]], 5))).shape == (1, 5)
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
@@ -65,23 +209,26 @@ def test_the_same_rows_have_the_same_bytes(suffix: str) -> None:
     assert one.getvalue() == other.getvalue() != shorter.getvalue()
 
 
-@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
-def test_a_score_that_is_no_number_survives(tmp_path: Path, suffix: str) -> None:
-    (row,) = read_rows(file_of(tmp_path, suffix, [Prediction("x", "ok", (1,), ("a",), (math.nan,))], 1))
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_score_that_is_nan_is_read_back(tmp_path: Path, suffix: str) -> None:
+    file = file_of(tmp_path, suffix, [Prediction("x", "ok", (1,), ("a",), (math.nan,))], 1)
+
+    (row,) = read_predictions(file)
 
     assert math.isnan(row.scores[0])
+    assert read_table(file)["top1_score"].isna().tolist() == [True]
 
 
-def test_jsonl_is_an_object_a_line_with_null_for_what_is_not_there(tmp_path: Path) -> None:
+def test_jsonl_is_an_object_per_line_with_null_for_missing_values(tmp_path: Path) -> None:
     first, second, *_ = file_of(tmp_path, ".jsonl", ROWS).read_bytes().splitlines()
 
     assert first == (
         b'{"path": "a/cat.jpg", "status": "ok", "top1_index": 281, "top1_label": "tabby", "top1_score": 0.342251, '
         b'"top2_index": 285, "top2_label": "Egyptian cat", "top2_score": 1.23457e-07, "error": null}'
     )
-    failed = json.loads(second)
-    assert (failed["path"], failed["status"]) == ('two\nlines, "grün".jpg', "truncated")
-    assert {failed[f"top{place}_{what}"] for place in (1, 2) for what in ("index", "label", "score")} == {None}
+    truncated = json.loads(second)
+    assert (truncated["path"], truncated["status"]) == ('two\nlines, "grün".jpg', "truncated")
+    assert {truncated[f"top{place}_{field}"] for place in (1, 2) for field in ("index", "label", "score")} == {None}
 
 
 def test_parquet_has_types_and_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,69 +248,92 @@ ONE = '{"path": "x", "status": "ok", "top1_index": 1, "top1_label": "a", "top1_s
 
 
 @pytest.mark.parametrize(
-    ("data", "line", "what"),
+    ("data", "line", "message"),
     [
         ("", 1, "there is no row"),
-        ("{\n", 1, "no JSON"),
-        ("[1, 2]\n", 1, "no JSON object"),
-        ('{"path": "x"}\n', 1, "these are not the columns"),
-        (ONE + ONE.replace('"error"', '"why"'), 2, "other columns than in the first line"),
-        (ONE + ONE.replace('"a"', "1"), 2, "no text"),
+        ("{\n", 1, "not JSON"),
+        ("[1, 2]\n", 1, "not a JSON object"),
+        ('{"path": "x"}\n', 1, "the columns are not those"),
+        (ONE + ONE.replace('"error"', '"why"'), 2, "columns differ from those of the first line"),
+        (ONE + ONE.replace('"a"', "1"), 2, "not a string"),
         (ONE + ONE.replace("0.5", '"high"'), 2, "could not convert"),
         (ONE + ONE.replace('top1_index": 1', 'top1_index": null'), 2, "int"),
         (ONE + ONE.replace('"ok"', '"fine"'), 2, "status 'fine' is none of"),
-        (ONE + ONE[:40], 2, "no JSON"),
+        (ONE + ONE[:40], 2, "not JSON"),
     ],
 )
-def test_damaged_jsonl_is_named_with_the_line(tmp_path: Path, data: str, line: int, what: str) -> None:
+def test_damaged_jsonl_is_one_line_that_names_the_file_and_the_line(
+    tmp_path: Path, data: str, line: int, message: str
+) -> None:
     file = tmp_path / "preds.jsonl"
     file.write_text(data)
 
-    with pytest.raises(InceptionError, match=what) as error:
-        list(read_rows(file))
+    with pytest.raises(InceptionError, match=message) as error:
+        list(read_predictions(file))
 
     assert str(error.value).startswith(f"{file}, line {line}: ")
     assert "inception classify" in str(error.value)
 
 
 @pytest.mark.parametrize("cut", [slice(0, 0), slice(0, -20), slice(20, None)])
-def test_damaged_parquet_is_told_in_a_line(tmp_path: Path, cut: slice) -> None:
+def test_damaged_parquet_is_one_line_that_names_the_file(tmp_path: Path, cut: slice) -> None:
     file = file_of(tmp_path, ".parquet", ROWS)
     file.write_bytes(file.read_bytes()[cut])
 
-    with pytest.raises(InceptionError, match="no Parquet file, or a damaged one") as error:
-        list(read_rows(file))
+    with pytest.raises(InceptionError, match="not a Parquet file, or damaged") as error:
+        list(read_predictions(file))
 
+    assert str(error.value).startswith(f"{file}: ")
     assert "\n" not in str(error.value)
 
 
-# From the command
+def test_shards_are_read_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    for number in (100_000, 2, 10):
+        with (tmp_path / f"part-{number:05}.parquet").open("wb") as stream:
+            convert([Prediction(f"{number}.jpg", "ok", (1,), ("a",), (0.5,))], 1, stream, ".parquet")
+
+    expected = ["2.jpg", "10.jpg", "100000.jpg"]
+    assert [file.name for file in shard_files(tmp_path)] == [
+        "part-00002.parquet",
+        "part-00010.parquet",
+        "part-100000.parquet",
+    ]
+    assert [row.path for row in read_predictions(tmp_path)] == expected
+    assert read_table(tmp_path)["path"].tolist() == expected
 
 
-def test_every_suffix_is_written_judged_compared_and_shown(
+def test_a_folder_without_shards_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InceptionError, match=r"has no part-\*\.parquet files; give a folder"):
+        list(read_predictions(tmp_path))
+
+
+# The whole command
+
+
+def test_every_suffix_is_written_scored_compared_and_shown_in_a_report(
     inception: Inception, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def best(self: Networks, pixels: Tensor) -> tuple[Tensor, Tensor]:  # answers that cost nothing
+    def best_classes(self: DevicePredictor, pixels: Tensor) -> tuple[Tensor, Tensor]:  # without running the network
         return torch.arange(5).repeat(len(pixels), 1), torch.full((len(pixels), 5), 0.2)
 
-    monkeypatch.setattr(Networks, "_best", best)
+    monkeypatch.setattr(DevicePredictor, "_best_classes", best_classes)
     files = [tmp_path / f"preds{suffix}" for suffix in SUFFIXES]
     for file in files:
         words = ("-w", "demo", "-j", 0, "--precision", "fp32", "-o", file)
         assert inception("classify", photos / "a", photos / "none.jpg", "--allow-failures", *words).code == 0
     page = tmp_path / "report.html"
 
-    first, *others = [list(read_rows(file)) for file in files]
+    first, *others = [list(read_predictions(file)) for file in files]
 
     assert len(first) == 9
     assert others == [first, first]
     labels = tmp_path / "labels.csv"
     labels.write_text("path,label\n" + "".join(f"{row.path},{row.labels[0]}\n" for row in first if row.labels))
     for file in files[1:]:
-        judged = inception("evaluate", "--predictions", file, "--labels", labels, "--against", files[0], "--json")
-        assert judged.code == 0, judged.err
-        assert json.loads(judged.out)["top1"] == 100
-        assert json.loads(judged.out)["against"]["top1"] == 100
+        evaluated = inception("evaluate", "--predictions", file, "--labels", labels, "--against", files[0], "--json")
+        assert evaluated.code == 0, evaluated.err
+        assert json.loads(evaluated.out)["top1"] == 100
+        assert json.loads(evaluated.out)["against"]["top1"] == 100
         assert inception("report", file, "-o", page).code == 0
         assert "none.jpg" in page.read_text()
 
@@ -173,10 +343,10 @@ def test_another_suffix_is_refused_before_the_run(inception: Inception, photos: 
     ended = inception(words[0], *([photos] if words[0] == "classify" else []), *words[1:], "preds.txt")
 
     assert ended.code == 2
-    assert ended.err == "error: --out preds.txt: a file of rows ends in .csv, .jsonl or .parquet\n"
+    assert ended.err == "error: --out preds.txt: a file of predictions ends in .csv, .jsonl or .parquet\n"
 
 
-def test_parquet_without_its_package_is_told_before_the_run(
+def test_parquet_without_pyarrow_is_refused_before_the_run(
     inception: Inception, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = importlib.util.find_spec
@@ -189,5 +359,5 @@ def test_parquet_without_its_package_is_told_before_the_run(
     ):
         ended = inception(*words)
         assert ended.code != 0
-        assert "pip install 'inception-cli[parquet]'" in ended.err
+        assert "pip install pyarrow" in ended.err
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""A run killed at any moment, and started again, ends with the bytes of the quiet run."""
+"""A run that is killed at any moment and started again ends with the bytes of an uninterrupted run."""
 
 import json
 import multiprocessing
@@ -13,15 +13,16 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+import stub_network
 
 ROOT = Path(__file__).parents[1]
 
 
 class Process(Protocol):
-    """A command that runs."""
+    """A running command."""
 
     def wait(self, seconds: float | None) -> int | None:
-        """Its exit code, None while it runs."""
+        """Return its exit code, or None while it runs."""
 
     def kill(self) -> None: ...
 
@@ -30,12 +31,12 @@ Start = Callable[[list[str]], Process]
 
 
 class Forked:
-    """A command in a process whose imports are done: a fraction of a second, so many of them can be killed."""
+    """A command in a process whose imports are done: it takes so little time that many of them can be killed."""
 
     def __init__(self, words: list[str]) -> None:
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["running", "inception_cli.session"])
-        self._process: BaseProcess = context.Process(target=command, args=(words,))
+        context.set_forkserver_preload(stub_network.PRELOAD)
+        self._process: BaseProcess = context.Process(target=run_command, args=(words,))
         self._process.start()
 
     def wait(self, seconds: float | None) -> int | None:
@@ -66,23 +67,25 @@ class Fresh:
         self._process.wait()
 
 
-def command(words: list[str]) -> None:
-    """What a forked process does."""
+def run_command(words: list[str]) -> None:
+    """Run a command with the stub network in a forked process."""
     from running import code_of
 
+    stub_network.install(pytest.MonkeyPatch())
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)
     sys.exit(code_of(*words))
 
 
-def killed(start: Start, words: list[str], out: Path, moments: int, seed: int) -> int:
-    """Kill runs of a command at so many random moments; whenever one comes to its end, its rows are the quiet run's.
+def kill_runs(start: Start, words: list[str], out: Path, moments: int, seed: int) -> None:
+    """Kill so many runs of a command at random moments; whenever one finishes, its rows are those of `plain`.
 
-    Returns how many were killed.
+    Runs go on until one finishes that was started after the last kill.
     """
-    quiet = out.with_name(f"quiet{out.suffix}")
+    plain = out.with_name(f"plain{out.suffix}")
+    assert start([*words, "-o", str(plain)]).wait(None) == 0  # the fork server starts
     began = time.monotonic()
-    assert start([*words, "-o", str(quiet)]).wait(None) == 0
+    assert start([*words, "-fo", str(plain)]).wait(None) == 0
     longest, kills, rng = time.monotonic() - began, 0, random.Random(seed)
     while kills < moments or not out.exists():
         run = start([*words, "-o", str(out)])
@@ -92,39 +95,39 @@ def killed(start: Start, words: list[str], out: Path, moments: int, seed: int) -
             kills += 1
         assert code in (None, 0), code
         if out.exists() and not out.with_name(out.name + ".part.json").exists():
-            assert out.read_bytes() == quiet.read_bytes()
-            assert counts(out) == counts(quiet)
+            assert out.read_bytes() == plain.read_bytes()
+            assert counts(out) == counts(plain)
             if kills < moments:
                 for file in out.parent.glob(out.name + "*"):
                     file.unlink()
-        elif out.exists():  # killed between the two names; the next start completes that
+        elif out.exists():  # killed between the two renames, which the next start completes
             assert start([*words, "-o", str(out)]).wait(None) == 0
-            assert out.read_bytes() == quiet.read_bytes()
+            assert out.read_bytes() == plain.read_bytes()
     left = sorted(file.name for file in out.parent.iterdir())
-    assert left == sorted([out.name, f"{out.name}.json", quiet.name, f"{quiet.name}.json"])
-    return kills
+    assert left == sorted([out.name, f"{out.name}.json", plain.name, f"{plain.name}.json"])
 
 
 def counts(out: Path) -> dict[str, int]:
-    found: dict[str, int] = json.loads(out.with_name(out.name + ".json").read_text())["counts"]
-    return found
+    """Return the rows by status in the manifest."""
+    by_status: dict[str, int] = json.loads(out.with_name(out.name + ".json").read_text())["counts"]
+    return by_status
 
 
-def words(photos: Path, workers: int) -> list[str]:
-    return ["classify", str(photos), "-w", "demo", "-b", "2", "-j", str(workers), "--precision", "fp32", "-q"]
+def command(photos: Path, weights: str, workers: int) -> list[str]:
+    return ["classify", str(photos), "-w", weights, "-b", "2", "-j", str(workers), "--precision", "fp32", "-q"]
 
 
 @pytest.mark.parametrize(("workers", "suffix"), [(0, "csv"), (2, "jsonl"), (0, "parquet")])
-def test_a_run_killed_at_random_moments_ends_with_the_quiet_bytes(
-    workers: int, suffix: str, photos: Path, tmp_path: Path
+def test_a_run_killed_at_random_moments_ends_with_the_bytes_of_an_uninterrupted_one(
+    workers: int, suffix: str, photos: Path, stub: str, tmp_path: Path
 ) -> None:
-    assert killed(Forked, words(photos / "a", workers), tmp_path / f"p.{suffix}", moments=3, seed=workers) == 3
+    kill_runs(Forked, command(photos / "a", stub, workers), tmp_path / f"p.{suffix}", moments=6, seed=workers)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(("workers", "suffix"), [(0, "csv"), (2, "csv"), (2, "jsonl"), (0, "parquet")])
-def test_a_hundred_moments_from_the_first_import_to_the_publishing(
+def test_a_run_killed_at_a_hundred_moments_from_the_first_import_to_the_publishing(
     workers: int, suffix: str, photos: Path, tmp_path: Path
 ) -> None:
-    assert killed(Fresh, words(photos / "a", workers), tmp_path / f"p.{suffix}", moments=100, seed=workers) == 100
+    kill_runs(Fresh, command(photos / "a", "demo", workers), tmp_path / f"p.{suffix}", moments=100, seed=workers)

@@ -1,17 +1,20 @@
+"""The network: equal to torchvision's, its smallest input, training, fresh weights."""
+
 import pytest
 import torch
 import torchvision
 from lively import lively, lively_state_dict, pictures, scaled
 from torch import Tensor, nn
 
-from inception_cli.network.model import MIN_SIDE, InceptionV3
+from inception_cli.config import MIN_SIDE
+from inception_cli.network.model import InceptionV3
 
 
 def distance(actual: Tensor, expected: Tensor) -> float:
     return float((actual - expected).norm() / expected.norm())
 
 
-def torchvisions(aux: bool) -> nn.Module:
+def torchvision_network(aux: bool) -> nn.Module:
     network: nn.Module = torchvision.models.inception_v3(
         weights=None, aux_logits=aux, init_weights=False, transform_input=False
     )
@@ -26,8 +29,8 @@ def pixels() -> Tensor:
 
 
 @pytest.mark.parametrize("aux", [False, True])
-def test_logits_equal_torchvisions(aux: bool, pixels: Tensor) -> None:
-    theirs = torchvisions(aux).eval()
+def test_logits_equal_those_of_torchvision(aux: bool, pixels: Tensor) -> None:
+    theirs = torchvision_network(aux).eval()
     theirs.load_state_dict(lively_state_dict(aux=aux))
 
     with torch.inference_mode():
@@ -37,12 +40,12 @@ def test_logits_equal_torchvisions(aux: bool, pixels: Tensor) -> None:
     assert len(set(expected.argmax(1).tolist())) >= len(pixels) / 3
 
 
-def test_training_logits_equal_torchvisions(pixels: Tensor) -> None:
-    ours, theirs = lively(aux=True).train(), torchvisions(aux=True).train()
+def test_training_logits_equal_those_of_torchvision(pixels: Tensor) -> None:
+    ours, theirs = lively(aux=True).train(), torchvision_network(aux=True).train()
     theirs.load_state_dict(ours.state_dict())
 
     with torch.no_grad():
-        torch.manual_seed(0)  # both drop the same features
+        torch.manual_seed(0)  # the same dropout in both
         expected, expected_aux = theirs(pixels[:2])
         torch.manual_seed(0)
         actual, actual_aux = ours.forward_train(pixels[:2])
@@ -53,9 +56,9 @@ def test_training_logits_equal_torchvisions(pixels: Tensor) -> None:
 
 
 @pytest.mark.parametrize(("aux", "tensors"), [(False, 566), (True, 580)])
-def test_names_and_shapes_equal_torchvisions(aux: bool, tensors: int) -> None:
+def test_tensor_names_and_shapes_equal_those_of_torchvision(aux: bool, tensors: int) -> None:
     with torch.device("meta"):
-        expected, actual = (network.state_dict() for network in (torchvisions(aux), InceptionV3(aux=aux)))
+        expected, actual = (network.state_dict() for network in (torchvision_network(aux), InceptionV3(aux=aux)))
 
     assert {name: tensor.shape for name, tensor in expected.items()} == {
         name: tensor.shape for name, tensor in actual.items()
@@ -63,17 +66,17 @@ def test_names_and_shapes_equal_torchvisions(aux: bool, tensors: int) -> None:
     assert len(actual) == tensors
 
 
-def test_the_smallest_side_is_75() -> None:
+def test_smallest_input_is_75_pixels() -> None:
     network = lively(num_classes=10)
 
     with torch.inference_mode():
         assert network(torch.zeros(1, 3, MIN_SIDE, MIN_SIDE)).shape == (1, 10)
-    with pytest.raises(ValueError, match="takes 75 pixels a side or more, not 74x299"):
+    with pytest.raises(ValueError, match="needs at least 75 pixels on each side, not 74x299"):
         network(torch.zeros(1, 3, 74, 299))
 
 
 @pytest.mark.parametrize("side", [75, 128])
-def test_training_runs_on_small_pictures(side: int) -> None:
+def test_training_works_on_small_images(side: int) -> None:
     network = InceptionV3(num_classes=10, aux=True).initialise(0)
 
     logits, aux_logits = network.forward_train(scaled(pictures(2, side=side)))
@@ -83,14 +86,14 @@ def test_training_runs_on_small_pictures(side: int) -> None:
     assert all(parameter.grad is not None for parameter in network.parameters())
 
 
-def test_training_needs_the_auxiliary_classifier() -> None:
+def test_training_without_auxiliary_classifier_raises() -> None:
     with pytest.raises(ValueError, match="aux=True"):
         InceptionV3(num_classes=2).forward_train(torch.zeros(1, 3, 75, 75))
 
 
-def test_fresh_weights_follow_from_the_seed_and_have_kaimings_spread() -> None:
+def test_initial_weights_depend_on_the_seed_only_and_have_he_standard_deviation() -> None:
     first, again, other = (InceptionV3(num_classes=10).initialise(seed) for seed in (1, 1, 2))
-    conv = first.Mixed_5b.branch5x5_2.conv  # 64 channels by 5x5
+    conv = first.Mixed_5b.branch5x5_2.conv  # fan out: 64 channels times 5x5
 
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
     assert not torch.equal(first.fc.weight, other.fc.weight)
@@ -98,12 +101,12 @@ def test_fresh_weights_follow_from_the_seed_and_have_kaimings_spread() -> None:
 
 
 @pytest.mark.parametrize("num_classes", [10, 1000])
-def test_the_lively_checkpoint_tells_pictures_apart_and_presets_too(num_classes: int) -> None:
-    network, drawn = lively(num_classes), pictures(6, seed=5)
+def test_lively_network_predicts_other_classes_for_other_pictures_and_other_presets(num_classes: int) -> None:
+    network, pixels = lively(num_classes), pictures(6, seed=5)
 
     with torch.inference_mode():
-        right = network(scaled(drawn)).argmax(1)
-        wrong = network(scaled(drawn, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))).argmax(1)
+        expected = network(scaled(pixels)).argmax(1)
+        wrong_preset = network(scaled(pixels, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))).argmax(1)
 
-    assert len(set(right.tolist())) >= len(drawn) / 3
-    assert (right != wrong).sum() >= len(drawn) / 3
+    assert len(set(expected.tolist())) >= len(pixels) / 3
+    assert (expected != wrong_preset).sum() >= len(pixels) / 3

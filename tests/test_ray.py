@@ -1,21 +1,22 @@
-"""`--engine ray`: the rows of the plain run, whatever dies on the way; clusters of two nodes on this machine."""
+"""`--engine ray` writes the rows of a plain run, even if a process or a node dies; clusters of two nodes here."""
 
 import json
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from running import Inception
 
-from inception_cli.results import parts
-from inception_cli.results.formats import read_rows
-from inception_cli.results.rows import Prediction
-from inception_cli.stores import locate, nearby
+from inception_cli.files.remote import local_copy, open_store
+from inception_cli.predictions.formats import read_predictions
+from inception_cli.predictions.prediction import Prediction
+from inception_cli.storage import folder_store
+from inception_cli.storage.folder_store import FolderStore
 
-ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'inception-cli[ray-test]'")
+ray = pytest.importorskip("ray", reason="Ray is not installed: pip install '.[ray-test]'")
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(600)]
 
 BUCKET = "s3://bucket"
@@ -23,7 +24,7 @@ BUCKET = "s3://bucket"
 
 @pytest.fixture(scope="module")
 def store() -> Iterator[str]:
-    """A store like S3 on this machine, with an empty bucket; in the environment, where clusters find it."""
+    """A store like S3 on this machine, with an empty bucket; its address is in the environment, also of clusters."""
     server = pytest.importorskip("moto.server", reason="moto is not installed").ThreadedMotoServer("127.0.0.1", port=0)
     server.start()
     host, port = server.get_host_and_port()
@@ -52,7 +53,7 @@ def cluster(store: str) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def inputs(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Drawn photos and files that are none."""
+    """Photos, and files that are no images."""
     folder = tmp_path_factory.mktemp("hostile")
     (folder / "no picture, but a comma.jpg").write_bytes(b"nothing")
     (folder / "empty.png").touch()
@@ -68,7 +69,7 @@ def on_cluster(
     cluster: Any, checkpoint: Path, inception: Inception, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Any]:
     """`classify` on the cluster, in shards of 8."""
-    monkeypatch.setattr(parts, "shard_size", lambda images, per_batch: 8)
+    monkeypatch.setattr(folder_store, "shard_size", lambda images, per_batch: 8)
     words = ("--engine", "ray", "--ray-address", cluster.address, "-w", checkpoint, "--precision", "fp32", "-b", 4)
     return lambda *more: inception("classify", *words, "--decode", "exact", *more)
 
@@ -77,71 +78,71 @@ def on_cluster(
 def plain(
     inputs: list[str], checkpoint: Path, inception: Inception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> list[Prediction]:
-    """The rows that a run without a cluster makes, by one thread."""
-    monkeypatch.setattr("inception_cli.settings.cores", lambda: 1)
+    """The rows of a run without a cluster, with one thread."""
+    monkeypatch.setattr("inception_cli.machine.cores", lambda: 1)
     out = tmp_path / "plain.csv"
     ended = inception(
         *("classify", *inputs, "-w", checkpoint, "--precision", "fp32", "-b", 4, "--decode", "exact", "--out", out)
     )
     assert ended.code == 3
-    return [*read_rows(out)]
+    return [*read_predictions(out)]
 
 
-def test_rows_of_two_nodes_are_those_of_the_plain_run(
+def test_two_nodes_write_the_rows_of_a_plain_run(
     on_cluster: Callable[..., Any], inputs: list[str], plain: list[Prediction], tmp_path: Path
 ) -> None:
     ended = on_cluster(*inputs, "--out", tmp_path / "preds")
 
-    assert (ended.code, [*read_rows(tmp_path / "preds")]) == (3, plain)
-    assert len({row.classes[0] for row in plain if row.classes}) > len(plain) // 3  # or any network would do
+    assert (ended.code, [*read_predictions(tmp_path / "preds")]) == (3, plain)
+    assert len({row.classes[0] for row in plain if row.classes}) > len(plain) // 3  # else no equality could fail
     assert sorted(file.name for file in (tmp_path / "preds").iterdir()) == [
         "_manifest.json",
         *(f"part-0000{shard}.parquet" for shard in range(4)),
     ]
 
 
-def networks_at_work() -> list[int]:
-    """The processes of the actors of this process's clusters."""
+def actor_processes() -> list[int]:
+    """Return the processes of the actors of this process's clusters."""
 
     def parents(process: int) -> Iterator[int]:
         while process > 1:
             process = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
             yield process
 
-    found = []
+    processes = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             if (folder / "cmdline").read_bytes().startswith(b"ray::MapWorker") and os.getpid() in parents(
                 int(folder.name)
             ):
-                found.append(int(folder.name))
+                processes.append(int(folder.name))
         except OSError:  # it has ended meanwhile
             continue
-    return found
+    return processes
 
 
 @pytest.fixture
-def befall(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], None]], list[int]]:
-    """Let something happen when the first rows have come; the list tells that it did."""
+def after_the_first_batch(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], None]], list[int]]:
+    """Call a function when the first rows have arrived; the list then holds their position."""
 
-    def arrange(happen: Callable[[], None]) -> list[int]:
-        add, happened = parts.Parts.add, list[int]()
+    def arrange(function: Callable[[], None]) -> list[int]:
+        write, calls = FolderStore.write, list[int]()
 
-        def added(self: parts.Parts, position: int, rows: bytes, k: int) -> list[Prediction]:
-            if not happened:
-                happened.append(position)
-                happen()
-            return add(self, position, rows, k)
+        def write_and_call(self: FolderStore, first: int, predictions: Sequence[Prediction]) -> None:
+            if not calls:
+                calls.append(first)
+                function()
+            write(self, first, predictions)
 
-        monkeypatch.setattr(parts.Parts, "add", added)
-        return happened
+        monkeypatch.setattr(FolderStore, "write", write_and_call)
+        return calls
 
     return arrange
 
 
-def test_killed_actor_loses_nothing_and_doubles_nothing(
+def test_a_killed_actor_loses_and_doubles_no_row(
     on_cluster: Callable[..., Any],
-    befall: Callable[[Callable[[], None]], list[int]],
+    after_the_first_batch: Callable[[Callable[[], None]], list[int]],
     inputs: list[str],
     plain: list[Prediction],
     tmp_path: Path,
@@ -149,18 +150,18 @@ def test_killed_actor_loses_nothing_and_doubles_nothing(
     killed = []
 
     def kill() -> None:
-        for process in networks_at_work():
+        for process in actor_processes():
             os.kill(process, signal.SIGKILL)
             killed.append(process)
 
-    befall(kill)
+    after_the_first_batch(kill)
     ended = on_cluster(*inputs, "--out", tmp_path / "preds")
 
-    assert (ended.code, [*read_rows(tmp_path / "preds")]) == (3, plain)
+    assert (ended.code, [*read_predictions(tmp_path / "preds")]) == (3, plain)
     assert killed
 
 
-def test_interrupted_run_goes_on_from_its_finished_parts(
+def test_an_interrupted_run_resumes_after_its_complete_shards(
     on_cluster: Callable[..., Any],
     inputs: list[str],
     plain: list[Prediction],
@@ -168,33 +169,33 @@ def test_interrupted_run_goes_on_from_its_finished_parts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     out = tmp_path / "preds"
-    put = parts.Parts._put
+    put = FolderStore._put
 
-    def interrupting(self: parts.Parts, name: str, data: bytes) -> None:
+    def interrupting(self: FolderStore, name: str, data: bytes) -> None:
         put(self, name, data)
         if name.startswith("part-"):
             signal.raise_signal(signal.SIGINT)
 
     with monkeypatch.context() as patch:
-        patch.setattr(parts.Parts, "_put", interrupting)
+        patch.setattr(FolderStore, "_put", interrupting)
         ended = on_cluster(*inputs, "--out", out)
     finished = {file: file.stat().st_mtime_ns for file in out.glob("part-*")}
     assert (ended.code, len(finished)) == (130, 1)
-    assert "the same command goes on" in ended.err
+    assert "the same command resumes" in ended.err
 
     other = on_cluster(*inputs, "--out", out, "--top-k", 2)
     assert (other.code, "top_k: 5 → 2" in other.err, "--restart" in other.err) == (1, True, True)
 
     ended = on_cluster(*inputs, "--out", out)
-    assert (ended.code, [*read_rows(out)]) == (3, plain)
+    assert (ended.code, [*read_predictions(out)]) == (3, plain)
     assert {file: file.stat().st_mtime_ns for file in finished} == finished
-    assert "(8 of them by the run that was interrupted)" in ended.err
+    assert "(8 of them from the interrupted run)" in ended.err
 
 
-def test_store_is_read_and_written(
+def test_an_object_store_is_read_and_written(
     on_cluster: Callable[..., Any], store: str, photos: Path, inception: Inception, tmp_path: Path
 ) -> None:
-    files, folder = locate(store + "/photos")
+    files, folder = open_store(store + "/photos")
     names = ["a/0 ä.jpg", "a/1%20.JPG", "b/2.jpg", ".hidden/3.jpg", "broken.png", "notes.txt"]
     for name, photo in zip(names, sorted(photos.rglob("*.jpg")), strict=False):
         data = photo.read_bytes() if name.lower().endswith(".jpg") else b"none"
@@ -204,42 +205,44 @@ def test_store_is_read_and_written(
 
     ended = on_cluster(f"{store}/photos", f"{store}/photos/gone.jpg", "--out", f"{store}/preds")
 
-    assert (ended.code, "passed over: 1 .txt" in ended.err) == (3, True)
-    with nearby(f"{store}/preds") as preds:
+    assert (ended.code, "skipped: 1 .txt" in ended.err) == (3, True)
+    with local_copy(f"{store}/preds") as preds:
         assert sorted(file.name for file in preds.iterdir()) == ["_manifest.json", "part-00000.parquet"]
-        found = [*read_rows(preds)]
-    assert [(row.path, row.status) for row in found] == [
+        rows = [*read_predictions(preds)]
+    assert [(row.path, row.status) for row in rows] == [
         *((path, "ok" if path.lower().endswith("jpg") else "corrupt") for path in listed),
         (f"{store}/photos/gone.jpg", "missing"),
     ]
     again = on_cluster(f"{store}/photos", "--out", f"{store}/preds")
     assert (again.code, "holds a finished run" in again.err) == (1, True)
-    shown = inception("report", f"{store}/preds", "--out", tmp_path / "report.html")
-    assert (shown.code, "data:image/jpeg" in (tmp_path / "report.html").read_text()) == (0, True)
+    reported = inception("report", f"{store}/preds", "--out", tmp_path / "report.html")
+    assert (reported.code, "data:image/jpeg" in (tmp_path / "report.html").read_text()) == (0, True)
     (tmp_path / "labels.csv").write_text("path,label\n0 ä.jpg,tench\n2.jpg,goldfish\n")
-    judged = inception("evaluate", "--predictions", f"{store}/preds", "--labels", tmp_path / "labels.csv", "--json")
-    assert (judged.code, json.loads(judged.out)["n"]) == (0, 2)
+    evaluated = inception("evaluate", "--predictions", f"{store}/preds", "--labels", tmp_path / "labels.csv", "--json")
+    assert (evaluated.code, json.loads(evaluated.out)["n"]) == (0, 2)
     globbed = on_cluster(f"{store}/photos/*/*.jpg", "--out", f"{store}/globbed")
     assert (globbed.code, "2 rows: 2 ok" in globbed.err) == (0, True)
 
 
-def test_lost_node_loses_nothing_and_doubles_nothing(  # the last one: it takes a node of the cluster
+def test_a_node_that_fails_loses_and_doubles_no_row(  # the last one: it takes a node of the cluster
     cluster: Any,
     on_cluster: Callable[..., Any],
-    befall: Callable[[Callable[[], None]], list[int]],
+    after_the_first_batch: Callable[[Callable[[], None]], list[int]],
     inputs: list[str],
     plain: list[Prediction],
     tmp_path: Path,
 ) -> None:
     node = next(node for node in cluster.worker_nodes)
-    happened = befall(lambda: cluster.remove_node(node, allow_graceful=False))
+    calls = after_the_first_batch(lambda: cluster.remove_node(node, allow_graceful=False))
 
     ended = on_cluster(*inputs, "--out", tmp_path / "preds")
 
-    assert (ended.code, [*read_rows(tmp_path / "preds")], len(happened)) == (3, plain, 1)
+    assert (ended.code, [*read_predictions(tmp_path / "preds")], len(calls)) == (3, plain, 1)
 
 
-def test_no_cluster_at_an_address_is_told(inception: Inception, photos: Path, tmp_path: Path) -> None:
+def test_an_address_without_a_cluster_is_an_error_of_one_line(
+    inception: Inception, photos: Path, tmp_path: Path
+) -> None:
     ended = inception(
         *("classify", photos, "-w", "demo", "--engine", "ray", "--out", tmp_path / "preds"),
         *("--ray-address", "127.0.0.1:1"),

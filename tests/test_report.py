@@ -1,4 +1,4 @@
-"""The report: what it counts and shows, whatever the number of rows; names stay text; the command that makes it."""
+"""The HTML report: its counts and samples for any number of rows, the escaping of names, and the command."""
 
 import base64
 import csv
@@ -11,18 +11,21 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from reported import CLASSES, HOSTILE, judgement, picture, prediction, rows, written
+from reported import CLASSES, HOSTILE, evaluation, manifest, page_of, picture, prediction, rows
 from running import Inception, code_of
 
+from inception_cli.errors import InceptionError
 from inception_cli.images.thumbnail import SIDE, thumbnail
-from inception_cli.names import harmless
-from inception_cli.results import samples
-from inception_cli.results.rows import Prediction
-from inception_cli.results.samples import gather
+from inception_cli.predictions.formats import csv_header, to_csv
+from inception_cli.predictions.prediction import Prediction
+from inception_cli.predictions.text import harmless
+from inception_cli.report import samples
+from inception_cli.report.build import build_page, describe, write_report
+from inception_cli.report.samples import collect_samples
 
 
 class Parsed(HTMLParser):
-    """A page as a browser takes it apart: its elements with their attributes, its text, its scripts."""
+    """A parsed page: its elements with their attributes, its text, its scripts."""
 
     def __init__(self, page: bytes) -> None:
         super().__init__()
@@ -43,12 +46,12 @@ class Parsed(HTMLParser):
             self.text += data
 
 
-def test_names_stay_text() -> None:
-    page = written(rows(), judgement(rows())).page
-    parsed = Parsed(page)
+def test_names_of_files_and_classes_are_escaped() -> None:
+    html = page_of(rows(), evaluation(rows())).page
+    parsed = Parsed(html)
 
     tags = Counter(tag for tag, _ in parsed.elements)
-    assert (tags["script"], tags["b"], tags["i"]) == (2, 1, 0)  # one b is the slider's figure
+    assert (tags["script"], tags["b"], tags["i"]) == (2, 1, 0)  # the b is the value of the slider
     assert {name for _, attributes in parsed.elements for name in attributes if name.startswith("on")} == set()
     titles = {attributes.get("title") for tag, attributes in parsed.elements if tag == "button"}
     assert {harmless(f"in/{name}") for name in HOSTILE} <= titles
@@ -56,23 +59,23 @@ def test_names_stay_text() -> None:
     assert f"labelled {harmless(CLASSES.names[2])}" in parsed.text
     assert "\\udcff" not in parsed.text
     assert "\\xff\\x80 bytes.jpg" in parsed.text
-    assert [char for char in page.decode() if char in "\u2028\u2029\u202e\r\0"] == []
+    assert [char for char in html.decode() if char in "\u2028\u2029\u202e\r\0"] == []
 
 
-def test_the_data_is_json_that_ends_no_script() -> None:
-    data, script = Parsed(written(rows(), judgement(rows())).page).scripts
+def test_names_in_the_json_data_cannot_end_the_script_element() -> None:
+    data, script = Parsed(page_of(rows(), evaluation(rows())).page).scripts
 
     assert "<" not in data
     assert data.isascii()
-    assert json.loads(data)["labels"]["1"] == CLASSES.names[1]
+    assert json.loads(data)["classes"]["1"] == CLASSES.names[1]
     assert {path for path, *_ in json.loads(data)["photos"].values()} == {
         harmless(row.path) for row in rows() if row.status == "ok"
     }
     assert script.startswith('"use strict"')
 
 
-def test_the_page_names_nothing_outside_of_itself() -> None:
-    parsed = Parsed(written(rows(), judgement(rows())).page)
+def test_the_page_links_to_nothing_outside_itself() -> None:
+    parsed = Parsed(page_of(rows(), evaluation(rows())).page)
 
     names = ("src", "href", "action", "srcset", "data", "poster", "xlink:href")
     links = [value or "" for _, attributes in parsed.elements for name, value in attributes.items() if name in names]
@@ -84,51 +87,53 @@ def test_the_page_names_nothing_outside_of_itself() -> None:
     assert "unsafe" not in policy
 
 
-def test_no_name_in_the_page_is_given_twice() -> None:
-    ids = Counter(each["id"] for _, each in Parsed(written(rows(), judgement(rows())).page).elements if "id" in each)
+def test_ids_in_the_page_are_unique() -> None:
+    ids = Counter(each["id"] for _, each in Parsed(page_of(rows(), evaluation(rows())).page).elements if "id" in each)
 
     assert ids["gallery"] == 1
     assert [name for name, number in ids.items() if number > 1] == []
 
 
-def test_failed_files_have_their_reasons() -> None:
-    text = Parsed(written(rows()).page).text
+def test_files_without_a_prediction_are_listed_with_their_reasons() -> None:
+    text = Parsed(page_of(rows()).page).text
 
-    assert "2 files have a row without a class: 1 corrupt, 1 missing." in text
+    assert "2 files without a prediction: 1 corrupt, 1 missing." in text
     assert "in/<script>bad.jpg" in text
     assert "damaged picture: <b>&</b>" in text
 
 
-def test_counts_are_those_of_the_rows() -> None:
-    found = gather(rows(), judgement(rows()).truth, [(1, 0)])
+def test_counts_and_samples_are_those_of_the_rows() -> None:
+    found = collect_samples(rows(), evaluation(rows()).results[0].labels, [(1, 0)])
 
     assert (found.rows, found.ok, dict(found.classes)) == (38, 36, {0: 12, 1: 12, 2: 12})
     assert sum(found.confidence.values()) == 36
-    assert sum(number for (_, right), number in found.confidence.items() if right is False) == 9
-    assert [each.row.scores[0] for each in found.least_sure] == sorted(row.scores[0] for row in rows() if row.classes)
-    assert [each.right for each in found.mistakes] == [False] * 9
-    assert found.mistakes[0].row.scores[0] == pytest.approx(0.8)
-    assert [each.row.classes[0] for each in found.pairs[1, 0]] == [0, 0, 0]
-    assert [each.answers for each in found.pairs[1, 0]] == [(1,)] * 3
+    assert sum(found.by_confidence(False)) == 9
+    scores = sorted(row.scores[0] for row in rows() if row.classes)
+    assert [sample.prediction.scores[0] for sample in found.least_confident] == scores
+    assert found.confident == sum(score >= 0.5 for score in scores) == 30
+    assert [sample.correct for sample in found.mistakes] == [False] * 9
+    assert found.mistakes[0].prediction.scores[0] == pytest.approx(0.8)
+    assert [sample.prediction.classes[0] for sample in found.confused[1, 0]] == [0, 0, 0]
+    assert [sample.labels for sample in found.confused[1, 0]] == [(1,)] * 3
 
 
-def test_a_score_of_one_has_a_bin() -> None:
-    assert dict(gather([prediction("a", 0, 1.0)]).confidence) == {(samples.BINS - 1, None): 1}
+def test_a_score_of_one_is_in_the_last_bin() -> None:
+    assert dict(collect_samples([prediction("a", 0, 1.0)]).confidence) == {(samples.BINS - 1, None): 1}
 
 
-def test_the_gallery_is_an_even_sample_of_each_class(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_gallery_is_a_random_sample_of_each_class(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(samples, "GALLERY", 60)
     sizes = (5, 500, 3000)
-    some = [prediction(str(number), best, 0.5) for best, size in enumerate(sizes) for number in range(size)]
+    some = [prediction(str(number), top1, 0.5) for top1, size in enumerate(sizes) for number in range(size)]
     random.Random(1).shuffle(some)
 
-    found = gather(some)
+    found = collect_samples(some)
 
-    kept = {best: len(shown) for best, shown in found.gallery.items()}
+    kept = {top1: len(group) for top1, group in found.gallery.items()}
     assert kept[0] == 5
     assert kept[1] == kept[2] == found.per_class == 27
-    # Drawn evenly: 27 of 3000 numbers have their mean within four of its standard errors of the middle.
-    numbers = [int(each.row.path) for each in found.gallery[2]]
+    # In a uniform sample, the mean of 27 of 3000 numbers is within four standard errors of the middle.
+    numbers = [int(sample.prediction.path) for sample in found.gallery[2]]
     assert abs(sum(numbers) / 27 - 1500) < 4 * 3000 / (12 * 27) ** 0.5
 
 
@@ -137,57 +142,107 @@ def test_the_gallery_never_holds_more_than_its_limit(classes: int, monkeypatch: 
     monkeypatch.setattr(samples, "GALLERY", 20)
     some = [Prediction(str(number), "ok", (number % classes,), ("x",), (0.5,)) for number in range(1000)]
 
-    found = gather(some)
+    found = collect_samples(some)
 
     assert 18 <= sum(map(len, found.gallery.values())) <= 20
     assert max(map(len, found.gallery.values())) <= max(1, 20 // classes)
 
 
-def test_of_many_rows_two_thousand_photos_at_most_are_decoded_and_the_page_says_so() -> None:
-    asked: list[str] = []
+def test_at_most_two_thousand_photos_are_decoded_and_the_page_says_so() -> None:
+    decoded: list[str] = []
     some = [prediction(str(number), number % 3, 0.3 + (number % 700) / 1000) for number in range(5000)]
 
     def count(path: str) -> bytes:
-        asked.append(path)
+        decoded.append(path)
         return b"x" * 12_000  # more than there is room for
 
-    made = written(some, judgement(some), count)
+    made = page_of(some, evaluation(some), count)
 
-    assert len(asked) == len(set(asked)) == made.photos <= 2000
+    assert len(decoded) == len(set(decoded)) == made.photos <= 2000
     assert len(made.page) < 20_000_000
     assert 0 < made.without_picture < 1000
     text = Parsed(made.page).text
-    assert "1,800 of the 5,000 photos that were read: of each class all, or 600 photos drawn at random." in text
-    assert "of these are without a picture" in text
+    assert "1,800 of the 5,000 photos with a prediction: all photos of a class, or 600 photos chosen at random." in text
+    assert "of these have no picture" in text
 
 
-def test_a_photo_that_is_gone_has_no_picture_and_its_row_stays() -> None:
-    made = written(rows(), thumbnail=lambda path: b"" if "photo-00" in path else picture(path))
+def test_a_photo_that_cannot_be_read_is_shown_without_picture() -> None:
+    made = page_of(rows(), thumbnail=lambda path: b"" if "photo-00" in path else picture(path))
 
     assert made.without_picture == 1
-    assert made.page.count(b"no picture") > written(rows()).page.count(b"no picture")
+    assert made.page.count(b"no picture") > page_of(rows()).page.count(b"no picture")
 
 
-def test_rows_that_all_failed_make_a_page() -> None:
-    text = Parsed(written([row for row in rows() if row.status != "ok"]).page).text
+def test_rows_without_any_prediction_make_a_page() -> None:
+    text = Parsed(page_of([row for row in rows() if row.status != "ok"]).page).text
 
     assert "0 classes" in text
     assert "no such file" in text
 
 
-def test_the_published_table_stands_beside_the_measured_one() -> None:
-    found = judgement(rows())
-    text = " ".join(Parsed(written(rows(), found).page).text.split())
+def test_measured_and_published_accuracy_are_in_one_table() -> None:
+    found = evaluation(rows())
+    text = " ".join(Parsed(page_of(rows(), found).page).text.split())
 
-    assert f"{found.scores.top1:.2f} ±" in text
-    assert "published (<i>weights</i>)––77.29493.45" in text
-    assert "0 % as given; 100 % if <otherwise>" in text
+    assert f"{found.results[0].metrics.top1:.2f} ±" in text
+    assert "published (<i>weights) 23.83 5.75 77.294 93.45" in text
+    assert "0.0 % as given; 100.0 % if <otherwise>" in text
+
+
+def test_the_manifest_describes_the_run() -> None:
+    found = describe(Path("preds.csv"), manifest(), evaluation(rows()))
+
+    assert found.lead == "Inception V3 with the weights <i>weights, on <b>in</b>\x1b."
+    assert found.facts["Ground truth"].startswith("a <test>: names")
+    assert found.facts["Weights"] == f"<i>weights (sha256 {'0' * 64})"
+    assert found.facts["Inference"] == "cpu, fp32, 12.5 images/s"
+    page = build_page(rows(), found, None, picture).page
+    assert "on &lt;b&gt;in&lt;/b&gt;\\x1b." in page.decode()
+
+
+def test_without_a_manifest_the_page_names_the_file() -> None:
+    assert describe(Path("in/preds.csv"), None, None).lead.startswith("Predictions in preds.csv;")
+
+
+def test_a_report_that_fails_leaves_the_older_one(tmp_path: Path) -> None:
+    (tmp_path / "preds.csv").write_bytes(csv_header(3) + to_csv([prediction("a.jpg", 0, 0.5)], 3))
+    (tmp_path / "report.html").write_text("older")
+
+    def fail(path: str) -> bytes:
+        raise RuntimeError(path)
+
+    with pytest.raises(RuntimeError, match=r"a\.jpg"):
+        write_report(tmp_path / "report.html", tmp_path / "preds.csv", None, None, fail)
+    assert (tmp_path / "report.html").read_text() == "older"
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["preds.csv", "report.html"]
+
+
+def test_a_report_that_cannot_be_written_is_an_error_that_names_the_file(tmp_path: Path) -> None:
+    (tmp_path / "preds.csv").write_bytes(csv_header(3) + to_csv([prediction("a.jpg", 0, 0.5)], 3))
+
+    with pytest.raises(InceptionError, match=r"r\.html: no such file or directory; choose another"):
+        write_report(tmp_path / "none" / "r.html", tmp_path / "preds.csv", None, None, picture)
+
+
+@pytest.mark.parametrize("escaped", [r"in/\xe9.jpg", r"in/\x41\xe9.jpg"])
+def test_a_thumbnail_is_read_by_the_bytes_of_the_name(escaped: str, tmp_path: Path) -> None:
+    (tmp_path / "preds.csv").write_bytes(csv_header(3) + to_csv([prediction(escaped, 0, 0.5)], 3))
+    tried: list[str] = []
+
+    def only_raw(path: str) -> bytes:
+        tried.append(path)
+        return picture(path) if "\udce9" in path else b""
+
+    written = write_report(tmp_path / "r.html", tmp_path / "preds.csv", None, None, only_raw)
+
+    assert tried == [escaped, escaped.replace(r"\xe9", "\udce9")]
+    assert written.without_picture == 0
 
 
 # Thumbnails.
 
 
-def test_a_thumbnail_is_small_upright_and_bare(tmp_path: Path) -> None:
+def test_a_thumbnail_is_small_upright_and_without_metadata(tmp_path: Path) -> None:
     big, exif = Image.new("RGB", (1600, 1200), "red"), Image.Exif()
     exif[0x0112] = 6
     big.save(tmp_path / "big.jpg", exif=exif, comment=b"where I live")
@@ -202,7 +257,7 @@ def test_a_thumbnail_is_small_upright_and_bare(tmp_path: Path) -> None:
     assert len(data) < 8000
 
 
-def test_a_thumbnail_of_what_cannot_be_read_is_nothing(tmp_path: Path) -> None:
+def test_the_thumbnail_of_an_unreadable_file_is_empty(tmp_path: Path) -> None:
     (tmp_path / "no.jpg").write_bytes(b"no picture")
 
     assert [thumbnail(str(tmp_path / name)) for name in ("no.jpg", "gone.jpg", ".")] == [b"", b"", b""]
@@ -213,7 +268,7 @@ def test_a_thumbnail_of_what_cannot_be_read_is_nothing(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def classified(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Rows and report of four drawn pictures that demo has seen, and a name that is no UTF-8."""
+    """Return a folder with the predictions and the report of five photos; one file name is not UTF-8."""
     folder = tmp_path_factory.mktemp("report")
     samples_of = Path(__file__).parent.parent / "sample_images"
     for name in ("apple", "pear"):
@@ -229,56 +284,58 @@ def classified(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def pictures(page: Path) -> set[bytes]:
-    """The pictures within a page."""
+    """Return the distinct pictures in a page."""
     return {
         base64.b64decode(found) for found in re.findall(rb'src="data:image/jpeg;base64,([^"]+)"', page.read_bytes())
     }
 
 
 def without_date(page: Path) -> bytes:
-    return re.sub(rb"Made on [0-9-]+", b"", page.read_bytes())
+    return re.sub(rb"Created on [0-9-]+", b"", page.read_bytes())
 
 
-def test_a_run_and_the_command_make_the_same_report(classified: Path, inception: Inception) -> None:
+def test_classify_and_report_write_the_same_page(classified: Path, inception: Inception) -> None:
     ended = inception("report", classified / "preds.csv", "--out", classified / "again.html")
 
     assert ended.code == 0, ended.err
     assert without_date(classified / "again.html") == without_date(classified / "run.html")
     assert f"report written to {classified / 'again.html'}" in " ".join(ended.err.split())
-    assert "5 photos shown" in ended.err
+    assert "5 photos" in ended.err
 
 
-def test_every_photo_has_its_picture_by_whatever_name(classified: Path) -> None:
+def test_a_photo_whose_name_is_not_utf_8_has_its_picture(classified: Path) -> None:
     assert len(pictures(classified / "run.html")) == 4  # the fifth is a copy
     assert b"no picture</span><span" not in (classified / "run.html").read_bytes()
     assert rb"\xe9t\xe9.jpg" in (classified / "run.html").read_bytes()
 
 
-def test_rows_are_judged_by_folders_and_by_files(classified: Path, inception: Inception, tmp_path: Path) -> None:
+def test_labels_come_from_folders_or_from_a_file(classified: Path, inception: Inception, tmp_path: Path) -> None:
     with (tmp_path / "labels.csv").open("w", newline="") as file:
         names = [(str(photo), photo.parent.name) for photo in (classified / "photos").rglob("*.jpg")]
         table = [(name, label) for name, label in names if name.isprintable()]
         csv.writer(file).writerows([("path", "label"), *table])
     for words in (("--val-dir", classified / "photos"), ("--labels", tmp_path / "labels.csv")):
-        ended = inception("report", classified / "preds.csv", "-o", tmp_path / "judged.html", *words)
+        ended = inception("report", classified / "preds.csv", "-o", tmp_path / "labelled.html", *words)
 
         assert ended.code == 0, ended.err
-        text = Parsed((tmp_path / "judged.html").read_bytes()).text
-        assert "Published and measured" in text
-        assert "Surest mistakes" in text
+        text = Parsed((tmp_path / "labelled.html").read_bytes()).text
+        assert "Measured and published accuracy" in text
+        assert "Most confident mistakes" in text
 
 
-def test_evaluate_makes_the_report_of_rows_that_exist(classified: Path, inception: Inception, tmp_path: Path) -> None:
+def test_evaluate_writes_the_report_of_existing_predictions(
+    classified: Path, inception: Inception, tmp_path: Path
+) -> None:
     words = ("--predictions", classified / "preds.csv", "--val-dir", classified / "photos")
 
     ended = inception("evaluate", *words, "--report", tmp_path / "r.html", "--expect-top1", 101)
 
-    assert ended.code == 5  # a gate that is not met is all the more a reason to look
-    assert "Published and measured" in Parsed((tmp_path / "r.html").read_bytes()).text
+    assert ended.code == 5  # the report is written although the gate is not met
+    assert "Measured and published accuracy" in Parsed((tmp_path / "r.html").read_bytes()).text
 
 
 @pytest.mark.slow
-def test_evaluate_makes_the_report_of_its_temporary_rows(
+def test_evaluate_writes_the_report_of_temporary_predictions(
     classified: Path, inception: Inception, tmp_path: Path
 ) -> None:
     page = tmp_path / "r.html"
@@ -286,7 +343,7 @@ def test_evaluate_makes_the_report_of_its_temporary_rows(
     ended = inception("evaluate", "--val-dir", classified / "photos", "-w", "demo", "-j", 0, "--report", page)
 
     assert ended.code == 0, ended.err
-    assert "Published and measured" in Parsed(page.read_bytes()).text
+    assert "Measured and published accuracy" in Parsed(page.read_bytes()).text
     assert list(tmp_path.iterdir()) == [page]
 
 
@@ -303,7 +360,7 @@ def test_evaluate_makes_the_report_of_its_temporary_rows(
         (["evaluate", "--val-dir", "PHOTOS", "-w", "demo", "--report", "r.csv"], 2, "ends in .html"),
     ],
 )
-def test_what_is_wrong_is_one_line(
+def test_errors_are_one_line(
     words: list[str],
     code: int,
     said: str,
@@ -313,9 +370,9 @@ def test_what_is_wrong_is_one_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    places = {"ROWS": str(classified / "preds.csv"), "PHOTOS": str(classified / "photos")}
+    paths = {"ROWS": str(classified / "preds.csv"), "PHOTOS": str(classified / "photos")}
 
-    ended = inception(*(places.get(word, word) for word in words))
+    ended = inception(*(paths.get(word, word) for word in words))
 
     assert ended.code == code, ended.err
     assert len(ended.err.strip().splitlines()) == 1

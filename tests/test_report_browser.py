@@ -1,6 +1,6 @@
-"""The report in a real browser: no error, search and slider and sorting do what they say, names stay text.
+"""The report in a real browser: no errors; search, slider and sorting work; names are escaped.
 
-Chromium is the system's, or playwright's own; skipped where there is neither.
+Uses the system's Chromium, else playwright's; the tests are skipped without a Chromium.
 """
 
 import os
@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
-from reported import HOSTILE, judgement, rows, written
+from reported import HOSTILE, evaluation, page_of, rows
 
-from inception_cli.names import harmless
+from inception_cli.predictions.text import harmless
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -23,7 +23,7 @@ def browser() -> Iterator[Browser]:
         found = next(filter(None, map(shutil.which, NAMES)), playwright.chromium.executable_path)
         if not Path(found).exists():
             pytest.skip("no Chromium: install the system's package chromium, or run `playwright install chromium`")
-        sandbox = [] if os.geteuid() else ["--no-sandbox"]  # Chromium's sandbox refuses to run as root
+        sandbox = [] if os.geteuid() else ["--no-sandbox"]  # Chromium's sandbox does not run as root
         opened = playwright.chromium.launch(executable_path=found, args=sandbox)
         yield opened
         opened.close()
@@ -31,35 +31,35 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The report of 36 photos with hostile names and an answer each, and of two failures."""
+    """Return the report of 36 labelled photos with hostile names, and of two files without a prediction."""
     file = tmp_path_factory.mktemp("page") / "report.html"
-    file.write_bytes(written(rows(), judgement(rows())).page)
+    file.write_bytes(page_of(rows(), evaluation(rows())).page)
     return file
 
 
 @pytest.fixture
 def page(browser: Browser, file: Path) -> Iterator[Page]:
-    """The report, opened; at the end nothing was fetched, and the console has nothing to say."""
+    """Open the report; at the end assert that nothing was fetched and that the console is empty."""
     context = browser.new_context(reduced_motion="reduce", viewport={"width": 1200, "height": 800})
-    page, said, fetched = context.new_page(), list[str](), list[str]()
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
+    page, messages, fetched = context.new_page(), list[str](), list[str]()
+    page.on("console", lambda message: messages.append(message.text))
+    page.on("pageerror", lambda error: messages.append(str(error)))
     page.on("request", lambda request: fetched.append(request.url))
     page.goto(file.as_uri())
     yield page
     context.close()
-    assert said == []
+    assert messages == []
     assert [url for url in fetched if not url.startswith("data:")] == [file.as_uri()]
 
 
 def shown(page: Page) -> Locator:
-    """The cards of the gallery that are seen."""
+    """Return the visible cards of the gallery."""
     return page.locator("#gallery .card:visible")
 
 
 def slide(page: Page, to: int) -> None:
-    """Move the slider by keyboard: from its start, a step a key."""
-    page.locator("#least").focus()
+    """Move the slider by keyboard, one step for each key press."""
+    page.locator("#min-confidence").focus()
     page.keyboard.press("Home")
     for _ in range(to):
         page.keyboard.press("ArrowRight")
@@ -69,7 +69,7 @@ def column(page: Page, place: int) -> list[str]:
     return page.locator(f"#per-class tbody td:nth-child({place})").all_text_contents()
 
 
-def test_names_stay_text(page: Page) -> None:
+def test_names_of_files_and_classes_are_escaped(page: Page) -> None:
     assert "owned" not in page.title()
     assert page.locator("main script, main b, main i:not([class]), [onerror], [onclick], [onmouseover]").count() == 1
     titles = shown(page).evaluate_all("cards => cards.map(card => card.title)")
@@ -79,8 +79,8 @@ def test_names_stay_text(page: Page) -> None:
     assert page.locator("#classes .name").all_text_contents()[1] == "<b onclick=alert(1)>pear</b>"
 
 
-def test_a_policy_keeps_scripts_out_that_came_in_all_the_same(browser: Browser, file: Path) -> None:
-    """The second wall: even where escaping failed, nothing would run."""
+def test_the_security_policy_blocks_scripts_that_were_not_escaped(browser: Browser, file: Path) -> None:
+    """Assert that nothing would run even if escaping failed."""
     hole = '<img src="x" onerror="document.title=\'owned\'"><script>document.title="owned"</script></main>'
     broken = file.with_name("broken.html")
     broken.write_text(file.read_text().replace("</main>", hole))
@@ -88,11 +88,11 @@ def test_a_policy_keeps_scripts_out_that_came_in_all_the_same(browser: Browser, 
     page.goto(broken.as_uri())
     page.wait_for_timeout(100)
 
-    assert "right on 36 photos" in page.title()
+    assert "accuracy on 36 photos" in page.title()
     page.close()
 
 
-def test_search_finds_every_word_in_path_or_class(page: Page) -> None:
+def test_search_needs_every_word_in_path_or_class(page: Page) -> None:
     assert page.locator("#gallery output").text_content() == "36 photos"
 
     page.fill("#search", "PHOTO-1  apple")
@@ -109,23 +109,23 @@ def test_search_finds_every_word_in_path_or_class(page: Page) -> None:
     assert shown(page).count() == 36
 
 
-def test_the_slider_leaves_photos_that_are_as_sure(page: Page) -> None:
+def test_the_slider_hides_photos_below_its_confidence(page: Page) -> None:
     slide(page, 73)
 
-    assert page.locator("#least-value").text_content() == "73 %"
+    assert page.locator("#min-confidence-value").text_content() == "73 %"
     scores = [float(score.removesuffix(" %")) for score in shown(page).locator(".score").all_text_contents()]
     assert min(scores) >= 73
     assert len(scores) == sum(row.scores[0] >= 0.73 for row in rows() if row.scores) == 15
 
 
-def test_mistakes_alone(page: Page) -> None:
+def test_the_check_box_hides_correct_predictions(page: Page) -> None:
     page.check("#only-mistakes")
 
     assert shown(page).count() == page.locator("#mistakes-heading + p + .cards .card").count() == 9
     assert "labelled" in shown(page).first.inner_text()
 
 
-def test_a_class_that_the_filter_hides_is_shown_by_its_link(page: Page) -> None:
+def test_a_link_to_a_hidden_class_resets_the_filter(page: Page) -> None:
     page.fill("#search", "no such photo")
 
     page.locator("#classes a").first.click()
@@ -134,7 +134,7 @@ def test_a_class_that_the_filter_hides_is_shown_by_its_link(page: Page) -> None:
     assert page.input_value("#search") == ""
 
 
-def test_the_table_sorts_by_numbers_and_by_names(page: Page) -> None:
+def test_the_table_sorts_by_number_and_by_name(page: Page) -> None:
     heading = page.locator("#per-class th")
     before = column(page, 6)
     assert before == ["100.0", "60.0", "75.0"]
@@ -152,7 +152,7 @@ def test_the_table_sorts_by_numbers_and_by_names(page: Page) -> None:
     assert [each.get_attribute("aria-sort") for each in heading.all()].count("none") == 6
 
 
-def test_a_photo_opens_by_keyboard_and_closes_again(page: Page) -> None:
+def test_a_photo_opens_and_closes_by_keyboard(page: Page) -> None:
     first = shown(page).first
     first.focus()
     page.keyboard.press("Enter")
@@ -178,13 +178,13 @@ def test_pictures_are_decoded(page: Page) -> None:
 
 
 @pytest.mark.parametrize("width", [320, 390, 1200])
-def test_nothing_is_wider_than_the_screen(width: int, page: Page) -> None:
+def test_the_page_is_never_wider_than_the_screen(width: int, page: Page) -> None:
     page.set_viewport_size({"width": width, "height": 700})
 
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def test_dark_and_light(page: Page) -> None:
+def test_the_page_follows_the_dark_colour_scheme(page: Page) -> None:
     def luminance() -> int:
         return int(page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/)[0]"))
 
@@ -194,7 +194,7 @@ def test_dark_and_light(page: Page) -> None:
     assert luminance() < 60 < 200 < light
 
 
-def test_print_has_every_photo_and_no_controls(page: Page) -> None:
+def test_printing_shows_every_photo_and_no_controls(page: Page) -> None:
     page.emulate_media(media="print", color_scheme="dark")
 
     assert not page.locator(".controls").is_visible()
@@ -203,7 +203,7 @@ def test_print_has_every_photo_and_no_controls(page: Page) -> None:
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
 
 
-def test_without_scripts_all_is_there(browser: Browser, file: Path) -> None:
+def test_all_photos_are_shown_without_scripts(browser: Browser, file: Path) -> None:
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(file.as_uri())

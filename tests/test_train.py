@@ -1,4 +1,4 @@
-"""Training: what is drawn, learnt, judged, kept, and gone on with."""
+"""Training: datasets, augmentation, optimisation, choice of the best epoch, resuming."""
 
 import signal
 import subprocess
@@ -11,26 +11,27 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from limits import file_size_limit
 from PIL import Image
 from torch import Tensor, nn
 
-from inception_cli import train, weights
+from inception_cli.config import PRESETS, PixelConfig, Plan, TrainConfig, TrainSettings
 from inception_cli.errors import InceptionError, UsageError
-from inception_cli.images import augment, labelled
-from inception_cli.images.augment import Augmentation, Draws
-from inception_cli.images.labelled import Photo, Photos
-from inception_cli.images.preprocess import PRESETS, Pixels, views
-from inception_cli.network.learner import AVERAGED_STEPS, Learner, Learning, parameter_groups
+from inception_cli.images.preprocess import views
 from inception_cli.network.model import InceptionV3
-from inception_cli.network.optimize import Plan
-from inception_cli.settings import TrainSettings
-from inception_cli.train import Epoch, Recipe, Training
+from inception_cli.training import augment, dataset, train
+from inception_cli.training.augment import Augmentation, CropBatch, EpochPlan
+from inception_cli.training.dataset import ImageDataset, Sample
+from inception_cli.training.learner import EMA_INTERVAL, Hyperparameters, Learner, parameter_groups
+from inception_cli.training.train import EpochResult, Recipe, Trainer
+from inception_cli.weights.load import find_weights, load_network, save_weights
+from inception_cli.weights.read import read_checkpoint
 
 COLOURS = {"blue": (40, 60, 200), "green": (30, 180, 60), "red": (210, 40, 50)}
 
 
 class Tiny(nn.Module):
-    """A network of one convolution, for tests of what is around the network."""
+    """A network of one convolution, for tests that do not need a real one."""
 
     def __init__(self, num_classes: int, aux: bool, dropout: float) -> None:
         super().__init__()
@@ -54,7 +55,7 @@ class Tiny(nn.Module):
 
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Threads of many tests side by side would wait for each other."""
+    """Limit torch to one thread: tests run in parallel."""
     monkeypatch.setattr(train, "cores", lambda: 1)
 
 
@@ -64,7 +65,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def draw(folder: Path, counts: dict[str, int], side: int = 90) -> Path:
-    """Class folders of noisy pictures in the class's colour."""
+    """Draw class folders of noisy images in the class's colour."""
     random = np.random.default_rng(0)
     for name, count in counts.items():
         (folder / name).mkdir(parents=True)
@@ -75,211 +76,292 @@ def draw(folder: Path, counts: dict[str, int], side: int = 90) -> Path:
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> TrainSettings:
+def config(tmp_path: Path) -> TrainConfig:
     photos = draw(tmp_path / "photos", {"blue": 6, "green": 5, "red": 5})
-    return TrainSettings(photos, tmp_path / "mine.safetensors", size=80, epochs=3, batch_size=4)
+    return TrainConfig(photos, tmp_path / "mine.safetensors", size=80, epochs=3, batch_size=4)
 
 
-def losses(epochs: Iterator[Epoch]) -> list[float]:
-    return [epoch.loss for epoch in epochs]
+def losses(epochs: Iterator[EpochResult]) -> list[float]:
+    return [result.loss for result in epochs]
 
 
-# What it takes for photos
+# Images and class folders
 
 
-def test_one_class_is_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(InceptionError, match=r"photos: holds one class folder, red, .* one folder a class"):
-        Training(TrainSettings(draw(tmp_path / "photos", {"red": 3}), tmp_path / "mine.safetensors"))
+def test_training_needs_two_classes(tmp_path: Path) -> None:
+    with pytest.raises(InceptionError, match=r"photos: has only one class folder \(red\); .* one folder per class"):
+        Trainer(TrainConfig(draw(tmp_path / "photos", {"red": 3}), tmp_path / "mine.safetensors"))
 
 
-def test_an_empty_class_is_refused_by_name(settings: TrainSettings) -> None:
-    (settings.train_dir / "violet").mkdir()
-    with pytest.raises(InceptionError, match="violet: holds no photo that can be read"):
-        Training(settings)
+def make_folders(root: Path, *photos: str) -> Path:
+    """Make a file for each path below `root`; finding classes looks at names alone."""
+    for photo in photos:
+        (root / photo).parent.mkdir(parents=True, exist_ok=True)
+        (root / photo).touch()
+    return root
+
+
+@pytest.mark.parametrize(
+    ("photos", "remedy"),
+    [
+        ("train/a/1.jpg train/b/1.jpg valid/a/2.jpg test/a/3.jpg", "train {}/train --val-dir {}/valid"),
+        ("Training/a/1.jpg Validation/a/2.jpg", "train {}/Training --val-dir {}/Validation"),
+        ("TRAIN/a/1.jpg VAL/a/2.jpg", "train {}/TRAIN --val-dir {}/VAL"),
+        ("seg_train/a/1.jpg dev/a/2.jpg seg_pred/1.jpg", "train {}/seg_train --val-dir {}/dev"),
+        ("train2017/a/1.jpg val2017/a/2.jpg annotations/x.json", "train {}/train2017 --val-dir {}/val2017"),
+        ("training_set/a/1.jpg test_set/a/2.jpg", "train {}/training_set, .* evaluate --val-dir {}/test_set"),
+        ("train/a/1.jpg test/1.jpg", "train {}/train$"),
+        ("train/a/1.jpg train/b/1.jpg", "train {}/train$"),
+        ("val/a/1.jpg test/a/1.jpg", "train {}/val, .* evaluate --val-dir {}/test"),
+    ],
+)
+def test_the_root_of_a_data_set_is_refused_with_the_folders_to_train_on(
+    photos: str, remedy: str, tmp_path: Path
+) -> None:
+    root = make_folders(tmp_path / "data", *photos.split())
+
+    with pytest.raises(InceptionError, match="not classes; use inception " + remedy.format(root, root)) as error:
+        dataset.find_classes(root)
+
+    assert str(error.value).startswith(f"{root}: holds the splits of a data set (")
+    assert "\n" not in str(error.value)
+
+
+def test_a_split_beside_class_folders_is_refused(tmp_path: Path) -> None:
+    root = make_folders(tmp_path / "data", "cat/1.jpg", "dog/1.jpg", "test/cat/2.jpg", "test/dog/2.jpg")
+
+    with pytest.raises(InceptionError, match=r"data/test: a split .* the classes cat, dog again; move it out of"):
+        dataset.find_classes(root)
+
+
+def test_the_proposed_command_can_be_pasted_into_a_shell(tmp_path: Path) -> None:
+    root = make_folders(tmp_path / "my data", "train/a/1.jpg", "val/a/2.jpg")
+
+    with pytest.raises(InceptionError, match=r"train '.*/my data/train' --val-dir '.*/my data/val'$"):
+        dataset.find_classes(root)
+
+
+@pytest.mark.parametrize(
+    "photos",
+    [
+        "train/1.jpg bus/1.jpg",
+        "train/1.jpg test/1.jpg",
+        "train/steam/1.jpg train/diesel/1.jpg bus/1.jpg",
+        "train/.cache/1.jpg test/@eaDir/1.jpg",
+        "valid/2024/1.jpg invalid/2024/1.jpg",
+        "testament/1.jpg trainer/1.jpg",
+        "red/train/1.jpg blue/test/1.jpg",
+    ],
+)
+def test_classes_may_have_the_names_of_splits(photos: str, tmp_path: Path) -> None:
+    root = make_folders(tmp_path / "toys", *photos.split())
+
+    assert dataset.find_classes(root) == tuple(sorted({photo.split("/")[0] for photo in photos.split()}))
+
+
+def test_the_root_of_a_data_set_is_refused_before_weights_are_downloaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make_folders(tmp_path / "data", "train/a/1.jpg", "val/a/2.jpg")
+    monkeypatch.setattr(train, "find_weights", lambda *_, **__: pytest.fail("weights were requested"))
+
+    with pytest.raises(InceptionError, match="splits of a data set"):
+        train.resolve(TrainSettings(str(root), str(tmp_path / "mine.safetensors")))
+
+
+def test_an_empty_class_folder_is_an_error_that_names_it(config: TrainConfig) -> None:
+    (config.train_dir / "violet").mkdir()
+    with pytest.raises(InceptionError, match="violet: no readable image"):
+        Trainer(config)
 
 
 @pytest.mark.usefixtures("tiny")
-def test_a_class_of_unreadable_photos_is_refused_by_name(settings: TrainSettings) -> None:
-    (settings.train_dir / "violet").mkdir()
+def test_a_class_without_a_readable_image_is_an_error_that_names_it(config: TrainConfig) -> None:
+    (config.train_dir / "violet").mkdir()
     for name in ("a.jpg", "b.jpg"):
-        (settings.train_dir / "violet" / name).write_bytes(b"no picture")
-    with pytest.raises(InceptionError, match="violet: holds no photo that can be read"):
-        Training(settings)
+        (config.train_dir / "violet" / name).write_bytes(b"not an image")
+    with pytest.raises(InceptionError, match="violet: no readable image"):
+        Trainer(config)
 
 
 @pytest.mark.usefixtures("tiny")
-def test_unreadable_photos_are_skipped_and_named(settings: TrainSettings) -> None:
-    to_learn, to_judge = "000.jpg", "zzz.jpg"  # the sixth of a class judges
-    bad = [settings.train_dir / "red" / to_learn, settings.train_dir / "green" / to_judge]
-    for file in bad:
-        file.write_bytes(b"no picture")
-    training = Training(settings)
-    assert {str(file) for file in bad} == training.skipped.keys()
-    assert {"corrupt"} == {failure.status for failure in training.skipped.values()}
-    assert len([*training.epochs()]) == 3
-    assert training.save()["skipped"] == 2
+def test_unreadable_images_are_skipped_and_listed(config: TrainConfig) -> None:
+    for_training, for_validation = "000.jpg", "zzz.jpg"  # the sixth image of a class is for validation
+    unreadable = [config.train_dir / "red" / for_training, config.train_dir / "green" / for_validation]
+    for file in unreadable:
+        file.write_bytes(b"not an image")
+    trainer = Trainer(config)
+    assert {str(file) for file in unreadable} == trainer.skipped.keys()
+    assert {"corrupt"} == {failure.status for failure in trainer.skipped.values()}
+    assert len([*trainer.epochs()]) == 3
+    assert trainer.save()["skipped"] == 2
 
 
-def test_validation_folders_must_be_the_same(settings: TrainSettings, tmp_path: Path) -> None:
+def test_validation_needs_the_classes_of_training(config: TrainConfig, tmp_path: Path) -> None:
     val = draw(tmp_path / "val", {"blue": 1, "red": 1})
     (val / "violet").mkdir()
-    with pytest.raises(InceptionError, match="val: lacks green and has violet besides: its folders must be those of"):
-        Training(replace(settings, val_dir=val))
+    with pytest.raises(
+        InceptionError, match=r"val: class folders differ \(green missing; violet unknown\); use those of"
+    ):
+        Trainer(replace(config, val_dir=val))
 
 
-def test_a_single_photo_cannot_both_teach_and_judge(tmp_path: Path) -> None:
+def test_a_class_with_a_single_image_cannot_be_split(tmp_path: Path) -> None:
     photos = draw(tmp_path / "photos", {"blue": 1, "red": 4})
-    with pytest.raises(InceptionError, match=r"000\.png: is its class's only photo.*--val-dir"):
-        Training(TrainSettings(photos, tmp_path / "mine.safetensors"))
+    with pytest.raises(InceptionError, match=r"000\.png: the only image of its class.*validation folder"):
+        Trainer(TrainConfig(photos, tmp_path / "mine.safetensors"))
 
 
-def test_a_finished_file_is_not_overwritten(settings: TrainSettings) -> None:
-    settings.out.write_bytes(b"dear")
-    with pytest.raises(InceptionError, match=r"mine\.safetensors: is there already"):
-        Training(settings)
-    assert settings.out.read_bytes() == b"dear"
+def test_an_existing_output_file_is_not_overwritten(config: TrainConfig) -> None:
+    config.out.write_bytes(b"precious")
+    with pytest.raises(InceptionError, match=r"mine\.safetensors: already exists"):
+        Trainer(config)
+    assert config.out.read_bytes() == b"precious"
 
 
 @pytest.mark.parametrize(
     "wrong", [{"size": 74}, {"epochs": 0}, {"batch_size": 1}, {"precision": "fp16"}, {"out": Path("mine.pth")}]
 )
-def test_settings_that_cannot_be_are_refused(settings: TrainSettings, wrong: dict[str, object]) -> None:
+def test_invalid_values_are_refused(config: TrainConfig, wrong: dict[str, object]) -> None:
     with pytest.raises(UsageError):
-        replace(settings, **wrong)  # type: ignore[arg-type]
+        replace(config, **wrong)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("count", "held_out"), [(2, 1), (3, 1), (10, 1), (45, 4), (100, 10), (864, 90)])
-def test_a_tenth_of_each_class_judges(count: int, held_out: int) -> None:
-    photos = [Photo(f"{number:04}", label) for label in range(2) for number in range(count)]
-    learn, judge = labelled.split(photos, every=10, run=10)
-    assert [held_out, held_out] == np.bincount([photo.label for photo in judge]).tolist()
-    assert sorted([*learn, *judge], key=lambda photo: (photo.label, photo.path)) == photos
+def test_a_tenth_of_each_class_is_for_validation(count: int, held_out: int) -> None:
+    samples = [Sample(f"{number:04}", label) for label in range(2) for number in range(count)]
+    training, validation = dataset.split_samples(samples, every=10, run_length=10)
+    assert [held_out, held_out] == np.bincount([sample.label for sample in validation]).tolist()
+    assert sorted([*training, *validation], key=lambda sample: (sample.label, sample.path)) == samples
 
 
-def test_neighbours_by_name_judge_together() -> None:
-    _, judge = labelled.split([Photo(f"{number:04}", 0) for number in range(100)], every=10, run=10)
-    assert [f"{number:04}" for number in range(50, 60)] == [photo.path for photo in judge]
+def test_validation_takes_consecutive_files() -> None:
+    samples = [Sample(f"{number:04}", 0) for number in range(100)]
+    _, validation = dataset.split_samples(samples, every=10, run_length=10)
+    assert [f"{number:04}" for number in range(50, 60)] == [sample.path for sample in validation]
 
 
-# What is drawn
+# Sampling and augmentation
 
 
-def test_classes_are_drawn_by_the_root_of_their_size() -> None:
+def test_classes_are_sampled_in_proportion_to_the_root_of_their_size() -> None:
     labels = np.repeat([0, 1], [900, 100])
-    drawn = train.balanced(labels, 1000, 0.5, np.random.default_rng(0))
-    counts = np.bincount(labels[drawn])
+    positions = dataset.sample_balanced(labels, 1000, 0.5, np.random.default_rng(0))
+    counts = np.bincount(labels[positions])
     assert abs(counts[0] - 750) <= 1
     assert counts.sum() == 1000
 
 
-def test_each_photo_is_drawn_as_often_as_its_neighbours() -> None:
+def test_images_of_a_class_are_sampled_equally_often() -> None:
     labels = np.repeat([0, 1], [40, 10])
-    drawn = train.balanced(labels, 100, 1.0, np.random.default_rng(0))
-    times = np.bincount(drawn, minlength=50)
+    positions = dataset.sample_balanced(labels, 100, 1.0, np.random.default_rng(0))
+    times = np.bincount(positions, minlength=50)
     assert {1, 2} == {*times[:40].tolist()}
     assert {5} == {*times[40:].tolist()}
 
 
 @pytest.mark.usefixtures("tiny")
-def test_every_epoch_draws_and_crops_anew(settings: TrainSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn: list[Draws] = []
-    crops = augment.crops
+def test_every_epoch_has_another_sample_and_other_crops(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    plans: list[EpochPlan] = []
 
-    def seen(photos: Photos, draws: Draws, *rest: Any) -> Iterator[augment.Crops]:
-        drawn.append(draws)
-        return crops(photos, draws, *rest)
+    def recorded(images: ImageDataset, plan: EpochPlan, *rest: Any) -> Iterator[CropBatch]:
+        plans.append(plan)
+        return augment.training_batches(images, plan, *rest)
 
-    monkeypatch.setattr(augment, "crops", seen)
-    for _ in Training(settings).epochs():
+    monkeypatch.setattr(train, "training_batches", recorded)
+    for _ in Trainer(config).epochs():
         pass
-    assert len({draws.seed for draws in drawn}) == 3
-    assert len({draws.positions.tobytes() for draws in drawn}) == 3
+    assert len({plan.seed for plan in plans}) == 3
+    assert len({plan.positions.tobytes() for plan in plans}) == 3
 
 
-def photos_of(folder: Path, prepare: str = "reduced") -> Photos:
-    pixels = Pixels(replace(PRESETS["torchvision"], size=80, resize=92))
-    listed = labelled.labelled(folder, labelled.class_names(folder))
-    if prepare == "centre":
-        return Photos(listed, pixels, lambda image: labelled.centre(image, pixels), workers=1)
-    return Photos(listed, pixels, lambda image: labelled.reduced(image, 100), workers=1)
+def dataset_of(folder: Path, prepare: str = "shrink") -> ImageDataset:
+    pixels = PixelConfig(replace(PRESETS["torchvision"], size=80, resize=92))
+    samples = dataset.list_samples(folder, dataset.find_classes(folder))
+    if prepare == "centre_crop":
+        return ImageDataset(samples, pixels, lambda image: dataset.centre_crop(image, pixels), workers=1)
+    return ImageDataset(samples, pixels, lambda image: dataset.shrink(image, 100), workers=1)
 
 
-def test_crops_depend_on_seed_and_place_alone(settings: TrainSettings) -> None:
-    photos = photos_of(settings.train_dir)
-    draws = Draws(np.tile(np.arange(4), 2), batch=4, side=75, seed=(1, 2, 3))
-    one, three = ([*augment.crops(photos, draws, Augmentation(), workers)] for workers in (1, 3))
-    other = next(augment.crops(photos, replace(draws, seed=(1, 2, 4)), Augmentation(), 1))
-    for name in ("pixels", "colours", "foreign"):
+def test_crops_depend_on_the_seed_and_their_position_alone(config: TrainConfig) -> None:
+    images = dataset_of(config.train_dir)
+    plan = EpochPlan(np.tile(np.arange(4), 2), batch_size=4, crop_size=75, seed=(1, 2, 3))
+    one, three = ([*augment.training_batches(images, plan, Augmentation(), workers)] for workers in (1, 3))
+    other = next(augment.training_batches(images, replace(plan, seed=(1, 2, 4)), Augmentation(), 1))
+    for name in ("pixels", "colour_transforms", "pasted"):
         assert all(torch.equal(getattr(a, name), getattr(b, name)) for a, b in zip(one, three, strict=True))
         assert not torch.equal(getattr(one[0], name), getattr(other, name))  # another epoch
-        assert not torch.equal(getattr(one[0], name), getattr(one[1], name))  # the same photos later on
+        assert not torch.equal(getattr(one[0], name), getattr(one[1], name))  # the same images later in the epoch
 
 
-def test_a_mixed_crop_shows_the_one_before_by_its_share() -> None:
+def test_cutmix_returns_the_share_of_the_pasted_window() -> None:
     pixels = np.repeat(np.arange(8, dtype=np.uint8), 50 * 50 * 3).reshape(8, 50, 50, 3)
-    randoms = [np.random.default_rng(number) for number in range(8)]
-    foreign = augment.mix(pixels, Augmentation(mixed=1), randoms)
+    generators = [np.random.default_rng(number) for number in range(8)]
+    pasted = augment.cutmix(pixels, Augmentation(cutmix=1), generators)
     for slot in range(8):
         assert {slot, (slot - 1) % 8} >= {*pixels[slot].ravel().tolist()}
-        assert foreign[slot] == pytest.approx((pixels[slot] == (slot - 1) % 8).mean())
-    assert foreign.max() > 0.3
+        assert pasted[slot] == pytest.approx((pixels[slot] == (slot - 1) % 8).mean())
+    assert pasted.max() > 0.3
 
 
-def test_targets_are_the_classes_shown_by_their_share(settings: TrainSettings, tiny: None) -> None:
-    training = Training(settings)
-    crops = augment.Crops(torch.empty(0), torch.empty(0), torch.tensor([0.25, 0.0, 0.5]))
-    targets = training._targets(crops, torch.tensor([0, 1, 2]))
+def test_targets_of_mixed_crops_are_the_classes_by_their_shares(config: TrainConfig, tiny: None) -> None:
+    trainer = Trainer(config)
+    batch = CropBatch(torch.empty(0), torch.empty(0), torch.tensor([0.25, 0.0, 0.5]))
+    targets = trainer._targets(batch, torch.tensor([0, 1, 2]))
     assert targets.tolist() == [[0.75, 0.0, 0.25], [0.0, 1.0, 0.0], [0.0, 0.5, 0.5]]
 
 
-def test_without_colours_pixels_are_only_scaled() -> None:
+def test_the_identity_transform_only_normalises() -> None:
     pixels = torch.randint(256, (2, 5, 5, 3), dtype=torch.uint8)
     mean, std = torch.tensor([0.4, 0.5, 0.6]), torch.tensor([0.2, 0.3, 0.4])
     expected = ((pixels / 255 - mean) / std).permute(0, 3, 1, 2)
-    got = augment.recolour(pixels, torch.eye(3, 4).expand(2, 3, 4), mean, std)
-    torch.testing.assert_close(got, expected)
-    assert got.is_contiguous(memory_format=torch.channels_last)
+    actual = augment.colour_and_normalise(pixels, torch.eye(3, 4).expand(2, 3, 4), mean, std)
+    torch.testing.assert_close(actual, expected)
+    assert actual.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_without_reach_colours_stay_as_they_are() -> None:
-    still = augment.colour(Augmentation(brightness=0, contrast=0, saturation=0, tint=0), np.random.default_rng(0))
-    np.testing.assert_allclose(still, np.eye(3, 4), atol=1e-6)
+def test_empty_ranges_give_the_identity_transform() -> None:
+    unchanged = Augmentation(brightness=0, contrast=0, saturation=0, tint=0)
+    transform = augment.random_colour_transform(unchanged, np.random.default_rng(0))
+    np.testing.assert_allclose(transform, np.eye(3, 4), atol=1e-6)
 
 
-def test_no_saturation_is_grey() -> None:
+def test_a_change_of_saturation_keeps_greys() -> None:
     random = np.random.default_rng(0)
-    moved = augment.colour(Augmentation(brightness=0, contrast=0, tint=0, saturation=0.3), random)
-    np.testing.assert_allclose(moved[:, :3].sum(1), 1, atol=1e-6)  # grey stays grey
-    assert np.ptp(moved @ np.array([200.0, 100, 50, 1])) != 150
+    only_saturation = Augmentation(brightness=0, contrast=0, tint=0, saturation=0.3)
+    transform = augment.random_colour_transform(only_saturation, random)
+    np.testing.assert_allclose(transform[:, :3].sum(1), 1, atol=1e-6)
+    assert np.ptp(transform @ np.array([200.0, 100, 50, 1])) != 150
 
 
-def test_validation_sees_what_classify_sees(settings: TrainSettings) -> None:
-    photos = photos_of(settings.train_dir, prepare="centre")
-    pixels = Pixels(replace(PRESETS["torchvision"], size=80, resize=92))
-    (crops,) = augment.plain(photos, 100, workers=1)
-    for shown, photo in zip(crops.pixels, labelled.labelled(settings.train_dir, ["blue", "green", "red"]), strict=True):
-        with Image.open(photo.path) as image:
-            assert np.array_equal(views(image, pixels)[0], shown)
+def test_validation_has_the_pixels_of_classification(config: TrainConfig) -> None:
+    images = dataset_of(config.train_dir, prepare="centre_crop")
+    pixels = PixelConfig(replace(PRESETS["torchvision"], size=80, resize=92))
+    (batch,) = augment.validation_batches(images, 100, workers=1)
+    samples = dataset.list_samples(config.train_dir, ["blue", "green", "red"])
+    for actual, sample in zip(batch.pixels, samples, strict=True):
+        with Image.open(sample.path) as image:
+            assert np.array_equal(views(image, pixels)[0], actual)
 
 
-def test_photos_over_the_memory_bound_are_read_again(settings: TrainSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    held = photos_of(settings.train_dir)
-    monkeypatch.setattr(labelled, "HELD_BYTES", 4 * 90 * 90 * 3)
-    some = photos_of(settings.train_dir)
-    assert len(held) == len(some) == 16
-    assert all(held[at].tobytes() == some[at].tobytes() for at in range(16))
-    (settings.train_dir / "red" / "004.png").unlink()
-    with pytest.raises(InceptionError, match=r"red/004\.png: could be read when training began"):
-        some[15]
+def test_images_beyond_the_cache_are_decoded_again(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    cached = dataset_of(config.train_dir)
+    monkeypatch.setattr(dataset, "CACHE_BYTES", 4 * 90 * 90 * 3)
+    partly_cached = dataset_of(config.train_dir)
+    assert len(cached) == len(partly_cached) == 16
+    assert all(cached[at].tobytes() == partly_cached[at].tobytes() for at in range(16))
+    (config.train_dir / "red" / "004.png").unlink()
+    with pytest.raises(InceptionError, match=r"red/004\.png: became unreadable during the training"):
+        partly_cached[15]
 
 
-# What is learnt
+# Optimisation
 
 
-def test_the_rate_rises_then_falls_to_nothing() -> None:
-    learner = Learner(InceptionV3(2, aux=True), Learning(learning_rate=1.0, warmup=0.1), 100, Plan())
+def test_the_learning_rate_rises_and_then_falls_to_zero() -> None:
+    learner = Learner(InceptionV3(2, aux=True), Hyperparameters(learning_rate=1.0, warmup=0.1), 100, Plan())
     rates = []
-    for learner.done in range(100):
+    for learner.steps_done in range(100):
         rates.append(learner.learning_rate())
     assert max(rates) == rates[10] == 1.0
     assert rates[:11] == sorted(rates[:11])
@@ -287,84 +369,84 @@ def test_the_rate_rises_then_falls_to_nothing() -> None:
     assert rates[-1] < 0.001
 
 
-def test_batch_norms_and_biases_do_not_decay() -> None:
+def test_batch_norms_and_biases_have_no_weight_decay() -> None:
     network = InceptionV3(2, aux=True)
-    decaying, still_ones = parameter_groups(network, 0.1)
-    assert (decaying["weight_decay"], still_ones["weight_decay"]) == (0.1, 0.0)
-    still = {id(parameter) for parameter in still_ones["params"]}
-    named = {name for name, parameter in network.named_parameters() if id(parameter) in still}
-    assert {name for name, _ in network.named_parameters() if ".bn." in name or name.endswith("bias")} == named
+    with_decay, without_decay = parameter_groups(network, 0.1)
+    assert (with_decay["weight_decay"], without_decay["weight_decay"]) == (0.1, 0.0)
+    ids = {id(parameter) for parameter in without_decay["params"]}
+    names = {name for name, parameter in network.named_parameters() if id(parameter) in ids}
+    assert {name for name, _ in network.named_parameters() if ".bn." in name or name.endswith("bias")} == names
 
 
-def test_the_average_looks_back() -> None:
+def test_the_averaged_weights_are_an_exponential_moving_average() -> None:
     torch.manual_seed(0)
     network = Tiny(2, aux=True, dropout=0.0)
-    learner = Learner(network, Learning(average=0.5), 32, Plan())  # type: ignore[arg-type]
+    learner = Learner(network, Hyperparameters(ema_window=0.5), 32, Plan())  # type: ignore[arg-type]
     expected = torch.zeros(8)
     for step in range(1, 33):
         learner.step(torch.randn(4, 3, 75, 75), torch.eye(2)[[0, 1, 0, 1]])
-        if step % AVERAGED_STEPS == 0:
+        if step % EMA_INTERVAL == 0:
             latest = network.state_dict()["bn.running_mean"]
-            expected = latest.clone() if step == AVERAGED_STEPS else 0.75 * expected + 0.25 * latest
-    torch.testing.assert_close(learner.average.state_dict()["bn.running_mean"], expected)
+            expected = latest.clone() if step == EMA_INTERVAL else 0.75 * expected + 0.25 * latest
+    torch.testing.assert_close(learner.averaged_network.state_dict()["bn.running_mean"], expected)
 
 
 def test_gradients_are_clipped() -> None:
     torch.manual_seed(0)
     network = Tiny(2, aux=True, dropout=0.0)
-    learner = Learner(network, Learning(clip=1e-3), 8, Plan())  # type: ignore[arg-type]
+    learner = Learner(network, Hyperparameters(clip_norm=1e-3), 8, Plan())  # type: ignore[arg-type]
     learner.step(torch.randn(4, 3, 75, 75), torch.eye(2)[[0, 1, 0, 1]])
     norm = torch.stack([each.grad.norm() for each in network.parameters() if each.grad is not None]).norm()
     assert norm <= 1.001e-3
 
 
-def test_the_side_grows_to_its_last(settings: TrainSettings, tiny: None) -> None:
-    training = Training(replace(settings, size=176, epochs=20))
-    sides = [training._side(number) for number in range(20)]
-    assert (sides[0], sides[-1]) == (112, 144)
-    assert sides == sorted(sides)
+def test_the_crop_size_grows_to_its_last_value(config: TrainConfig, tiny: None) -> None:
+    trainer = Trainer(replace(config, size=176, epochs=20))
+    sizes = [trainer._crop_size(number) for number in range(20)]
+    assert (sizes[0], sizes[-1]) == (112, 144)
+    assert sizes == sorted(sizes)
 
 
-def test_published_weights_start_the_trunk_but_not_the_classifier(settings: TrainSettings, tmp_path: Path) -> None:
+def test_existing_weights_initialise_the_trunk_but_not_the_classifier(config: TrainConfig, tmp_path: Path) -> None:
     start = tmp_path / "start.safetensors"
     network = InceptionV3(4).initialise(5)
-    weights.save(start, network, ("a", "b", "c", "d"), settings.preset, {})
-    training = Training(replace(settings, start=weights.find(str(start), None, None)))
-    begun, last = training.learner.network.state_dict(), "Mixed_7c.branch1x1.conv.weight"
-    assert torch.equal(begun[last], network.state_dict()[last])
-    assert begun["fc.weight"].shape == (3, 2048)
-    assert training.learner.learning.learning_rate == pytest.approx(Learning().learning_rate * 4 / 32 / 4)
+    save_weights(start, network, ("a", "b", "c", "d"), config.preset, {})
+    trainer = Trainer(replace(config, start=find_weights(str(start), None, None)))
+    initial, last = trainer.learner.network.state_dict(), "Mixed_7c.branch1x1.conv.weight"
+    assert torch.equal(initial[last], network.state_dict()[last])
+    assert initial["fc.weight"].shape == (3, 2048)
+    assert trainer.learner.hyperparameters.learning_rate == pytest.approx(Hyperparameters().learning_rate * 4 / 32 / 4)
 
 
-# What is kept, and gone on with
+# The best epoch, and resuming
 
 
-def judged(training: Training, *top1: float) -> None:
-    """Let the validation of the coming epochs come to this."""
+def fix_scores(trainer: Trainer, *top1: float) -> None:
+    """Replace the validation of the next epochs by these accuracies."""
     scores = iter(top1)
-    training._score = lambda: train.Score(next(scores), 0.0)  # type: ignore[method-assign]
+    trainer._evaluate = lambda: train.ValidationScore(next(scores), 0.0)  # type: ignore[method-assign]
 
 
 @pytest.mark.usefixtures("tiny")
-def test_the_best_weights_are_kept(settings: TrainSettings) -> None:
-    training = Training(settings)
-    judged(training, 50, 90, 60)
-    seen = [training.learner.average.fc.weight.clone() for _ in training.epochs()]
-    assert training.save()["best_epoch"] == 2
-    saved = weights.read(settings.out)[0]["fc.weight"]
-    assert [torch.equal(each, saved) for each in seen] == [False, True, False]
+def test_the_weights_of_the_best_epoch_are_saved(config: TrainConfig) -> None:
+    trainer = Trainer(config)
+    fix_scores(trainer, 50, 90, 60)
+    weights = [trainer.learner.averaged_network.fc.weight.clone() for _ in trainer.epochs()]
+    assert trainer.save()["best_epoch"] == 2
+    saved = read_checkpoint(config.out)[0]["fc.weight"]
+    assert [torch.equal(each, saved) for each in weights] == [False, True, False]
 
 
 @pytest.mark.usefixtures("tiny")
-def test_of_those_that_only_chance_tells_apart_the_last_is_kept(settings: TrainSettings) -> None:
-    training = Training(settings)
-    judged(training, 50, 90, 80)
-    assert [epoch.best for epoch in training.epochs()] == [True, True, True]
-    assert training.save()["best_epoch"] == 3
+def test_among_epochs_within_one_standard_error_the_last_is_the_best(config: TrainConfig) -> None:
+    trainer = Trainer(config)
+    fix_scores(trainer, 50, 90, 80)
+    assert [result.best for result in trainer.epochs()] == [True, True, True]
+    assert trainer.save()["best_epoch"] == 3
 
 
 @pytest.mark.parametrize(
-    ("top1", "earlier", "photos", "kept"),
+    ("top1", "earlier", "val_images", "best"),
     [
         (50, [], 9, True),
         (99, [99], 200, True),
@@ -373,132 +455,155 @@ def test_of_those_that_only_chance_tells_apart_the_last_is_kept(settings: TrainS
         (99, [100], 9, False),
     ],
 )
-def test_chance_is_one_standard_error(top1: float, earlier: list[float], photos: int, kept: bool) -> None:
-    assert train.good_enough(top1, earlier, photos) == kept
-
-
-@pytest.mark.usefixtures("tiny")
-def test_patience_ends(settings: TrainSettings) -> None:
-    training = Training(replace(settings, epochs=10), Recipe(patience=0.2))
-    judged(training, 50, 90, 60, 60, 60, 60)
-    assert [epoch.number for epoch in training.epochs()] == [1, 2, 3, 4]
-
-
-@pytest.mark.usefixtures("tiny")
-def test_a_stopped_training_goes_on_with_the_same_losses(
-    settings: TrainSettings, monkeypatch: pytest.MonkeyPatch
+def test_an_epoch_is_best_within_one_standard_error(
+    top1: float, earlier: list[float], val_images: int, best: bool
 ) -> None:
-    recipe = Recipe(learning=Learning(average=2.0))  # so long that the average is not just the last step
-    quiet = Training(replace(settings, out=settings.out.with_name("quiet.safetensors")), recipe)
-    expected = losses(quiet.epochs())
-    stopped = Training(settings, recipe)
-    steps = stopped._steps
+    assert train.is_best(top1, earlier, val_images) == best
+
+
+@pytest.mark.usefixtures("tiny")
+def test_training_stops_after_epochs_without_improvement(config: TrainConfig) -> None:
+    trainer = Trainer(replace(config, epochs=10), Recipe(patience=0.2))
+    fix_scores(trainer, 50, 90, 60, 60, 60, 60)
+    assert [result.number for result in trainer.epochs()] == [1, 2, 3, 4]
+
+
+@pytest.mark.usefixtures("tiny")
+def test_an_interrupted_training_resumes_with_the_same_losses(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = Recipe(Hyperparameters(ema_window=2.0))  # long enough that the average is not just the last step
+    uninterrupted = Trainer(replace(config, out=config.out.with_name("uninterrupted.safetensors")), recipe)
+    expected = losses(uninterrupted.epochs())
+    interrupted = Trainer(config, recipe)
+    steps = interrupted._steps_per_epoch
 
     def step(learner: Learner, images: Tensor, targets: Tensor) -> Tensor:
-        if learner.done == steps + 1:
+        if learner.steps_done == steps + 1:
             raise KeyboardInterrupt
         return real(learner, images, targets)
 
     real = Learner.step
     monkeypatch.setattr(Learner, "step", step)
     with pytest.raises(KeyboardInterrupt):
-        losses(stopped.epochs())
+        losses(interrupted.epochs())
     monkeypatch.setattr(Learner, "step", real)
-    gone_on = Training(settings, recipe)
-    assert [epoch.number for epoch in gone_on.history] == [1]
-    losses(gone_on.epochs())
-    assert pytest.approx(expected, abs=1e-6) == [epoch.loss for epoch in gone_on.history]
-    assert [epoch.top1 for epoch in quiet.history] == [epoch.top1 for epoch in gone_on.history]
-    quiet.save(), gone_on.save()
-    one, other = (weights.read(run.settings.out)[0] for run in (quiet, gone_on))
+    resumed = Trainer(config, recipe)
+    assert [result.number for result in resumed.history] == [1]
+    losses(resumed.epochs())
+    assert pytest.approx(expected, abs=1e-6) == [result.loss for result in resumed.history]
+    assert [result.top1 for result in uninterrupted.history] == [result.top1 for result in resumed.history]
+    uninterrupted.save(), resumed.save()
+    one, other = (read_checkpoint(run.config.out)[0] for run in (uninterrupted, resumed))
     assert all(torch.allclose(one[name], other[name], atol=1e-6) for name in one)
 
 
 @pytest.mark.usefixtures("tiny")
-def test_another_seed_has_other_losses(settings: TrainSettings) -> None:
-    one = losses(Training(settings).epochs())
-    other = losses(Training(replace(settings, seed=1, out=settings.out.with_name("1.safetensors"))).epochs())
+def test_another_random_seed_gives_other_losses(config: TrainConfig) -> None:
+    one = losses(Trainer(config).epochs())
+    other = losses(Trainer(replace(config, seed=1, out=config.out.with_name("1.safetensors"))).epochs())
     assert one[-1] != pytest.approx(other[-1], abs=1e-3)
 
 
 @pytest.mark.usefixtures("tiny")
-def test_other_settings_than_the_parts_are_refused_with_the_cure(settings: TrainSettings) -> None:
-    next(Training(settings).epochs())
-    with pytest.raises(InceptionError, match=r"seed: 0 → 7.*remove .*mine\.safetensors\.part to begin anew"):
-        Training(replace(settings, seed=7))
-    (settings.train_dir / "red" / "000.png").unlink()
-    with pytest.raises(InceptionError, match=r"photos: 13 \(.*\) → 12 \("):
-        Training(settings)
+def test_a_part_file_of_other_settings_is_refused(config: TrainConfig) -> None:
+    next(Trainer(config).epochs())
+    with pytest.raises(InceptionError, match=r"random seed: 0 → 7.*remove .*mine\.safetensors\.part to start over"):
+        Trainer(replace(config, seed=7))
+    (config.train_dir / "red" / "000.png").unlink()
+    with pytest.raises(InceptionError, match=r"training images: 13 \(.*\) → 12 \("):
+        Trainer(config)
 
 
 @pytest.mark.usefixtures("tiny")
-def test_workers_may_change_on_the_way(settings: TrainSettings) -> None:
-    next(Training(settings).epochs())
-    assert len([*Training(replace(settings, workers=3)).epochs()]) == 2
+def test_a_training_resumes_with_other_workers(config: TrainConfig) -> None:
+    next(Trainer(config).epochs())
+    assert len([*Trainer(replace(config, workers=3)).epochs()]) == 2
 
 
-def test_a_damaged_part_is_refused_with_the_cure(settings: TrainSettings) -> None:
-    settings.part.write_bytes(b"PK\x03\x04 torn")
+def test_a_damaged_part_file_is_refused(config: TrainConfig) -> None:
+    config.part.write_bytes(b"PK\x03\x04 torn")
     with pytest.raises(InceptionError, match=r"mine\.safetensors\.part: damaged.*remove"):
-        Training(settings)
+        Trainer(config)
 
 
 @pytest.mark.usefixtures("tiny")
-def test_a_part_that_cannot_be_written_is_told_in_one_line(
-    settings: TrainSettings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    training = Training(settings)
-    next(training.epochs())
-    before = settings.part.read_bytes()
+def test_a_full_disk_keeps_the_last_part_file(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = Trainer(config)
+    next(trainer.epochs())
+    before = config.part.read_bytes()
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(InceptionError, match=r"No space left.*the same command goes on"):
-        next(training.epochs())
-    assert settings.part.read_bytes() == before
-    assert [settings.part] == [*settings.out.parent.glob("mine*")]
+    with pytest.raises(InceptionError, match=r"no space left.*run the same command again"):
+        next(trainer.epochs())
+    assert config.part.read_bytes() == before
+    assert [config.part] == [*config.out.parent.glob("*mine*")]
 
 
-def test_saved_weights_classify_by_themselves(settings: TrainSettings) -> None:
-    training = Training(replace(settings, epochs=2))
-    assert [epoch.number for epoch in training.epochs()] == [1, 2]
-    training.save()
-    assert not settings.part.exists()
-    record = weights.find(str(settings.out), None, None)
+def test_a_failed_write_names_the_reason_and_keeps_the_last_part_file(tmp_path: Path) -> None:
+    part = tmp_path / "mine.safetensors.part"
+    part.write_bytes(b"before")
+    with (
+        file_size_limit(500_000),
+        pytest.raises(InceptionError, match=r"mine\.safetensors\.part: file too large; allow"),
+    ):
+        train.write_part(part, {}, {"weights": torch.zeros(1_000_000)})
+    assert part.read_bytes() == b"before"
+    assert [part] == [*tmp_path.iterdir()]
+
+
+@pytest.mark.usefixtures("tiny")
+def test_temporary_files_of_a_killed_training_are_removed(config: TrainConfig) -> None:
+    leftovers = [config.out.with_name(f".{name}.0123abcd.tmp") for name in (config.out.name, config.part.name)]
+    for file in leftovers:
+        file.touch()
+    Trainer(config)
+    assert not any(file.exists() for file in leftovers)
+
+
+def test_saved_weights_contain_classes_and_preset(config: TrainConfig) -> None:
+    trainer = Trainer(replace(config, epochs=2))
+    assert [result.number for result in trainer.epochs()] == [1, 2]
+    trainer.save()
+    assert not config.part.exists()
+    record = find_weights(str(config.out), None, None)
     assert record.classes.names == ("blue", "green", "red")
-    assert record.preset == settings.preset
+    assert record.preset == config.preset
     assert (record.preset.size, record.preset.resize) == (80, 92)
-    network = weights.load(record)
+    network = load_network(record)
     images = torch.randn(2, 3, 80, 80)
-    torch.testing.assert_close(network(images), training.learner.average.eval()(images))
+    torch.testing.assert_close(network(images), trainer.learner.averaged_network.eval()(images))
 
 
 SCRIPT = """
 import sys
 from pathlib import Path
-from inception_cli.settings import TrainSettings
-from inception_cli.train import Training
-training = Training(TrainSettings(Path(sys.argv[1]), Path(sys.argv[2]), size=80, epochs=3, batch_size=4))
-for epoch in training.epochs():
-    print(epoch.number, flush=True)
-print(*[each.loss for each in training.history])
+from inception_cli.config import TrainConfig
+from inception_cli.training.train import Trainer
+trainer = Trainer(TrainConfig(Path(sys.argv[1]), Path(sys.argv[2]), size=80, epochs=3, batch_size=4))
+for result in trainer.epochs():
+    print(result.number, flush=True)
+print(*[result.loss for result in trainer.history])
 """
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)  # the whole network, three times over
-def test_a_killed_training_goes_on_with_the_same_losses(settings: TrainSettings) -> None:
+def test_a_killed_training_resumes_with_the_same_losses(config: TrainConfig) -> None:
     def command(out: str) -> list[str]:
-        return [sys.executable, "-c", SCRIPT, str(settings.train_dir), str(settings.out.with_name(out))]
+        return [sys.executable, "-c", SCRIPT, str(config.train_dir), str(config.out.with_name(out))]
 
-    quiet = subprocess.run(command("quiet.safetensors"), capture_output=True, text=True, check=True).stdout
+    uninterrupted = subprocess.run(
+        command("uninterrupted.safetensors"), capture_output=True, text=True, check=True
+    ).stdout
     with subprocess.Popen(command("killed.safetensors"), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "1\n"
         process.send_signal(signal.SIGKILL)
     again = subprocess.run(command("killed.safetensors"), capture_output=True, text=True, check=True).stdout
     assert again.splitlines()[:2] == ["2", "3"]
-    expected, got = ([*map(float, told.splitlines()[-1].split())] for told in (quiet, again))
-    assert expected == pytest.approx(got, abs=1e-3)
+    expected, actual = ([*map(float, output.splitlines()[-1].split())] for output in (uninterrupted, again))
+    assert expected == pytest.approx(actual, abs=1e-3)

@@ -1,1 +1,1 @@
-"""Files and pixels only: what was named, decoded, preprocessed, batched."""
+"""From files to uint8 arrays: discover, decode, preprocess and batch images."""

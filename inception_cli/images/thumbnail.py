@@ -1,31 +1,31 @@
-"""A photo, small, as the bytes of a JPEG: what a report shows of it."""
+"""Make the thumbnails of a report."""
 
 import io
 from dataclasses import replace
 
 from PIL import Image
 
+from inception_cli.config import PRESETS, PixelConfig
 from inception_cli.images.decode import Failure, read
-from inception_cli.images.preprocess import PRESETS, Pixels
-from inception_cli.images.remote import fetched
+from inception_cli.images.fetch import fetch_remote
 
-SIDE = 176  # pixels of the longer side: sharp at the size of a report's cards, 5 KB or so
+SIDE = 176  # pixels of the longer side: sharp at the size of a report's cards, about 5 KB
 QUALITY = 70
-MAX_PIXELS = 150_000_000  # a picture without a small scale, such as a PNG, is decoded whole: half a gigabyte at most
-_SMALL = replace(PRESETS["torchvision"], size=SIDE, resize=SIDE)
-_PIXELS = Pixels(_SMALL, decode="fast", exif=True, max_pixels=MAX_PIXELS)
+MAX_PIXELS = 150_000_000  # formats other than JPEG are decoded at full size: half a gigabyte of memory at most
+_PIXEL_CONFIG = PixelConfig(
+    replace(PRESETS["torchvision"], size=SIDE, resize=SIDE), decode="fast", exif=True, max_pixels=MAX_PIXELS
+)
 
 
 def thumbnail(path: str) -> bytes:
-    """A photo, here or in a store, as a JPEG with sides of at most SIDE pixels, upright.
+    """Return an image, local or remote, as an upright JPEG with sides of at most SIDE pixels; b"" if it is unreadable.
 
-    b"" when it cannot be read (any more). A JPEG is decoded at a small DCT scale: a twelve-megapixel photo at 1/8 of
-    its sides.
+    A JPEG is decoded at a small DCT scale: one of twelve megapixels at 1/8 of its sides.
     """
-    picture = read(fetched([path])[0], _PIXELS)
-    if isinstance(picture, Failure):
+    image = read(fetch_remote([path])[0], _PIXEL_CONFIG)
+    if isinstance(image, Failure):
         return b""
-    picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     file = io.BytesIO()
-    picture.save(file, "JPEG", quality=QUALITY, optimize=True, comment="")  # nothing of the file but its look
+    image.save(file, "JPEG", quality=QUALITY, optimize=True, comment="")  # without the metadata of the original
     return file.getvalue()

@@ -1,1 +1,1 @@
-"""Tensors only: the network, its counts, its optimisation."""
+"""The network: its definition, its optimisation and its counts. Works on tensors only."""

@@ -1,4 +1,4 @@
-"""Parameters, multiply-accumulates (MACs) and output shapes of Inception V3, read off the network itself."""
+"""Count the parameters and multiply-accumulates (MACs) of Inception V3, stage by stage, by running the network."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from inception_cli.network.model import TRUNK, InceptionV3
 
 @dataclass(frozen=True)
 class Stage:
-    """One line of the network's table; `shape` is that of its output for one image, without N."""
+    """One stage of the network; `shape` is its output shape for one image, without N."""
 
     name: str
     shape: tuple[int, ...]
@@ -22,7 +22,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Counts:
-    """The network's table and its totals, for one image; only `params_aux` includes the auxiliary classifier."""
+    """The stages and totals of the network for one image; only `params_aux` includes the auxiliary classifier."""
 
     stages: tuple[Stage, ...]
     params: int
@@ -34,10 +34,10 @@ class Counts:
 
 @cache
 def count(num_classes: int = 1000, side: int = 299) -> Counts:
-    """Run one black image of `side` pixels through a network of zeros, and count what each layer does."""
+    """Return the counts for an image of `side` x `side` pixels, by running a network whose weights are zeros."""
     with torch.device("meta"):
         network = InceptionV3(num_classes, aux=True).eval()
-    # A run on "meta" would do, but for that torch imports its compiler: 1.7 s instead of 0.2 s.
+    # Running on "meta" makes torch import its compiler, which takes 1.7 s instead of 0.2 s.
     zeros = {name: torch.zeros(tensor.shape) for name, tensor in network.state_dict().items()}
     network.load_state_dict(zeros, assign=True)
     shapes: dict[str, tuple[int, ...]] = {}
@@ -47,8 +47,8 @@ def count(num_classes: int = 1000, side: int = 299) -> Counts:
     def record(name: str, layer: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
         stage = name.split(".")[0]
         shapes[name] = tuple(output.shape[1:])
-        macs[stage] += macs_of(layer, output)
-        mmpretrain[stage] += mmpretrain_count_of(layer, inputs[0], output)
+        macs[stage] += count_macs(layer, output)
+        mmpretrain[stage] += count_as_mmpretrain(layer, inputs[0], output)
 
     for name, layer in network.named_modules():
         if name:
@@ -56,32 +56,33 @@ def count(num_classes: int = 1000, side: int = 299) -> Counts:
     with torch.inference_mode():
         network(torch.zeros(1, 3, side, side))
     stages = tuple(
-        Stage(name, shapes[name], params_of(network.get_submodule(name)), macs[name])
+        Stage(name, shapes[name], count_params(network.get_submodule(name)), macs[name])
         for name in (*TRUNK, "avgpool", "fc")
     )
     return Counts(
         stages=stages,
         params=sum(stage.params for stage in stages),
-        params_aux=params_of(network),
+        params_aux=count_params(network),
         macs=macs.total(),
         flops=2 * macs.total(),
         mmpretrain_count=mmpretrain.total(),
     )
 
 
-def params_of(module: nn.Module) -> int:
+def count_params(module: nn.Module) -> int:
+    """Return the number of parameters of a module."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def macs_of(layer: nn.Module, output: Tensor) -> int:
-    """The multiply-accumulates of one layer: those of convolutions and of the classifier, biases left out."""
+def count_macs(layer: nn.Module, output: Tensor) -> int:
+    """Return the multiply-accumulates of a convolution or linear layer without its bias, and 0 for other layers."""
     if isinstance(layer, nn.Conv2d | nn.Linear):
         return output.numel() * layer.weight[0].numel()
     return 0
 
 
-def mmpretrain_count_of(layer: nn.Module, x: Tensor, output: Tensor) -> int:
-    """What mmpretrain's table counts for one layer: MACs, and elements where there are none (mmcv 1.x, ptflops)."""
+def count_as_mmpretrain(layer: nn.Module, x: Tensor, output: Tensor) -> int:
+    """Return mmpretrain's count for one layer: MACs, or elements where there are none (as mmcv 1.x and ptflops do)."""
     match layer:
         case nn.BatchNorm2d():
             return 2 * x.numel()
@@ -90,4 +91,4 @@ def mmpretrain_count_of(layer: nn.Module, x: Tensor, output: Tensor) -> int:
         case nn.MaxPool2d() | nn.AvgPool2d() | nn.AdaptiveAvgPool2d():
             return x.numel()
         case _:
-            return macs_of(layer, output)
+            return count_macs(layer, output)

@@ -1,7 +1,7 @@
-"""Inception V3, whole, in one file (Szegedy et al., 2015, arXiv:1512.00567).
+"""Inception V3 (Szegedy et al., 2015, arXiv:1512.00567).
 
-Names and layers are torchvision's, so that its state dict loads as it is. Like every public implementation they differ
-from the paper's table 1 between the first two poolings. Shapes are for 299 pixels a side.
+The layers have torchvision's names, so torchvision's state dict loads unchanged. As in every public implementation, the
+layers between the first two poolings differ from table 1 of the paper. Shapes are for images of 299 x 299 pixels.
 """
 
 from typing import ClassVar, Self
@@ -10,11 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-#: The smallest side in pixels; below it the last grid would be empty.
-MIN_SIDE = 75
+from inception_cli.config import MIN_SIDE
 
 # fmt: off
-#: The stages from pixels to features, in order.
+#: Names of the stages from pixels to features, in order.
 TRUNK = (
     "Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "maxpool1",
     "Conv2d_3b_1x1", "Conv2d_4a_3x3", "maxpool2",
@@ -47,7 +46,7 @@ class ConvBN(nn.Module):
 
 
 class PoolConvBN(ConvBN):
-    """Average pooling, then a 1x1 ConvBN."""
+    """3x3 average pooling, then a 1x1 ConvBN."""
 
     def __init__(self, c_in: int, c_out: int) -> None:
         super().__init__(c_in, c_out, 1)
@@ -58,26 +57,27 @@ class PoolConvBN(ConvBN):
 
 
 class Mixed(nn.Module):
-    """Parallel branches, joined on the channel axis: `enter` runs the first layer of each, `leave` the rest."""
+    """Parallel branches, concatenated along the channels.
 
-    #: The first layer of each branch, by name.
-    entry: ClassVar[tuple[str, ...]]
+    The first layer of each branch runs apart from the rest, so that `fusion` can merge first layers that are 1x1.
+    """
+
+    #: Name of the first layer of each branch.
+    first_layers: ClassVar[tuple[str, ...]]
     branch_pool: nn.Module
 
-    def enter(self, x: Tensor) -> list[Tensor]:
-        return [getattr(self, name)(x) for name in self.entry]
-
-    def leave(self, branches: list[Tensor]) -> Tensor:
-        raise NotImplementedError
-
     def forward(self, x: Tensor) -> Tensor:
-        return self.leave(self.enter(x))
+        return self.finish_branches([getattr(self, name)(x) for name in self.first_layers])
+
+    def finish_branches(self, branches: list[Tensor]) -> Tensor:
+        """Run the remaining layers of each branch on the output of its first layer, and concatenate the results."""
+        raise NotImplementedError
 
 
 class InceptionA(Mixed):
-    """35x35 grid, figure 5: 1x1 | 5x5 | double 3x3 | pool."""
+    """35x35 grid, figure 5: 1x1 | 5x5 | two 3x3 | average pool."""
 
-    entry = ("branch1x1", "branch5x5_1", "branch3x3dbl_1", "branch_pool")
+    first_layers = ("branch1x1", "branch5x5_1", "branch3x3dbl_1", "branch_pool")
 
     def __init__(self, c_in: int, pool: int) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ class InceptionA(Mixed):
         self.branch3x3dbl_3 = ConvBN(96, 96, 3, padding=1)
         self.branch_pool = PoolConvBN(c_in, pool)
 
-    def leave(self, branches: list[Tensor]) -> Tensor:
+    def finish_branches(self, branches: list[Tensor]) -> Tensor:
         one, five, three, pool = branches
         five = self.branch5x5_2(five)
         three = self.branch3x3dbl_3(self.branch3x3dbl_2(three))
@@ -97,9 +97,9 @@ class InceptionA(Mixed):
 
 
 class InceptionB(Mixed):
-    """35x35 to 17x17, figure 10: 3x3 | double 3x3 | max pool, all of stride 2."""
+    """35x35 to 17x17, figure 10: 3x3 | two 3x3 | max pool, each branch with stride 2."""
 
-    entry = ("branch3x3", "branch3x3dbl_1", "branch_pool")
+    first_layers = ("branch3x3", "branch3x3dbl_1", "branch_pool")
 
     def __init__(self, c_in: int) -> None:
         super().__init__()
@@ -109,16 +109,16 @@ class InceptionB(Mixed):
         self.branch3x3dbl_3 = ConvBN(96, 96, 3, stride=2)
         self.branch_pool = nn.MaxPool2d(3, stride=2)
 
-    def leave(self, branches: list[Tensor]) -> Tensor:
+    def finish_branches(self, branches: list[Tensor]) -> Tensor:
         single, double, pool = branches
         double = self.branch3x3dbl_3(self.branch3x3dbl_2(double))
         return torch.cat([single, double, pool], 1)
 
 
 class InceptionC(Mixed):
-    """17x17 grid, figure 6 with n = 7: 1x1 | 7x7 | double 7x7 | pool, each 7x7 as a 1x7 and a 7x1."""
+    """17x17 grid, figure 6 with n = 7: 1x1 | 7x7 | two 7x7 | average pool; a 7x7 is a 1x7 and a 7x1."""
 
-    entry = ("branch1x1", "branch7x7_1", "branch7x7dbl_1", "branch_pool")
+    first_layers = ("branch1x1", "branch7x7_1", "branch7x7dbl_1", "branch_pool")
 
     def __init__(self, c_in: int, c7: int) -> None:
         super().__init__()
@@ -133,7 +133,7 @@ class InceptionC(Mixed):
         self.branch7x7dbl_5 = ConvBN(c7, 192, (1, 7), padding=(0, 3))
         self.branch_pool = PoolConvBN(c_in, 192)
 
-    def leave(self, branches: list[Tensor]) -> Tensor:
+    def finish_branches(self, branches: list[Tensor]) -> Tensor:
         one, single, double, pool = branches
         single = self.branch7x7_3(self.branch7x7_2(single))
         double = self.branch7x7dbl_3(self.branch7x7dbl_2(double))
@@ -142,9 +142,9 @@ class InceptionC(Mixed):
 
 
 class InceptionD(Mixed):
-    """17x17 to 8x8: 3x3 | 7x7 and 3x3 | max pool, all of stride 2."""
+    """17x17 to 8x8: 3x3 | 7x7 and 3x3 | max pool, each branch with stride 2."""
 
-    entry = ("branch3x3_1", "branch7x7x3_1", "branch_pool")
+    first_layers = ("branch3x3_1", "branch7x7x3_1", "branch_pool")
 
     def __init__(self, c_in: int) -> None:
         super().__init__()
@@ -156,7 +156,7 @@ class InceptionD(Mixed):
         self.branch7x7x3_4 = ConvBN(192, 192, 3, stride=2)
         self.branch_pool = nn.MaxPool2d(3, stride=2)
 
-    def leave(self, branches: list[Tensor]) -> Tensor:
+    def finish_branches(self, branches: list[Tensor]) -> Tensor:
         three, seven, pool = branches
         three = self.branch3x3_2(three)
         seven = self.branch7x7x3_4(self.branch7x7x3_3(self.branch7x7x3_2(seven)))
@@ -164,9 +164,9 @@ class InceptionD(Mixed):
 
 
 class InceptionE(Mixed):
-    """8x8 grid, figure 7: 1x1 | 3x3 | double 3x3 | pool, each last 3x3 forked into a 1x3 and a 3x1."""
+    """8x8 grid, figure 7: 1x1 | 3x3 | two 3x3 | average pool; the last 3x3 is a 1x3 beside a 3x1."""
 
-    entry = ("branch1x1", "branch3x3_1", "branch3x3dbl_1", "branch_pool")
+    first_layers = ("branch1x1", "branch3x3_1", "branch3x3dbl_1", "branch_pool")
 
     def __init__(self, c_in: int) -> None:
         super().__init__()
@@ -180,16 +180,16 @@ class InceptionE(Mixed):
         self.branch3x3dbl_3b = ConvBN(384, 384, (3, 1), padding=(1, 0))
         self.branch_pool = PoolConvBN(c_in, 192)
 
-    def leave(self, branches: list[Tensor]) -> Tensor:
+    def finish_branches(self, branches: list[Tensor]) -> Tensor:
         one, single, double, pool = branches
-        single_fork = [self.branch3x3_2a(single), self.branch3x3_2b(single)]
         double = self.branch3x3dbl_2(double)
-        double_fork = [self.branch3x3dbl_3a(double), self.branch3x3dbl_3b(double)]
-        return torch.cat([one, *single_fork, *double_fork, pool], 1)
+        single_outputs = [self.branch3x3_2a(single), self.branch3x3_2b(single)]
+        double_outputs = [self.branch3x3dbl_3a(double), self.branch3x3dbl_3b(double)]
+        return torch.cat([one, *single_outputs, *double_outputs, pool], 1)
 
 
-class Auxiliary(nn.Module):
-    """The side classifier of training, figure 8, which reads the last 17x17 grid."""
+class AuxiliaryClassifier(nn.Module):
+    """The auxiliary classifier on the last 17x17 grid, used in training only; figure 8."""
 
     def __init__(self, c_in: int, num_classes: int) -> None:
         super().__init__()
@@ -198,7 +198,7 @@ class Auxiliary(nn.Module):
         self.fc = nn.Linear(768, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        # On a grid below 17x17 the published pooling would leave less than the 5x5 that conv1 needs.
+        # On a grid smaller than 17x17 the published pooling would leave less than the 5x5 that conv1 needs.
         x = F.adaptive_avg_pool2d(x, 5) if min(x.shape[-2:]) < 17 else F.avg_pool2d(x, 5, stride=3)  # (N, 768, 5, 5)
         x = self.conv1(self.conv0(x))  # (N, 768, 1, 1)
         logits: Tensor = self.fc(torch.flatten(F.adaptive_avg_pool2d(x, 1), 1))
@@ -206,62 +206,63 @@ class Auxiliary(nn.Module):
 
 
 class InceptionV3(nn.Module):
-    """Pixels (N, 3, S, S), scaled as the weights' preset says → logits (N, C)."""
+    """Inception V3: pixels (N, 3, S, S), scaled by the mean and std of the weights' preset → logits (N, C)."""
 
     # fmt: off
     def __init__(self, num_classes: int = 1000, aux: bool = False, dropout: float = 0.5) -> None:
         super().__init__()
-        self.Conv2d_1a_3x3 = ConvBN(3, 32, 3, stride=2)                    #: (N,   32, 149, 149)
-        self.Conv2d_2a_3x3 = ConvBN(32, 32, 3)                             #: (N,   32, 147, 147)
-        self.Conv2d_2b_3x3 = ConvBN(32, 64, 3, padding=1)                  #: (N,   64, 147, 147)
-        self.maxpool1 = nn.MaxPool2d(3, stride=2)                          #: (N,   64,  73,  73)
-        self.Conv2d_3b_1x1 = ConvBN(64, 80, 1)                             #: (N,   80,  73,  73)
-        self.Conv2d_4a_3x3 = ConvBN(80, 192, 3)                            #: (N,  192,  71,  71)
-        self.maxpool2 = nn.MaxPool2d(3, stride=2)                          #: (N,  192,  35,  35)
-        self.Mixed_5b = InceptionA(192, pool=32)                           #: (N,  256,  35,  35)
-        self.Mixed_5c = InceptionA(256, pool=64)                           #: (N,  288,  35,  35)
-        self.Mixed_5d = InceptionA(288, pool=64)                           #: (N,  288,  35,  35)
-        self.Mixed_6a = InceptionB(288)                                    #: (N,  768,  17,  17)
-        self.Mixed_6b = InceptionC(768, c7=128)                            #: (N,  768,  17,  17)
-        self.Mixed_6c = InceptionC(768, c7=160)                            #: (N,  768,  17,  17)
-        self.Mixed_6d = InceptionC(768, c7=160)                            #: (N,  768,  17,  17)
-        self.Mixed_6e = InceptionC(768, c7=192)                            #: (N,  768,  17,  17)
-        self.AuxLogits = Auxiliary(768, num_classes) if aux else None      #: (N,    C), beside the trunk
-        self.Mixed_7a = InceptionD(768)                                    #: (N, 1280,   8,   8)
-        self.Mixed_7b = InceptionE(1280)                                   #: (N, 2048,   8,   8)
-        self.Mixed_7c = InceptionE(2048)                                   #: (N, 2048,   8,   8)
-        self.avgpool = nn.AdaptiveAvgPool2d(1)                             #: (N, 2048,   1,   1)
+        self.Conv2d_1a_3x3 = ConvBN(3, 32, 3, stride=2)                          # (N,   32, 149, 149)
+        self.Conv2d_2a_3x3 = ConvBN(32, 32, 3)                                   # (N,   32, 147, 147)
+        self.Conv2d_2b_3x3 = ConvBN(32, 64, 3, padding=1)                        # (N,   64, 147, 147)
+        self.maxpool1 = nn.MaxPool2d(3, stride=2)                                # (N,   64,  73,  73)
+        self.Conv2d_3b_1x1 = ConvBN(64, 80, 1)                                   # (N,   80,  73,  73)
+        self.Conv2d_4a_3x3 = ConvBN(80, 192, 3)                                  # (N,  192,  71,  71)
+        self.maxpool2 = nn.MaxPool2d(3, stride=2)                                # (N,  192,  35,  35)
+        self.Mixed_5b = InceptionA(192, pool=32)                                 # (N,  256,  35,  35)
+        self.Mixed_5c = InceptionA(256, pool=64)                                 # (N,  288,  35,  35)
+        self.Mixed_5d = InceptionA(288, pool=64)                                 # (N,  288,  35,  35)
+        self.Mixed_6a = InceptionB(288)                                          # (N,  768,  17,  17)
+        self.Mixed_6b = InceptionC(768, c7=128)                                  # (N,  768,  17,  17)
+        self.Mixed_6c = InceptionC(768, c7=160)                                  # (N,  768,  17,  17)
+        self.Mixed_6d = InceptionC(768, c7=160)                                  # (N,  768,  17,  17)
+        self.Mixed_6e = InceptionC(768, c7=192)                                  # (N,  768,  17,  17)
+        self.AuxLogits = AuxiliaryClassifier(768, num_classes) if aux else None  # (N,    C)
+        self.Mixed_7a = InceptionD(768)                                          # (N, 1280,   8,   8)
+        self.Mixed_7b = InceptionE(1280)                                         # (N, 2048,   8,   8)
+        self.Mixed_7c = InceptionE(2048)                                         # (N, 2048,   8,   8)
+        self.avgpool = nn.AdaptiveAvgPool2d(1)                                   # (N, 2048,   1,   1)
         self.dropout = nn.Dropout(dropout)
-        self.fc = nn.Linear(2048, num_classes)                             #: (N,    C)
+        self.fc = nn.Linear(2048, num_classes)                                   # (N,    C)
     # fmt: on
 
     def stages(self) -> list[tuple[str, nn.Module]]:
+        """Return the stages from pixels to features, by name and in order."""
         return [(name, getattr(self, name)) for name in TRUNK]
 
     def forward(self, x: Tensor) -> Tensor:
-        require_side(x)
+        require_min_side(x)
         for _, stage in self.stages():
             x = stage(x)
-        return self.head(x)
+        return self.forward_head(x)
 
     def forward_train(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Pixels → (logits, auxiliary logits), both (N, C)."""
+        """Return the logits and the auxiliary logits of a training batch, both (N, C)."""
         if self.AuxLogits is None:
             raise ValueError("there is no auxiliary classifier: build the network with aux=True")
-        require_side(x)
+        require_min_side(x)
         for name, stage in self.stages():
             x = stage(x)
             if name == "Mixed_6e":
                 aux_logits: Tensor = self.AuxLogits(x)
-        return self.head(x), aux_logits
+        return self.forward_head(x), aux_logits
 
-    def head(self, x: Tensor) -> Tensor:
-        """Features (N, 2048, H, W) → logits (N, C)."""
+    def forward_head(self, x: Tensor) -> Tensor:
+        """Return the logits (N, C) of features (N, 2048, H, W)."""
         logits: Tensor = self.fc(self.dropout(torch.flatten(self.avgpool(x), 1)))
         return logits
 
     def initialise(self, seed: int) -> Self:
-        """Draw fresh weights to train from: He et al.'s for convolutions, small ones for classifiers."""
+        """Initialise the weights for training: He et al.'s for convolutions, std 0.01 for classifiers; return self."""
         generator = torch.Generator().manual_seed(seed)
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
@@ -274,7 +275,7 @@ class InceptionV3(nn.Module):
         return self
 
 
-def require_side(x: Tensor) -> None:
-    """Refuse pixels (N, 3, H, W) that are too few for the last grid."""
+def require_min_side(x: Tensor) -> None:
+    """Raise ValueError when images (N, 3, H, W) have fewer than MIN_SIDE pixels on a side."""
     if min(x.shape[-2:]) < MIN_SIDE:
-        raise ValueError(f"Inception V3 takes {MIN_SIDE} pixels a side or more, not {x.shape[-2]}x{x.shape[-1]}")
+        raise ValueError(f"Inception V3 needs at least {MIN_SIDE} pixels on each side, not {x.shape[-2]}x{x.shape[-1]}")

@@ -1,9 +1,8 @@
-"""The optimised network in oneDNN's own terms, for x86 processors: the same answers with less traffic to memory.
+"""Run the optimised network with oneDNN's fused operators on x86 processors: equal results with less memory traffic.
 
-Three costs are left after the rewritings of `optimize`, measured on two cores with AMX in bf16: the ReLU after each
-convolution (a quarter of the time), max pooling (a seventh), and fresh pages for each activation (a sixth). The
-operators are those that torch.compile's inductor calls; to call them ourselves needs no compiler and no minute of
-compiling.
+After the rewritings of `fusion.optimize` three costs are left, measured on two cores with AMX in bf16: the ReLU after
+each convolution (a quarter of the time), max pooling (a seventh), and fresh memory pages for each activation (a sixth).
+torch.compile's inductor calls the same operators; calling them directly needs no compiler and no minute of compiling.
 """
 
 import copy
@@ -17,11 +16,11 @@ from torch import Tensor, nn
 
 from inception_cli.network.model import ConvBN, InceptionV3
 
-#: oneDNN chooses the layout of weights by the shape of the input; by this many images, whatever comes first.
-IMAGES = 32
-#: The integers as wide as a float, whose order is that of floats that are not negative.
-INTEGERS = {torch.float32: torch.int32, torch.bfloat16: torch.int16, torch.float16: torch.int16}
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
+#: oneDNN chooses the layout of the weights by the input's shape: assume this batch size, whatever the first batch has.
+LAYOUT_BATCH = 32
+#: Integer types as wide as a float type; for floats that are not negative their order is the same.
+INTEGER_TYPES = {torch.float32: torch.int32, torch.bfloat16: torch.int16, torch.float16: torch.int16}
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # parameters of glibc's mallopt
 
 
 @cache
@@ -37,58 +36,61 @@ def available(dtype: torch.dtype = torch.float32) -> bool:
     x = torch.ones(1, 8, 5, 5, dtype=dtype).to(memory_format=torch.channels_last)
     try:
         with torch.inference_mode():
-            MaxPool()(Convolution(nn.Conv2d(8, 8, 1, device="meta").to_empty(device="cpu").to(dtype))(x).abs())
+            MaxPool()(FusedConv(nn.Conv2d(8, 8, 1, dtype=dtype))(x).abs())
     except (RuntimeError, AttributeError, NotImplementedError):
         return False
     return True
 
 
-class Convolution(nn.Module):
-    """A convolution, its bias and a ReLU in one pass, with weights that are packed once, when first called."""
+def fuse(network: InceptionV3) -> InceptionV3:
+    """Replace the convolutions and max poolings of a network with folded batch norms by the layers of this module."""
+    network = copy.deepcopy(network)
+    for module in [*network.modules()]:
+        for name, child in [*module.named_children()]:
+            if type(child) is ConvBN and isinstance(child.bn, nn.Identity):
+                setattr(module, name, FusedConv(child.conv))
+            elif isinstance(child, ConvBN):  # a pool branch, which averages between its convolution and its ReLU
+                setattr(child, "conv", FusedConv(child.conv, relu=False))  # noqa: B010 - of another type
+            elif type(child) is nn.MaxPool2d:
+                setattr(module, name, MaxPool())
+    return network
+
+
+class FusedConv(nn.Module):
+    """A convolution with bias and, optionally, ReLU in one pass; its weights are packed on the first call."""
 
     def __init__(self, conv: nn.Conv2d, relu: bool = True) -> None:
         super().__init__()
         self.weight, self.bias, self.relu = conv.weight, conv.bias, relu
-        self._how = [list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups]
+        self._geometry = [list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups]
         self._packed: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         if self._packed is None:
             plain = self.weight.detach().contiguous(memory_format=torch.channels_last)
-            self._packed = torch.ops.mkldnn._reorder_convolution_weight(plain, *self._how, [IMAGES, *x.shape[1:]])
-        after = "relu" if self.relu else "none"
-        y: Tensor = torch.ops.mkldnn._convolution_pointwise(x, self._packed, self.bias, *self._how, after, [], "")
+            shape = [LAYOUT_BATCH, *x.shape[1:]]
+            self._packed = torch.ops.mkldnn._reorder_convolution_weight(plain, *self._geometry, shape)
+        activation = "relu" if self.relu else "none"
+        y: Tensor = torch.ops.mkldnn._convolution_pointwise(
+            x, self._packed, self.bias, *self._geometry, activation, [], ""
+        )
         return y
 
 
 class MaxPool(nn.Module):
-    """3x3 of stride 2 over what a ReLU gave: rows, then columns, compared as integers."""
+    """3x3 max pooling with stride 2 of values that are not negative: rows, then columns, compared as integers."""
 
     def forward(self, x: Tensor) -> Tensor:
         dtype = x.dtype
-        x = x.view(INTEGERS[dtype])
+        x = x.view(INTEGER_TYPES[dtype])
         rows = torch.maximum(x[:, :, 0:-2:2], x[:, :, 1:-1:2])
         torch.maximum(rows, x[:, :, 2::2], out=rows)
         best = torch.maximum(rows[..., 0:-2:2], rows[..., 1:-1:2])
         return torch.maximum(best, rows[..., 2::2], out=best).view(dtype)
 
 
-def fuse(network: InceptionV3) -> InceptionV3:
-    """Replace the convolutions and max poolings of a network, batch norms folded, by those above."""
-    network = copy.deepcopy(network)
-    for module in [*network.modules()]:
-        for name, child in [*module.named_children()]:
-            if type(child) is ConvBN and isinstance(child.bn, nn.Identity):
-                setattr(module, name, Convolution(child.conv))
-            elif isinstance(child, ConvBN):  # a pool branch: it averages before its ReLU
-                setattr(child, "conv", Convolution(child.conv, relu=False))  # noqa: B010 - of another type
-            elif type(child) is nn.MaxPool2d:
-                setattr(module, name, MaxPool())
-    return network
-
-
 def keep_memory() -> None:
-    """Let glibc keep what activations leave: else each of them is given back and its pages are zeroed anew."""
+    """Let glibc keep freed memory for the next activations; returned to the system, its pages would be zeroed anew."""
     with suppress(OSError, AttributeError):  # another C library
         malloc = ctypes.CDLL(None)
         malloc.mallopt(M_MMAP_THRESHOLD, 1 << 30)

@@ -1,55 +1,72 @@
-"""Make the bundled weights of a trained file: int8 into the package, measured against fp32.
+"""Make the bundled weights from a trained file: convert it to int8, and compare the result with fp32.
 
     python tests/bench/bundle.py TRAINED.safetensors --test NAME=DIR [--test NAME=DIR …] [--agree DIR …]
 
-Each DIR has one folder a class. `--test` folders are judged class by class; on them and on the `--agree` folders int8
-is compared with fp32. Writes inception_cli/demo/demo.safetensors; prints what the model card beside it tells, then one
-line of JSON.
+Each DIR has one folder per class. The `--test` folders are scored by class; on them and on the `--agree` folders the
+classes of int8 and fp32 are compared. Writes inception_cli/data/demo.safetensors; prints the table of the model card
+beside it, then one line of JSON.
 """
 
 import argparse
+import csv
 import json
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
-from inception_cli import weights
-from inception_cli.results import truth
-from inception_cli.results.classes import Classes
-from inception_cli.results.columns import Columns
-from inception_cli.results.rows import Prediction, read_csv
-from inception_cli.results.scores import Scores, score
+from inception_cli.predictions.formats import read_predictions
+from inception_cli.predictions.prediction import Prediction
+from inception_cli.weights.load import find_weights, load_network, save_weights
+from inception_cli.weights.read import read_checkpoint
 
-DEMO = Path(__file__).parents[2] / "inception_cli" / "demo"
-
-
-def classify(folder: str, file: Path, out: Path, precision: str = "fp32") -> list[Prediction]:
-    words = ["classify", folder, "-w", str(file), "-o", str(out), "-q", "-f", "--precision", precision]
-    subprocess.run([sys.executable, "-c", "from inception_cli.__main__ import main; main()", *words], check=True)
-    return list(read_csv(out))
+BUNDLED = Path(__file__).parents[2] / "inception_cli" / "data" / "demo.safetensors"
 
 
-def judged(rows: list[Prediction], folder: str, classes: Classes) -> Scores:
-    paths = [row.path for row in rows]
-    return score(Columns.of(rows, len(rows[0].classes)), truth.from_folders(paths, folder, classes))
+def inception(*arguments: str | Path) -> str:
+    """Run the command and return its standard output."""
+    command = [sys.executable, "-m", "inception_cli", *map(str, arguments)]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
-def average(scores: Scores) -> float:
-    """The mean accuracy over the classes that have photos, in percent."""
-    recalls = [each.recall for each in scores.per_class if each.recall is not None and each.support]
+def classify(folder: str, weights: Path, out: Path) -> list[Prediction]:
+    inception("classify", folder, "-w", weights, "-o", out, "-q", "-f", "--precision", "fp32")
+    return list(read_predictions(out))
+
+
+def evaluate(predictions: Path, folder: str) -> dict[str, Any]:
+    """Return the metrics of a file of predictions; `per_class` has the support and the recall of each class."""
+    table = predictions.with_suffix(".per-class.csv")
+    metrics = json.loads(
+        inception("evaluate", "--predictions", predictions, "--val-dir", folder, "--per-class", table, "--json")
+    )
+    with table.open(newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    per_class = {row["label"]: (int(row["support"]), float(row["recall"] or "nan")) for row in rows}
+    return {**metrics, "per_class": per_class}
+
+
+def class_average(metrics: dict[str, Any]) -> float:
+    """Return the mean accuracy of the classes that have photos, in percent."""
+    recalls: list[float] = [recall for support, recall in metrics["per_class"].values() if support]
     return sum(recalls) / len(recalls)
 
 
-def table(tests: dict[str, Scores]) -> str:
-    """Accuracy by class, their average and the whole, as the model card has it."""
+def accuracy_table(tests: dict[str, dict[str, Any]]) -> str:
+    """Return the accuracy table of the model card: by class, the average of the classes, and all photos."""
     lines = ["| class | " + " | ".join(f"{name} (n)" for name in tests) + " |", "|---" * (len(tests) + 1) + "|"]
-    for each in zip(*(scores.per_class for scores in tests.values()), strict=True):
-        cells = (f"{one.recall:.1f} ({one.support})" if one.recall is not None else "–" for one in each)
-        lines.append(f"| {each[0].label} | " + " | ".join(cells) + " |")
-    lines.append("| class average | " + " | ".join(f"{average(each):.1f}" for each in tests.values()) + " |")
-    whole = (f"{one.top1:.1f} ({one.n}; {one.top1_ci[0]:.1f} to {one.top1_ci[1]:.1f})" for one in tests.values())
-    lines.append("| all (95 % Wilson interval) | " + " | ".join(whole) + " |")
+    for label in next(iter(tests.values()))["per_class"]:
+        cells = (each["per_class"][label] for each in tests.values())
+        texts = (f"{recall:.1f} ({support})" if support else "–" for support, recall in cells)
+        lines.append(f"| {label} | " + " | ".join(texts) + " |")
+    averages = (f"{class_average(each):.1f}" for each in tests.values())
+    lines.append("| class average | " + " | ".join(averages) + " |")
+    totals = (
+        f"{each['top1']:.1f} ({each['n']}; {each['top1_ci'][0]:.1f} to {each['top1_ci'][1]:.1f})"
+        for each in tests.values()
+    )
+    lines.append("| all (95 % Wilson interval) | " + " | ".join(totals) + " |")
     return "\n".join(lines)
 
 
@@ -58,29 +75,29 @@ def main() -> None:
     parser.add_argument("trained", type=Path)
     parser.add_argument("--test", action="append", default=[], metavar="NAME=DIR")
     parser.add_argument("--agree", action="append", default=[], metavar="DIR")
-    asked = parser.parse_args()
-    DEMO.mkdir(exist_ok=True)
-    found = weights.find(str(asked.trained))
-    trained = weights.read(asked.trained)[1]["trained"]
-    bundled = DEMO / "demo.safetensors"
-    weights.save(bundled, weights.load(found), found.classes.names, found.preset, trained, compress=True)
-    tests, same, total = {}, 0, 0
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder, "rows.csv")
-        named = dict(each.split("=", 1) for each in asked.test)
-        for directory in (*named.values(), *asked.agree):
-            rows, full = classify(directory, bundled, out), classify(directory, asked.trained, out)
-            agreed = sum(one.classes[0] == other.classes[0] for one, other in zip(rows, full, strict=True))
-            print(f"{directory}: int8 and fp32 agree on {agreed} of {len(rows)}")
-            same, total = same + agreed, total + len(rows)
-            for name in (name for name, where in named.items() if where == directory):
-                tests[name] = judged(rows, directory, found.classes)
-                fp32 = judged(full, directory, found.classes)
-                print(f"  top-1 {tests[name].top1:.2f} %, fp32 {fp32.top1:.2f} %")
-    print(table(tests))
-    print(f"{bundled.stat().st_size / 1e6:.1f} MB; {trained}")
-    figures = {name: {"n": each.n, "top1": each.top1, "average": average(each)} for name, each in tests.items()}
-    print(json.dumps({"bench": "bundle", "agree": same, "of": total, "tests": figures}))
+    args = parser.parse_args()
+    weights = find_weights(str(args.trained))
+    trained = read_checkpoint(args.trained)[1].trained
+    save_weights(BUNDLED, load_network(weights), weights.classes.names, weights.preset, trained, compress=True)
+    folders = {folder: name for name, folder in (each.split("=", 1) for each in args.test)}
+    tests, agreeing, total = {}, 0, 0
+    with tempfile.TemporaryDirectory() as temporary:
+        int8_out, fp32_out = Path(temporary, "int8.csv"), Path(temporary, "fp32.csv")
+        for folder in (*folders, *args.agree):
+            int8, fp32 = classify(folder, BUNDLED, int8_out), classify(folder, args.trained, fp32_out)
+            agree = sum(one.classes[:1] == other.classes[:1] for one, other in zip(int8, fp32, strict=True))
+            print(f"{folder}: int8 and fp32 agree on {agree} of {len(int8)}")
+            agreeing, total = agreeing + agree, total + len(int8)
+            if name := folders.get(folder):
+                tests[name] = evaluate(int8_out, folder)
+                print(f"  top-1 {tests[name]['top1']:.2f} %, fp32 {evaluate(fp32_out, folder)['top1']:.2f} %")
+    if tests:
+        print(accuracy_table(tests))
+    print(f"{BUNDLED.stat().st_size / 1e6:.1f} MB; {trained}")
+    results = {
+        name: {"n": each["n"], "top1": each["top1"], "average": class_average(each)} for name, each in tests.items()
+    }
+    print(json.dumps({"bench": "bundle", "agree": agreeing, "of": total, "tests": results}))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Memory of a whole run, workers included: the most that is resident at once, in MB.
+"""Measure the memory of a whole run, workers included: the peak of resident memory in MB.
 
     python tests/bench/memory.py FOLDER [--workers 2] [--weights demo]
 
-Shared pages are counted once (Pss), looked at ten times a second. One line, then one line of JSON.
+Shared pages are counted once (Pss), ten times a second. Prints one line, then one line of JSON.
 """
 
 import argparse
@@ -15,21 +15,21 @@ from contextlib import suppress
 from pathlib import Path
 
 
-def tree(pid: int) -> list[int]:
-    """A process and all below it."""
-    found = [pid]
+def process_tree(pid: int) -> list[int]:
+    """Return a process and all its descendants."""
+    pids = [pid]
     with suppress(OSError):
         for task in Path(f"/proc/{pid}/task").iterdir():
             for child in (task / "children").read_text().split():
-                found += tree(int(child))
-    return found
+                pids += process_tree(int(child))
+    return pids
 
 
 def resident(pid: int) -> int:
-    """Bytes of the tree of a process."""
+    """Return the bytes of a process and all its descendants."""
     total = 0
-    for each in tree(pid):
-        with suppress(OSError):  # it has ended
+    for each in process_tree(pid):
+        with suppress(OSError):  # the process has ended
             lines = Path(f"/proc/{each}/smaps_rollup").read_text().splitlines()
             total += sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
     return total
@@ -40,16 +40,17 @@ def main() -> None:
     parser.add_argument("folder")
     parser.add_argument("--workers", default="2")
     parser.add_argument("--weights", default="demo")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
-        words = ["classify", asked.folder, "-w", asked.weights, "-j", asked.workers, "-q", "-o", f"{place}/out.csv"]
+        options = ["-w", arguments.weights, "-j", arguments.workers, "-q", "-o", f"{place}/out.csv"]
+        words = ["classify", arguments.folder, *options]
         run = subprocess.Popen([sys.executable, "-m", "inception_cli", *words], stderr=subprocess.DEVNULL)
-        most = 0
+        peak = 0
         while run.poll() is None:
-            most = max(most, resident(run.pid))
+            peak = max(peak, resident(run.pid))
             time.sleep(0.1)
-    print(f"{asked.workers} workers, {asked.weights}: {most / 1e6:.0f} MB at the most (bar 2000)")
-    print(json.dumps({"bench": "memory", "workers": asked.workers, "megabytes": most / 1e6}))
+    print(f"{arguments.workers} workers, {arguments.weights}: {peak / 1e6:.0f} MB at the peak (target 2000)")
+    print(json.dumps({"bench": "memory", "workers": arguments.workers, "megabytes": peak / 1e6}))
 
 
 if __name__ == "__main__":

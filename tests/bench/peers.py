@@ -1,9 +1,9 @@
-"""What people would use instead, each as a program: files → a CSV of top-5, by Inception V3 at 299 pixels.
+"""Programs of other libraries that classify files and write the top 5 to a CSV, with Inception V3 at 299 pixels.
 
     python tests/bench/peers.py NAME FOLDER OUT
 
-Weights are random: speed does not depend on them. The other scripts of this folder run it; `NETWORKS` are the networks
-alone, for forward.py.
+The weights are random, since speed does not depend on them. The other scripts of this folder run these programs;
+forward.py uses the networks alone (`NETWORKS`).
 """
 
 import csv
@@ -37,6 +37,8 @@ Infer = Callable[[Tensor], object]
 
 
 class Files(Dataset[Tensor]):
+    """Transformed images of a list of paths."""
+
     def __init__(self, paths: list[str], transform: Callable[[Image.Image], Tensor]) -> None:
         self.paths, self.transform = paths, transform
 
@@ -79,7 +81,7 @@ def onnxruntime(batch: int) -> Infer:
             torchvision_network(), (torch.zeros(batch, 3, 299, 299),), dynamo=True, verbose=False
         )
     assert program is not None
-    program.save(file)  # type: ignore[arg-type]  # it takes an open file as well
+    program.save(file)  # type: ignore[arg-type]  # it also takes an open file
     options = ort.SessionOptions()
     options.intra_op_num_threads = CORES
     session = ort.InferenceSession(file.getvalue(), options, providers=["CPUExecutionProvider"])
@@ -113,7 +115,7 @@ def openvino(precision: str) -> Infer:
     return infer
 
 
-#: Networks alone: fp32 images (N, 3, 299, 299), scaled, go in.
+#: Build the networks alone for a batch size; their input is scaled fp32 images (N, 3, 299, 299).
 NETWORKS: dict[str, Callable[[int], Infer]] = {
     "torchvision eager fp32": lambda batch: eager(torchvision_network()),
     "timm eager fp32": lambda batch: eager(timm_network()),
@@ -125,7 +127,7 @@ NETWORKS: dict[str, Callable[[int], Infer]] = {
 
 
 def by_dataloader(infer: Infer, paths: list[str], transform: Callable[[Image.Image], Tensor]) -> Iterator[np.ndarray]:
-    """What people write today."""
+    """Yield the top-5 classes, with a DataLoader of two workers."""
     loader = DataLoader(Files(paths, transform), batch_size=32, num_workers=2)
     with torch.inference_mode():
         for images in loader:
@@ -134,14 +136,14 @@ def by_dataloader(infer: Infer, paths: list[str], transform: Callable[[Image.Ima
 
 
 def by_openvino(precision: str, paths: list[str]) -> Iterator[np.ndarray]:
-    """Asynchronous requests, fed by Pillow in threads."""
+    """Yield the top-5 classes, with asynchronous requests and images decoded by Pillow in threads."""
     import openvino as ov
 
-    found: dict[int, np.ndarray] = {}
+    top5: dict[int, np.ndarray] = {}
     queue = ov.AsyncInferQueue(openvino_model(precision))
 
     def done(request: Any, index: int) -> None:
-        found[index] = np.argsort(-request.get_output_tensor().data[0])[:5].copy()
+        top5[index] = np.argsort(-request.get_output_tensor().data[0])[:5].copy()
 
     queue.set_callback(done)
     files = Files(paths, SCALE)
@@ -155,7 +157,7 @@ def by_openvino(precision: str, paths: list[str]) -> Iterator[np.ndarray]:
                 waiting.append(pool.submit(files.__getitem__, index + ahead))
             queue.start_async({0: image}, index)
     queue.wait_all()
-    yield from (found[index] for index in range(len(paths)))
+    yield from (top5[index] for index in range(len(paths)))
 
 
 def timm_transform() -> Callable[[Image.Image], Tensor]:

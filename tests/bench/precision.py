@@ -1,8 +1,8 @@
-"""How many photos get the same class in bf16 as in fp32, by trained weights (bar 99.5 %).
+"""Percentage of photos that get the same class in bf16 as in fp32, with trained weights (bar 99.5 %).
 
     python tests/bench/precision.py FOLDER [FOLDER …] [--weights demo] [--precision bf16]
 
-One line, then one line of JSON.
+Prints one line, then one line of JSON.
 """
 
 import argparse
@@ -12,13 +12,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-from inception_cli.results.rows import Prediction, read_csv
+from inception_cli.predictions.formats import read_predictions
+from inception_cli.predictions.prediction import Prediction
 
 
 def classify(folders: list[str], weights: str, precision: str, out: Path) -> list[Prediction]:
-    words = ["classify", *folders, "-w", weights, "--precision", precision, "-o", str(out), "-q", "--allow-failures"]
-    subprocess.run([sys.executable, "-m", "inception_cli", *words], check=True)
-    return list(read_csv(out))
+    arguments = ["classify", *folders, "-w", weights, "--precision", precision, "-o", str(out), "-q"]
+    subprocess.run([sys.executable, "-m", "inception_cli", *arguments, "--allow-failures"], check=True)
+    return list(read_predictions(out))
 
 
 def main() -> None:
@@ -26,19 +27,20 @@ def main() -> None:
     parser.add_argument("folders", nargs="+")
     parser.add_argument("--weights", default="demo")
     parser.add_argument("--precision", default="bf16")
-    asked = parser.parse_args()
-    with tempfile.TemporaryDirectory() as place:
-        full, less = (
-            classify(asked.folders, asked.weights, precision, Path(place, f"{precision}.csv"))
-            for precision in ("fp32", asked.precision)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        reference, reduced = (
+            classify(args.folders, args.weights, precision, Path(temporary, f"{precision}.csv"))
+            for precision in ("fp32", args.precision)
         )
-    pairs = [(one, other) for one, other in zip(full, less, strict=True) if one.status == other.status == "ok"]
+    pairs = [(one, other) for one, other in zip(reference, reduced, strict=True) if one.status == other.status == "ok"]
     same = sum(one.classes[0] == other.classes[0] for one, other in pairs)
-    share = 100 * same / len(pairs)
+    percent = 100 * same / len(pairs)
     print(
-        f"{asked.weights}, {asked.precision} and fp32: the same class for {same} of {len(pairs)}, {share:.2f} % (99.5)"
+        f"{args.weights}: {args.precision} and fp32 have the same class for {same} of {len(pairs)} photos, "
+        f"{percent:.2f} % (bar 99.5 %)"
     )
-    print(json.dumps({"bench": "precision", "same": same, "n": len(pairs), "percent": share}))
+    print(json.dumps({"bench": "precision", "same": same, "n": len(pairs), "percent": percent}))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""Our answers beside the publishers' own code, photo by photo, on a folder of real photos.
+"""Our predictions and those of the publishers' own code, photo by photo, on a folder of real photos.
 
     python tests/bench/publishers.py PHOTOS [--limit 300]
 
-One made-up, lively checkpoint; for each publisher its own model and transform: torchvision's Inception_V3_Weights
-transforms and inception_v3, timm's evaluation transform and model, and for mmpretrain cv2's resize with its rules
-(short side 342, INTER_LINEAR, centre 299, its mean and std) before torchvision's network without transform_input.
-Prints, for each, the photos whose five classes are equal, the largest difference of a score, the relative norm of the
-logits' difference, and how many pixels differ; every photo with other classes is listed with its scores. The last line
-is JSON.
+All use one made-up, lively checkpoint, each with the model and transform of the publisher: torchvision's
+Inception_V3_Weights transforms and inception_v3, timm's evaluation transform and model, and for mmpretrain cv2's resize
+with its rules (short side 342, INTER_LINEAR, centre 299, its mean and std) before torchvision's network without
+transform_input. Prints for each the number of photos whose five classes are equal, the largest difference of a score,
+the relative norm of the difference of the logits, and the number of pixels that differ; every photo with other classes
+is listed with its scores. The last line is JSON.
 """
 
 import argparse
@@ -25,19 +25,22 @@ import torchvision
 from PIL import Image
 from torch import Tensor, nn
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 
 from lively import lively
 
-from inception_cli import weights
-from inception_cli.images.decode import Failure, read
-from inception_cli.images.inputs import Inputs
-from inception_cli.images.preprocess import PRESETS, Pixels, views
-from inception_cli.predict import Networks
-from inception_cli.results.classes import imagenet
-from inception_cli.settings import Settings, resolve
+from inception_cli.config import PRESETS, PixelConfig, PresetName, Settings
+from inception_cli.images.decode import read
+from inception_cli.images.discovery import Discovery
+from inception_cli.images.failure import Failure
+from inception_cli.images.preprocess import views
+from inception_cli.inference.predictor import DevicePredictor
+from inception_cli.inference.resolve import resolve, resolve_plan
+from inception_cli.network.fusion import optimize
+from inception_cli.predictions.classes import imagenet
+from inception_cli.weights.load import load_network, save_weights
 
-Pixel = Callable[[str], Tensor]  # path → uint8 (S, S, 3)
+Preprocess = Callable[[str], Tensor]  # path → uint8 (S, S, 3)
 
 
 def torchvision_pixels(path: str) -> Tensor:
@@ -58,12 +61,12 @@ def timm_pixels(path: str) -> Tensor:
 def mmpretrain_pixels(path: str) -> Tensor:
     import cv2
 
-    read_picture = cv2.imread(path, cv2.IMREAD_COLOR)
-    assert read_picture is not None
-    picture = cv2.cvtColor(read_picture, cv2.COLOR_BGR2RGB)
-    height, width = picture.shape[:2]
+    bgr = cv2.imread(path, cv2.IMREAD_COLOR)
+    assert bgr is not None
+    image = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+    height, width = image.shape[:2]
     size = (342, int(342 * height / width)) if width < height else (int(342 * width / height), 342)
-    resized = cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR)
+    resized = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
     top, left = (max(0, round((side - 299) / 2)) for side in resized.shape[:2])
     return torch.from_numpy(np.ascontiguousarray(resized[top : top + 299, left : left + 299]))
 
@@ -84,7 +87,7 @@ def timm_network(state: dict[str, Tensor]) -> nn.Module:
     return network.eval()
 
 
-PUBLISHERS: dict[str, tuple[Pixel, Callable[[dict[str, Tensor]], nn.Module]]] = {
+PUBLISHERS: dict[PresetName, tuple[Preprocess, Callable[[dict[str, Tensor]], nn.Module]]] = {
     "torchvision": (torchvision_pixels, torchvision_network),
     "timm": (timm_pixels, timm_network),
     "timm-gluon": (timm_pixels, timm_network),
@@ -93,50 +96,53 @@ PUBLISHERS: dict[str, tuple[Pixel, Callable[[dict[str, Tensor]], nn.Module]]] = 
 
 
 @torch.inference_mode()
-def compare(name: str, paths: list[str], checkpoint: Path) -> dict[str, Any]:
-    """One publisher's figures."""
-    own_pixels, own_network = PUBLISHERS[name]
-    run = resolve(Settings((str(checkpoint),), preset=name, precision="fp32", device="cpu", batch_size=1))
-    classifier, network = Networks(run), own_network(lively().state_dict())
+def compare(name: PresetName, paths: list[str], checkpoint: Path) -> dict[str, Any]:
+    """Compare our predictions for photos with those of one publisher's code."""
+    publisher_pixels, publisher_network = PUBLISHERS[name]
+    settings = Settings((str(checkpoint),), preset=name, precision="fp32", device="cpu", batch_size=1)
+    run = resolve(settings, resolve_plan(settings))
+    predictor, theirs = DevicePredictor(run), publisher_network(lively().state_dict())
     preset = PRESETS[name]
     mean, std = (torch.tensor(each).view(3, 1, 1) for each in (preset.mean, preset.std))
-    figures = {"photos": 0, "equal": 0, "score": 0.0, "pixels": 0, "of": 0, "level": 0}
+    ours = optimize(load_network(run.weights[0]), preset.mean, preset.std, run.plan)
+    results = {"photos": 0, "equal": 0, "score": 0.0, "pixels": 0, "of": 0, "level": 0}
     difference = reference = 0.0
-    firsts = set()
+    top1_classes = set()
     for path in paths:
         image = read(path, replace(run.pixels, exif=preset.exif))
         if isinstance(image, Failure):
             print(f"{path}: {image.status}")
             continue
-        ours, theirs = torch.from_numpy(views(image, Pixels(preset))), own_pixels(path)
-        classes, scores = (each[0] for each in classifier(ours[None]))
-        logits = network(((theirs.permute(2, 0, 1) / 255 - mean) / std)[None])
-        mine = classifier.networks[0](ours.permute(0, 3, 1, 2))
-        expected = logits.softmax(1)[0].topk(5)
-        apart = (ours[0].int() - theirs.int()).abs()
-        difference, reference = difference + float((mine - logits).norm() ** 2), reference + float(logits.norm() ** 2)
-        figures["photos"] += 1
-        figures["equal"] += torch.equal(classes, expected.indices)
-        figures["score"] = max(figures["score"], float((scores - expected.values).abs().max()))
-        figures["pixels"] += int((apart > 0).sum())
-        figures["of"] += apart.numel()
-        figures["level"] = max(figures["level"], int(apart.max()))
-        firsts.add(int(classes[0]))
+        pixels, expected_pixels = torch.from_numpy(views(image, PixelConfig(preset))), publisher_pixels(path)
+        classes, scores = (each[0] for each in predictor(pixels[None]))
+        logits = ours(pixels.permute(0, 3, 1, 2))
+        expected_logits = theirs(((expected_pixels.permute(2, 0, 1) / 255 - mean) / std)[None])
+        expected = expected_logits.softmax(1)[0].topk(5)
+        pixel_difference = (pixels[0].int() - expected_pixels.int()).abs()
+        difference += float((logits - expected_logits).norm() ** 2)
+        reference += float(expected_logits.norm() ** 2)
+        results["photos"] += 1
+        results["equal"] += torch.equal(classes, expected.indices)
+        results["score"] = max(results["score"], float((scores - expected.values).abs().max()))
+        results["pixels"] += int((pixel_difference > 0).sum())
+        results["of"] += pixel_difference.numel()
+        results["level"] = max(results["level"], int(pixel_difference.max()))
+        top1_classes.add(int(classes[0]))
         if not torch.equal(classes, expected.indices):
             print(f"{path}: {classes.tolist()} {scores.tolist()}, theirs {expected.indices.tolist()}")
-    return {"publisher": name, **figures, "logits": (difference / reference) ** 0.5, "distinct": len(firsts)}
+    return {"publisher": name, **results, "logits": (difference / reference) ** 0.5, "distinct": len(top1_classes)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos")
     parser.add_argument("--limit", type=int, default=300)
-    asked = parser.parse_args()
-    found = list(Inputs([asked.photos]))
-    paths = found[:: max(1, len(found) // asked.limit)][: asked.limit]
+    args = parser.parse_args()
+    photos = list(Discovery([args.photos]))
+    paths = photos[:: max(1, len(photos) // args.limit)][: args.limit]
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Path(folder, "lively.safetensors")
-        weights.save(checkpoint, lively(), imagenet().names, PRESETS["torchvision"], {})
+        save_weights(checkpoint, lively(), imagenet().names, PRESETS["torchvision"], {})
         results = [compare(name, paths, checkpoint) for name in PUBLISHERS]
     titles = (
         ("photos", 7),

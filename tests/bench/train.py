@@ -1,9 +1,10 @@
-"""How fast `inception train` learns, beside a bare loop over the same network, size and precision, turn by turn.
+"""Measure the speed of `inception train` against a bare loop over the same network, size and precision, in turns.
 
-    python tests/bench/train.py [FOLDER]       FOLDER: class folders of photos; without it, drawn pictures
+    python tests/bench/train.py [FOLDER]       FOLDER: class folders of images; without it, drawn images
 
-The bare loop knows only the network: a batch that is there already, forward, loss, backward, step. Training also makes
-its crops, clips gradients and keeps an average. Validation and checkpoint are in neither figure. The last line is JSON.
+The bare loop only runs the network: one batch that is already on the device, forward, loss, backward, step. Training
+also augments images, clips gradients and averages weights. Neither figure includes validation or writing
+the checkpoint. The last line is JSON.
 """
 
 import argparse
@@ -17,31 +18,32 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
+sys.path[:0] = [str(Path(__file__).parents[1] / "helpers"), str(Path(__file__).parents[2])]
 
 from draw import write_pictures  # noqa: E402
 
+from inception_cli.config import TrainConfig  # noqa: E402
+from inception_cli.machine import fastest_precision  # noqa: E402
 from inception_cli.network.model import InceptionV3  # noqa: E402
-from inception_cli.settings import TrainSettings, fastest_precision  # noqa: E402
-from inception_cli.train import Recipe, Training  # noqa: E402
+from inception_cli.training.train import Recipe, Trainer  # noqa: E402
 
-BAR = 0.9
+TARGET_RATIO = 0.9
 
 
 class BareLoop:
-    """The same network and optimiser, and one batch of noise."""
+    """The same network and optimizer on one batch of noise."""
 
-    def __init__(self, classes: int, side: int, settings: TrainSettings) -> None:
-        device = settings.device
-        self.kind, self.bf16 = device.partition(":")[0], settings.precision == "bf16"
+    def __init__(self, classes: int, side: int, config: TrainConfig) -> None:
+        device = config.device
+        self.kind, self.bf16 = device.partition(":")[0], config.precision == "bf16"
         self.network = InceptionV3(classes, aux=True).initialise(0).to(device).to(memory_format=torch.channels_last)
         self.optimizer = torch.optim.SGD(self.network.parameters(), 0.01, 0.9, nesterov=True, fused=self.kind != "mps")
-        images = torch.randn(settings.batch_size, 3, side, side, device=device)
+        images = torch.randn(config.batch_size, 3, side, side, device=device)
         self.images = images.to(memory_format=torch.channels_last)
-        self.labels = torch.randint(classes, (settings.batch_size,), device=device)
+        self.labels = torch.randint(classes, (config.batch_size,), device=device)
 
     def images_per_s(self, steps: int) -> float:
-        began = time.monotonic()
+        started = time.monotonic()
         for _ in range(steps):
             with torch.autocast(self.kind, torch.bfloat16, enabled=self.bf16):
                 logits, aux_logits = self.network.forward_train(self.images)
@@ -49,14 +51,14 @@ class BareLoop:
             self.optimizer.zero_grad()
             torch.autograd.backward(loss)
             self.optimizer.step()
-        loss.item()  # waits for the device
-        return steps * len(self.images) / (time.monotonic() - began)
+        loss.item()  # wait for the device
+        return steps * len(self.images) / (time.monotonic() - started)
 
 
 def measure(folder: Path, args: argparse.Namespace) -> dict[str, object]:
-    """Images/s of both, `args.rounds` times in turn, after one round to warm up."""
+    """Return the images/s of both, the medians of `args.rounds` turns after one turn to warm up."""
     with tempfile.TemporaryDirectory() as out:
-        settings = TrainSettings(
+        config = TrainConfig(
             folder,
             Path(out) / "bench.safetensors",
             size=args.side,
@@ -65,21 +67,17 @@ def measure(folder: Path, args: argparse.Namespace) -> dict[str, object]:
             device=args.device,
             precision=fastest_precision(args.device),
         )
-        training = Training(settings, Recipe(first_side=1.0, last_side=1.0, patience=2.0))
+        trainer = Trainer(config, Recipe(first_crop=1.0, last_crop=1.0, patience=2.0))
         bare = None
         pairs = []
-        for epoch in training.epochs():
-            bare = bare or BareLoop(len(training.classes), epoch.side, settings)
-            pairs.append(
-                (
-                    epoch.images_per_s,
-                    bare.images_per_s(max(4, round(args.seconds * epoch.images_per_s / args.batch_size))),
-                )
-            )
-            print(f"{epoch.number:5}  {pairs[-1][0]:8.1f}  {pairs[-1][1]:8.1f}  {pairs[-1][0] / pairs[-1][1]:6.3f}")
+        for result in trainer.epochs():
+            bare = bare or BareLoop(len(trainer.classes), result.crop_size, config)
+            steps = max(4, round(args.seconds * result.images_per_s / args.batch_size))
+            pairs.append((result.images_per_s, bare.images_per_s(steps)))
+            print(f"{result.number:5}  {pairs[-1][0]:8.1f}  {pairs[-1][1]:8.1f}  {pairs[-1][0] / pairs[-1][1]:6.3f}")
     ours, theirs = (statistics.median(column) for column in zip(*pairs[1:], strict=True))
     ratio = statistics.median(a / b for a, b in pairs[1:])
-    return {"side": epoch.side, "precision": settings.precision, "train": ours, "bare": theirs, "ratio": ratio}
+    return {"side": result.crop_size, "precision": config.precision, "train": ours, "bare": theirs, "ratio": ratio}
 
 
 def main() -> None:
@@ -88,7 +86,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=128)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=8, help="of each bare turn")
+    parser.add_argument("--seconds", type=float, default=8, help="length of each turn of the bare loop")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
     print("round     train      bare   ratio   (images/s)")
@@ -96,7 +94,7 @@ def main() -> None:
         if args.folder is None:
             write_pictures(Path(drawn), per_class=58, seed=7)
         result = measure(args.folder or Path(drawn), args)
-    print(json.dumps(result | {"bar": BAR, "met": float(str(result["ratio"])) >= BAR}))
+    print(json.dumps(result | {"bar": TARGET_RATIO, "met": float(str(result["ratio"])) >= TARGET_RATIO}))
 
 
 if __name__ == "__main__":

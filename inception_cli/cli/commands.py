@@ -1,0 +1,282 @@
+"""The commands: build the settings, call, print. Heavy modules are imported by the command that needs them."""
+
+import json as jsonlib
+from dataclasses import fields
+from typing import Annotated, Any
+
+import typer
+
+from inception_cli import __version__
+from inception_cli.cli import jobs
+from inception_cli.cli import options as o
+from inception_cli.cli.outputs import REPORT_MARKER, OutputFile, check_outputs
+from inception_cli.config import LabelSources, Settings, TrainSettings
+from inception_cli.errors import ExitCode, UsageError
+from inception_cli.files.remote import local_copy
+
+HELP = """Classify folders of photos with Inception V3, and measure the accuracy.
+
+\b
+inception classify photo.jpg                    predict the class of one photo
+inception classify ./photos --out preds.csv     write a row for every photo
+inception report preds.csv --out preds.html     look at the predictions in a browser
+inception classify ./photos --weights demo      ten classes of groceries, no download
+
+Run a command with --help for its options and more examples.
+"""
+
+app = typer.Typer(
+    name="inception",
+    help=HELP,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+)
+
+
+def _print_version(requested: bool) -> None:
+    if requested:
+        print(f"inception {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def classify(
+    context: typer.Context,
+    inputs: o.Inputs,
+    out: o.Out = None,
+    weights: o.WeightsNames = ["torchvision"],  # noqa: B006 - Typer copies it
+    preset: o.Preset = None,
+    classes: o.ClassesFile = None,
+    top_k: o.TopK = 5,
+    crops: o.NumberOfCrops = 1,
+    batch_size: o.BatchSize = "auto",
+    workers: o.Workers = "auto",
+    device: o.Device = "auto",
+    precision: o.Precision = "auto",
+    decode: o.DecodeMethod = "fast",
+    exif: o.Exif = True,
+    compile: o.Compile = "auto",
+    timeout: o.Timeout = 60,
+    max_pixels: o.MaxPixels = "auto",
+    engine: o.EngineName = "local",
+    ray_address: o.RayAddress = None,
+    actors: o.Actors = "auto",
+    restart: o.Restart = False,
+    force: o.Force = False,
+    allow_failures: o.AllowFailures = False,
+    report: o.ReportFile = None,
+    offline: o.Offline = False,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+    debug: o.Debug = False,
+) -> None:
+    """Classify photos, with one row for every input.
+
+    \b
+    inception classify photo.jpg
+    inception classify ./photos --out preds.csv
+    inception classify ./photos --weights demo --out preds.csv --report report.html
+
+    The same command resumes an interrupted run.
+    """
+    from inception_cli.cli import console
+
+    if report and out in (None, "-"):
+        raise UsageError("--report needs a file of predictions: give --out FILE as well")
+    outputs = [OutputFile("--out", out), OutputFile("--report", report, REPORT_MARKER)]
+    check_outputs(outputs, [*inputs, *weights, classes], force)
+    outcome = jobs.classify(inputs, out, _settings(context), restart, force, jobs.Output(json, quiet, verbose))
+    if outcome.interrupted:
+        raise typer.Exit(ExitCode.INTERRUPTED)
+    if report and out:
+        with local_copy(out) as rows:
+            jobs.write_report(report, rows, outcome.manifest, None, quiet)
+    elif out not in (None, "-") and not quiet:
+        console.print_report_hint(out, jobs.report_path(out))
+    if outcome.incomplete and not allow_failures:
+        raise typer.Exit(ExitCode.SOME_FAILED)
+
+
+@app.command()
+def evaluate(
+    context: typer.Context,
+    val_dir: o.ValDir = None,
+    predictions: o.Predictions = None,
+    labels: o.LabelFiles = [],  # noqa: B006
+    label_format: o.LabelFormatName = None,
+    exclude: o.Exclude = None,
+    only_classes: o.OnlyClasses = None,
+    per_class: o.PerClass = None,
+    against: o.Against = None,
+    expect_top1: o.ExpectTop1 = None,
+    tolerance: o.Tolerance = 0.0,
+    out: o.RowsOut = None,
+    weights: o.WeightsNames = ["torchvision"],  # noqa: B006
+    preset: o.Preset = None,
+    classes: o.ClassesFile = None,
+    top_k: o.TopK = 5,
+    crops: o.NumberOfCrops = 1,
+    batch_size: o.BatchSize = "auto",
+    workers: o.Workers = "auto",
+    device: o.Device = "auto",
+    precision: o.Precision = "fp32",
+    decode: o.DecodeMethod = "exact",
+    exif: o.ExifOrPreset = None,
+    compile: o.Compile = "auto",
+    timeout: o.Timeout = 60,
+    max_pixels: o.MaxPixels = "auto",
+    engine: o.EngineName = "local",
+    ray_address: o.RayAddress = None,
+    actors: o.Actors = "auto",
+    restart: o.Restart = False,
+    force: o.Force = False,
+    allow_failures: o.AllowFailures = False,
+    report: o.ReportFile = None,
+    offline: o.Offline = False,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+    debug: o.Debug = False,
+) -> None:
+    """Measure top-1 and top-5 accuracy against labels, beside the published figures.
+
+    \b
+    inception evaluate --val-dir ./photos-by-class --weights mine.safetensors
+    inception evaluate --val-dir imagenet/val --weights mmpretrain --out rows.csv
+    inception evaluate --predictions rows.csv --labels labels.csv
+    """
+    from inception_cli.evaluation.evaluate import EvaluationSettings
+
+    sources = LabelSources(val_dir, tuple(labels), label_format, exclude)
+    settings = EvaluationSettings(sources, against, expect_top1, tolerance)
+    output = jobs.Output(json, quiet, verbose, per_class, report)
+    output.check(out, [predictions, *labels, exclude, against, *weights, classes, only_classes], force)
+    if predictions:
+        evaluation = jobs.evaluate_predictions(predictions, only_classes, settings, output)
+    else:
+        evaluation = jobs.evaluate_folder(settings, _settings(context), out, restart, force, output)
+    if evaluation.incomplete and not allow_failures:
+        raise typer.Exit(ExitCode.SOME_FAILED)
+
+
+@app.command(name="report")
+def report_command(
+    rows: o.Rows,
+    out: o.ReportOut = None,
+    val_dir: o.ValDir = None,
+    labels: o.LabelFiles = [],  # noqa: B006
+    force: o.Force = False,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+) -> None:
+    """Write an HTML report of existing predictions: photos by class, failures and, with labels, the mistakes.
+
+    \b
+    inception report preds.csv --out preds.html
+    inception report preds.csv --out preds.html --val-dir ./photos-by-class
+    """
+    from inception_cli.storage.store import read_manifest
+
+    if not out:
+        raise UsageError(f"--out FILE is missing: give --out {jobs.report_path(rows)}, for example")
+    check_outputs([OutputFile("--out", out, REPORT_MARKER)], [rows, *labels], force)
+    with local_copy(rows) as file:
+        manifest = read_manifest(file)
+        sources = LabelSources(val_dir, tuple(labels))
+        evaluation = None
+        if sources or (manifest and manifest.labels):
+            from inception_cli.evaluation.evaluate import EvaluationSettings, evaluate
+
+            evaluation = evaluate(file, manifest, EvaluationSettings(sources))
+        jobs.write_report(out, file, manifest, evaluation, quiet)
+
+
+@app.command()
+def train(
+    context: typer.Context,
+    train_dir: o.TrainDir,
+    out: o.WeightsOut = None,
+    start: o.From = "torchvision",
+    val_dir: o.TrainValDir = None,
+    size: o.Size = "auto",
+    epochs: o.Epochs = 30,
+    seed: o.Seed = 0,
+    batch_size: o.BatchSize = "auto",
+    workers: o.Workers = "auto",
+    device: o.Device = "auto",
+    precision: o.TrainPrecision = "auto",
+    offline: o.Offline = False,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+) -> None:
+    """Train a network on your own classes, from one folder of images per class.
+
+    \b
+    inception train ./my-photos --out mine.safetensors
+    inception classify ./photos --weights mine.safetensors --out preds.csv
+    """
+    from inception_cli.cli import console
+    from inception_cli.training.train import Trainer, resolve
+
+    if not out:
+        raise UsageError("--out FILE is missing: give --out mine.safetensors, for example")
+    check_outputs([OutputFile("--out", out)], [start, train_dir])
+    with console.TrainingProgress(quiet) as progress:
+        trainer = Trainer(resolve(TrainSettings(**_values_of(TrainSettings, context)), progress.downloading))
+        if not quiet:
+            console.print_unreadable(trainer.skipped)
+        for epoch in trainer.epochs():
+            progress.epoch(epoch, epochs)
+        record = trainer.save()
+    if not quiet:
+        console.print_trained(record, out)
+    if json:
+        print(jsonlib.dumps(record))
+
+
+@app.command()
+def info(
+    weights: o.WeightsNames = [],  # noqa: B006
+    preset: o.Preset = None,
+    classes: o.ClassesFile = None,
+    device: o.Device = "auto",
+    json: o.Json = False,
+    debug: o.Debug = False,
+) -> None:
+    """Show the network, the available weights, and this machine.
+
+    \b
+    inception info
+    inception info --weights mine.safetensors
+    """
+    from inception_cli.cli import console
+    from inception_cli.weights.describe import describe
+
+    description = describe(weights, preset, classes, device)
+    if json:
+        print(jsonlib.dumps(description))
+    else:
+        console.print_info(description)
+
+
+def _values_of(record: type[Settings | TrainSettings], context: typer.Context) -> dict[str, Any]:
+    """Return the options of a command that are fields of the record."""
+    return {field.name: context.params[field.name] for field in fields(record) if field.name in context.params}
+
+
+def _settings(context: typer.Context) -> Settings:
+    """Return the settings of a run that the options of a command give."""
+    values = _values_of(Settings, context)
+    return Settings(**values | {"weights": tuple(values["weights"])})

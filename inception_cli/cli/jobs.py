@@ -1,0 +1,171 @@
+"""Connect inference, evaluation and report for the commands: where predictions go, what is printed and written."""
+
+import json as jsonlib
+import posixpath
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from inception_cli.cli.outputs import PER_CLASS_MARKER, REPORT_MARKER, OutputFile, check_outputs
+from inception_cli.config import Settings
+from inception_cli.errors import ExitCode, UsageError
+from inception_cli.files.remote import is_remote, local_copy
+
+if TYPE_CHECKING:
+    from inception_cli.evaluation.evaluate import Evaluation, EvaluationSettings
+    from inception_cli.inference.runner import Outcome
+    from inception_cli.storage.store import Manifest, RunStore
+
+
+@dataclass(frozen=True)
+class Output:
+    """How much is printed, in which form, and the extra files of an evaluation."""
+
+    json: bool
+    quiet: bool
+    verbose: bool = False
+    per_class: str | None = None
+    report: str | None = None
+
+    def check(self, out: str | None, inputs: Iterable[str | None], force: bool) -> None:
+        """Check the output files of an evaluation; see check_outputs."""
+        outputs = [
+            OutputFile("--out", out),
+            OutputFile("--report", self.report, REPORT_MARKER),
+            OutputFile("--per-class", self.per_class, PER_CLASS_MARKER),
+        ]
+        check_outputs(outputs, inputs, force)
+
+
+def report_path(rows: str) -> str:
+    """Return the suggested file for a report: beside the predictions, or here for those in an object store."""
+    return str(Path(posixpath.basename(rows.rstrip("/")) if is_remote(rows) else rows).with_suffix(".html"))
+
+
+def _open_store(out: str, settings: Settings, restart: bool, force: bool) -> "RunStore":
+    """Return the store for a file, or with Ray for a folder."""
+    if settings.engine == "ray":
+        if out == "-" or Path(out).suffix.lower() in (".csv", ".jsonl", ".parquet"):
+            raise UsageError(f"--out {out}: --engine ray writes a folder of Parquet files: give the name of a folder")
+        from inception_cli.storage.folder_store import FolderStore
+
+        return FolderStore.open(out, restart=restart, force=force)
+    from inception_cli.storage.file_store import FileStore
+
+    return FileStore.open(Path(out), restart=restart, force=force)
+
+
+def _stream_store(inputs: list[str], out: str | None, settings: Settings, json: bool) -> "RunStore":
+    """Return the store that prints predictions: as CSV, as lines, or as bars for a single photo in a terminal."""
+    from inception_cli.cli import console
+    from inception_cli.storage.stream_store import CsvStream, StreamStore
+
+    if settings.engine == "ray":
+        raise UsageError("--engine ray writes a folder: give --out FOLDER")
+    if out == "-":
+        return CsvStream()
+    if json:  # the manifest alone is printed
+        return StreamStore(lambda predictions: None)
+    return StreamStore(console.print_bars if console.is_single_photo(inputs) else console.print_predictions)
+
+
+def classify(
+    inputs: list[str], out: str | None, settings: Settings, restart: bool, force: bool, output: Output
+) -> "Outcome":
+    """Run a job and print its summary."""
+    from inception_cli.cli import console
+    from inception_cli.inference.runner import run_job
+
+    if output.json and out == "-":
+        raise UsageError("--json and --out - both write to standard output: give a file name")
+    streams = out in (None, "-")
+    with console.ProgressBar("classify", output.quiet) as bar:
+        if out is None or out == "-":
+            store = _stream_store(inputs, out, settings, output.json)
+        else:
+            store = _open_store(out, settings, restart, force)
+        outcome = run_job(inputs, settings, store, bar)
+    if not output.quiet:
+        console.print_notes(outcome, output.verbose)
+        if output.json or out or output.verbose or not console.is_single_photo(inputs):
+            console.print_outcome(outcome, None if streams else out, settings.engine)
+    if output.json:
+        print(jsonlib.dumps(outcome.manifest.to_json()))
+    return outcome
+
+
+def evaluate_folder(
+    evaluation_settings: "EvaluationSettings",
+    settings: Settings,
+    out: str | None,
+    restart: bool,
+    force: bool,
+    output: Output,
+) -> "Evaluation":
+    """Classify a folder of labelled images and score the predictions, which are kept if there is an `out`."""
+    from inception_cli.cli import console
+    from inception_cli.evaluation.evaluate import record_sources
+    from inception_cli.inference.runner import run_job
+
+    val_dir = evaluation_settings.sources.val_dir
+    if val_dir is None:
+        raise UsageError("give --val-dir DIR with images in one folder per class, or --predictions FILE to score")
+    sources = record_sources(evaluation_settings.sources)
+    with tempfile.TemporaryDirectory() as folder, console.ProgressBar("evaluate", output.quiet) as bar:
+        rows = out or str(Path(folder, "rows" if settings.engine == "ray" else "rows.csv"))
+        outcome = run_job([val_dir], settings, _open_store(rows, settings, restart, force), bar, sources)
+        if not output.quiet:
+            console.print_notes(outcome, output.verbose)
+            console.print_outcome(outcome, out, settings.engine)
+        if outcome.interrupted:
+            raise typer.Exit(ExitCode.INTERRUPTED)
+        with local_copy(rows) as file:
+            return _evaluate(file, outcome.manifest, evaluation_settings, output)
+
+
+def evaluate_predictions(
+    predictions: str, only_classes: str | None, settings: "EvaluationSettings", output: Output
+) -> "Evaluation":
+    """Score existing predictions, without torch."""
+    from inception_cli.evaluation.evaluate import require_same_only_classes
+    from inception_cli.storage.store import read_manifest
+
+    with local_copy(predictions) as file:
+        manifest = read_manifest(file)
+        if only_classes:
+            require_same_only_classes(manifest, only_classes)
+        return _evaluate(file, manifest, settings, output)
+
+
+def _evaluate(rows: Path, manifest: "Manifest | None", settings: "EvaluationSettings", output: Output) -> "Evaluation":
+    """Score a file of predictions, print the metrics and write the files that were requested."""
+    from inception_cli.cli import console
+    from inception_cli.evaluation.evaluate import evaluate, write_per_class
+
+    evaluation = evaluate(rows, manifest, settings)
+    if output.report:
+        write_report(output.report, rows, manifest, evaluation, output.quiet)
+    if output.per_class:
+        write_per_class(Path(output.per_class), evaluation.metrics)
+    if output.json:
+        print(jsonlib.dumps(evaluation.to_json()))
+    else:
+        console.print_evaluation(evaluation, output.verbose)
+    evaluation.check(settings)
+    return evaluation
+
+
+def write_report(
+    file: str, rows: Path, manifest: "Manifest | None", evaluation: "Evaluation | None", quiet: bool
+) -> None:
+    from inception_cli.cli import console
+    from inception_cli.images.thumbnail import thumbnail
+    from inception_cli.report import build
+
+    written = build.write_report(Path(file), rows, manifest, evaluation, thumbnail)
+    if not quiet:
+        console.print_report(written, file)

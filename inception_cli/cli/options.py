@@ -1,0 +1,399 @@
+"""The options of the command line, each defined once: its names, its type, its help."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, get_args
+
+import typer
+
+from inception_cli.config import (
+    Auto,
+    CompileChoice,
+    Crops,
+    Decode,
+    Engine,
+    LabelFormat,
+    PrecisionChoice,
+    PresetName,
+)
+from inception_cli.errors import InceptionError, UsageError
+from inception_cli.predictions.formats import check_suffix
+from inception_cli.weights.registry import DEMO, PUBLISHED
+
+if TYPE_CHECKING:
+    CountOrAuto = int | Auto
+else:
+    CountOrAuto = str  # Typer accepts no unions; the parser returns a number or "auto"
+
+WEIGHTS_NAMES = (*PUBLISHED, DEMO)
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+def complete(choices: Sequence[object]) -> Callable[[str], list[str]]:
+    """Return a shell completion of the choices; where none matches, shells offer files."""
+    return lambda incomplete: [text for text in map(str, choices) if text.startswith(incomplete)]
+
+
+def count_or_auto(text: str) -> CountOrAuto:
+    """Parse a number from 0 on, or "auto"."""
+    if text == "auto":
+        return "auto"
+    if not (text.isascii() and text.isdigit()):
+        raise typer.BadParameter(f"{text!r} is neither a number nor auto")
+    return int(text)
+
+
+def positive_or_auto(text: str) -> CountOrAuto:
+    """Parse a number from 1 on, or "auto"."""
+    if text == "0":
+        raise typer.BadParameter("it must be at least 1, or auto")
+    return count_or_auto(text)
+
+
+def crops(value: str | int) -> int:
+    """Parse the number of crops; Typer passes the default as a number."""
+    text = str(value)
+    if text not in map(str, get_args(Crops)):
+        raise typer.BadParameter(f"{text!r} is not one of {', '.join(map(str, get_args(Crops)))}")
+    return int(text)
+
+
+def html_file(option: typer.CallbackParam, name: str | None) -> str | None:
+    """Check before a long run that the report can be written to this file."""
+    if name is None:
+        return None
+    file, flag = Path(name), option.opts[0]
+    if file.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"{flag} {name}: the report is an .html file; give a name that ends in .html")
+    if not file.parent.is_dir():
+        raise InceptionError(f"{file.parent}: no such folder; create it, or choose another {flag}")
+    if file.is_dir():
+        raise InceptionError(f"{file} is a folder; name a file in it, such as {file / 'report.html'}")
+    return name
+
+
+def predictions_file(context: typer.Context, name: str | None) -> str | None:
+    """Check that predictions can be written to this file; `classify` also writes to standard output (`-`)."""
+    if name is None or context.params.get("engine") == "ray":  # Ray writes a folder
+        return name
+    if not (name == "-" and context.info_name == "classify"):
+        try:
+            check_suffix(Path(name))
+        except InceptionError as error:
+            raise UsageError(f"--out {error}") from error
+    return name
+
+
+Inputs = Annotated[
+    list[str],
+    typer.Argument(metavar="INPUT", help="Folders, files, globs, or - for one path per line on standard input."),
+]
+TrainDir = Annotated[str, typer.Argument(metavar="DIR", help="Folder with one subfolder of images per class.")]
+Rows = Annotated[
+    str, typer.Argument(metavar="FILE", help="Predictions of classify or evaluate: a file, or a folder of shards.")
+]
+
+Out = Annotated[
+    str | None,
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="FILE|FOLDER",
+        callback=predictions_file,
+        help="A .csv, .jsonl or .parquet file; - for CSV on standard output; with --engine ray a folder.",
+    ),
+]
+RowsOut = Annotated[
+    str | None,
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="FILE|FOLDER",
+        callback=predictions_file,
+        help="A .csv, .jsonl or .parquet file to keep the predictions in; with --engine ray a folder.",
+    ),
+]
+WeightsOut = Annotated[str | None, typer.Option("--out", "-o", metavar="FILE", help="The .safetensors file to write.")]
+ReportOut = Annotated[
+    str | None, typer.Option("--out", "-o", metavar="FILE", callback=html_file, help="The .html file to write.")
+]
+ReportFile = Annotated[
+    str | None,
+    typer.Option("--report", metavar="FILE", callback=html_file, help="Also write an HTML report of the predictions."),
+]
+Restart = Annotated[bool, typer.Option("--restart/--resume", help="Discard an interrupted run and start again.")]
+Force = Annotated[bool, typer.Option("--force", "-f", help="Replace a finished file.")]
+AllowFailures = Annotated[
+    bool, typer.Option("--allow-failures", help="Exit with 0 even if some images could not be read.")
+]
+
+WEIGHTS = "Weights and preprocessing"
+WeightsNames = Annotated[
+    list[str],
+    typer.Option(
+        "--weights",
+        "-w",
+        metavar="NAME|FILE",
+        autocompletion=complete(WEIGHTS_NAMES),
+        help="Published weights (see inception info; demo needs no download) or a file. Repeat for an ensemble.",
+        show_default="torchvision",
+        rich_help_panel=WEIGHTS,
+    ),
+]
+Preset = Annotated[
+    PresetName | None,
+    typer.Option(
+        "--preset",
+        metavar="NAME",
+        help="Preprocess images like this publisher: torchvision, mmpretrain, timm or timm-gluon.",
+        show_default="the weights' own",
+        rich_help_panel=WEIGHTS,
+    ),
+]
+ClassesFile = Annotated[
+    str | None,
+    typer.Option(
+        "--classes", metavar="FILE", help="Class names in the order of the model's outputs.", rich_help_panel=WEIGHTS
+    ),
+]
+NumberOfCrops = Annotated[
+    int,
+    typer.Option(
+        "--crops",
+        parser=crops,
+        metavar="1|10|12|144",
+        autocompletion=complete(get_args(Crops)),
+        help="Views per image; their scores are averaged.",
+        rich_help_panel=WEIGHTS,
+    ),
+]
+TopK = Annotated[int, typer.Option("--top-k", "-k", metavar="N", min=1, help="Number of classes per row.")]
+DecodeMethod = Annotated[
+    Decode,
+    typer.Option(
+        "--decode",
+        help="fast: large JPEGs at a reduced scale. exact: the publisher's pixels. gpu: JPEGs on a CUDA GPU.",
+        rich_help_panel=WEIGHTS,
+    ),
+]
+Exif = Annotated[bool, typer.Option("--exif/--no-exif", help="Apply the EXIF orientation.", rich_help_panel=WEIGHTS)]
+ExifOrPreset = Annotated[
+    bool | None,
+    typer.Option(
+        "--exif/--no-exif",
+        help="Apply the EXIF orientation.",
+        show_default="as the preset's publisher does",
+        rich_help_panel=WEIGHTS,
+    ),
+]
+MaxPixels = Annotated[
+    CountOrAuto,
+    typer.Option(
+        "--max-pixels",
+        parser=positive_or_auto,
+        metavar="N|auto",
+        help="Do not decode images with more pixels than this.",
+        show_default="500 million, or memory / 16 bytes",
+        rich_help_panel=WEIGHTS,
+    ),
+]
+
+HARDWARE = "Hardware"
+BatchSize = Annotated[
+    CountOrAuto,
+    typer.Option(
+        "--batch-size",
+        "-b",
+        parser=positive_or_auto,
+        metavar="N|auto",
+        help="Images per batch; every crop counts.",
+        rich_help_panel=HARDWARE,
+    ),
+]
+Workers = Annotated[
+    CountOrAuto,
+    typer.Option(
+        "--workers",
+        "-j",
+        parser=count_or_auto,
+        metavar="N|auto",
+        help="Workers that decode images.",
+        rich_help_panel=HARDWARE,
+    ),
+]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        metavar="auto|cpu|cuda|cuda:N|mps",
+        autocompletion=complete(DEVICES),
+        help="Where the network runs.",
+        rich_help_panel=HARDWARE,
+    ),
+]
+Precision = Annotated[
+    PrecisionChoice, typer.Option("--precision", help="Inference precision.", rich_help_panel=HARDWARE)
+]
+TrainPrecision = Annotated[
+    PrecisionChoice, typer.Option("--precision", help="Training precision.", rich_help_panel=HARDWARE)
+]
+Compile = Annotated[
+    CompileChoice,
+    typer.Option("--compile", help="Use torch.compile; auto: where it saves time.", rich_help_panel=HARDWARE),
+]
+Timeout = Annotated[
+    float,
+    typer.Option("--timeout", min=1, metavar="S", help="Seconds that one image may take.", rich_help_panel=HARDWARE),
+]
+EngineName = Annotated[
+    Engine,
+    typer.Option(
+        "--engine",
+        is_eager=True,  # the check of --out depends on it
+        help="ray: run on a Ray cluster and write a folder.",
+        rich_help_panel=HARDWARE,
+    ),
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--ray-address",
+        metavar="HOST:PORT",
+        help="Address of the cluster.",
+        show_default="RAY_ADDRESS, else a cluster on this machine",
+        rich_help_panel=HARDWARE,
+    ),
+]
+Actors = Annotated[
+    CountOrAuto,
+    typer.Option(
+        "--actors",
+        parser=positive_or_auto,
+        metavar="N|auto",
+        help="Number of networks in the cluster.",
+        show_default="one per GPU, else one per machine",
+        rich_help_panel=HARDWARE,
+    ),
+]
+Offline = Annotated[
+    bool,
+    typer.Option("--offline", envvar="INCEPTION_OFFLINE", help="Download nothing.", rich_help_panel=HARDWARE),
+]
+
+OUTPUT = "Output"
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.", rich_help_panel=OUTPUT)]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress and no summary.", rich_help_panel=OUTPUT)]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Show the resolved configuration.", rich_help_panel=OUTPUT)
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.", rich_help_panel=OUTPUT)]
+
+GROUND_TRUTH = "Ground truth"
+ValDir = Annotated[
+    str | None,
+    typer.Option("--val-dir", metavar="DIR", help="Images in one folder per class.", rich_help_panel=GROUND_TRUTH),
+]
+Predictions = Annotated[
+    str | None,
+    typer.Option(
+        "--predictions",
+        metavar="FILE",
+        help="Score an existing file (or folder) of predictions.",
+        rich_help_panel=GROUND_TRUTH,
+    ),
+]
+LabelFiles = Annotated[
+    list[str],
+    typer.Option("--labels", metavar="FILE", help="File of labels; repeatable.", rich_help_panel=GROUND_TRUTH),
+]
+LabelFormatName = Annotated[
+    str | None,
+    typer.Option(
+        "--label-format",
+        "--label-form",
+        metavar="FORMAT",
+        autocompletion=complete(get_args(LabelFormat)),
+        help="How labels identify classes, such as wnid, name or number.",
+        show_default="recognised",
+        rich_help_panel=GROUND_TRUTH,
+    ),
+]
+Exclude = Annotated[
+    str | None,
+    typer.Option(
+        "--exclude", metavar="FILE", help="File that lists images not to score.", rich_help_panel=GROUND_TRUTH
+    ),
+]
+OnlyClasses = Annotated[
+    str | None,
+    typer.Option(
+        "--only-classes",
+        metavar="a|r|FILE",
+        help="Classes that may be predicted: ImageNet-A's, ImageNet-R's, or those in a file.",
+        rich_help_panel=GROUND_TRUTH,
+    ),
+]
+
+METRICS = "Metrics"
+PerClass = Annotated[
+    str | None,
+    typer.Option(
+        "--per-class",
+        metavar="FILE",
+        help="Write precision, recall and F1 of every class as CSV.",
+        rich_help_panel=METRICS,
+    ),
+]
+Against = Annotated[
+    str | None,
+    typer.Option(
+        "--against", metavar="FILE", help="Compare with other predictions (McNemar's test).", rich_help_panel=METRICS
+    ),
+]
+ExpectTop1 = Annotated[
+    float | None,
+    typer.Option(
+        "--expect-top1", metavar="X", help="Exit with 5 if top-1 is below this, in percent.", rich_help_panel=METRICS
+    ),
+]
+Tolerance = Annotated[
+    float,
+    typer.Option(
+        "--tolerance",
+        metavar="T",
+        min=0,
+        help="Percentage points below the expected top-1 that still pass.",
+        rich_help_panel=METRICS,
+    ),
+]
+
+From = Annotated[
+    str,
+    typer.Option(
+        "--from",
+        metavar="NAME|FILE|scratch",
+        autocompletion=complete((*WEIGHTS_NAMES, "scratch")),
+        help="Weights to start from.",
+    ),
+]
+TrainValDir = Annotated[
+    str | None,
+    typer.Option(
+        "--val-dir",
+        metavar="DIR",
+        help="Validation images, one folder per class.",
+        show_default="a tenth of the images",
+    ),
+]
+Size = Annotated[
+    CountOrAuto,
+    typer.Option(
+        "--size",
+        parser=positive_or_auto,
+        metavar="S|auto",
+        help="Input resolution of the trained network.",
+        show_default="that of the starting weights, or 176",
+    ),
+]
+Epochs = Annotated[int, typer.Option("--epochs", min=1, metavar="N", help="Number of training epochs.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, metavar="N", help="Random seed.")]

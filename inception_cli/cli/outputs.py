@@ -1,0 +1,56 @@
+"""Check the output files of a command before it begins."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from inception_cli.errors import InceptionError, UsageError, os_errors
+from inception_cli.files.remote import is_remote
+
+#: What the beginning of a report, and of a file of per-class metrics, contains.
+REPORT_MARKER = b'<meta name="generator" content="inception'
+PER_CLASS_MARKER = b"index,label,support,predicted,right,precision,recall,f1"
+
+
+@dataclass(frozen=True)
+class OutputFile:
+    """A file that a command writes; a file with the marker was written by this program and may be replaced."""
+
+    option: str
+    path: str | None
+    marker: bytes = b""  # empty: whoever writes the file decides whether it may be replaced
+
+
+def check_outputs(outputs: Iterable[OutputFile], inputs: Iterable[str | None], force: bool = False) -> None:
+    """Check the output files of a command before it begins.
+
+    Raises UsageError for an output that is an input or another output as well, InceptionError for an existing file that
+    this program did not write, unless `force` allows replacing it.
+    """
+    used = {_real(path): path for path in inputs if path and path != "-"}
+    for output in outputs:
+        if not output.path or output.path == "-" or is_remote(output.path):
+            continue
+        if other := used.get(_real(output.path)):
+            raise UsageError(
+                f"{output.option} {output.path}: it would overwrite {other}, which this command uses; give another name"
+            )
+        used[_real(output.path)] = output.path
+        file = Path(output.path)
+        if output.marker and not force and file.is_file() and output.marker not in _beginning(file):
+            raise InceptionError(f"{output.path} exists and was not written by inception; --force replaces it")
+
+
+def _real(path: str) -> object:
+    """Return what two names of one file have in common: device and inode, or the resolved path of a new file."""
+    try:
+        status = Path(path).stat()
+    except (OSError, ValueError):
+        return os.path.realpath(path)
+    return status.st_dev, status.st_ino
+
+
+def _beginning(file: Path) -> bytes:
+    with os_errors(file, "give another name"), file.open("rb") as stream:
+        return stream.read(16_384)

@@ -1,0 +1,349 @@
+"""Records of a run: what was requested (`Settings`) and what is done (`RunConfig`), with the closed sets of values.
+
+The records are frozen and validated when they are built: UsageError names the field and the values that it takes.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from inception_cli.errors import UsageError
+
+Auto = Literal["auto"]
+Precision = Literal["fp32", "bf16", "fp16"]
+PrecisionChoice = Literal["auto", "fp32", "bf16", "fp16"]
+Decode = Literal["fast", "exact", "gpu"]
+CompileChoice = Literal["auto", "on", "off"]
+Engine = Literal["local", "ray"]
+PresetName = Literal["torchvision", "mmpretrain", "timm", "timm-gluon"]
+Filter = Literal["bilinear", "bicubic"]
+Crops = Literal[1, 10, 12, 144]
+LabelFormat = Literal["wnid", "name", "number", "minus-1", "plus-1", "ilsvrc", "rank", "rank-1", "sorted"]
+
+#: Smallest input side of Inception V3 in pixels; below it the last grid would be empty.
+MIN_SIDE = 75
+#: Names of devices: `cuda` is every visible GPU, `cuda:N` a single one.
+DEVICE = re.compile(r"cpu|mps|cuda(:\d+)?")
+
+_HALF = (0.5, 0.5, 0.5)
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise UsageError with `message` unless `condition` holds."""
+    if not condition:
+        raise UsageError(message)
+
+
+def require_choice(name: str, value: object, choices: Sequence[object]) -> None:
+    """Raise UsageError unless `value` is one of `choices`."""
+    require(value in choices, f"{name} {value!r}: choose from {', '.join(map(str, choices))}")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How a publisher prepares an image: short side to `resize`, centre `size`², mean and std of RGB on [0, 1].
+
+    `antialias=False` is OpenCV's bilinear resize. `exif`: whether the publisher applies the EXIF orientation.
+    """
+
+    name: str
+    size: int
+    resize: int
+    filter: Filter
+    antialias: bool
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    exif: bool
+
+    def __post_init__(self) -> None:
+        label = f"preset {self.name}"
+        require(0 < self.size <= self.resize, f"{label}: need 0 < size <= resize, not {self.size} and {self.resize}")
+        require_choice(f"{label}: filter", self.filter, get_args(Filter))
+        require(self.antialias or self.filter == "bilinear", f"{label}: only bilinear works without antialias")
+        require(
+            len(self.mean) == len(self.std) == 3 and min(self.std) > 0,
+            f"{label}: mean and std are three numbers each, std above zero",
+        )
+
+
+#: The publishers' presets by name.
+PRESETS: Mapping[str, Preset] = {
+    preset.name: preset
+    for preset in (
+        # torchvision normalises by ImageNet's mean and std, and its network (transform_input=True) turns that into
+        # (x - 0.5) / 0.5. Ours has no transform_input: the preset says what the convolutions see.
+        Preset("torchvision", 299, 342, "bilinear", antialias=True, mean=_HALF, std=_HALF, exif=False),
+        # mmpretrain reads with cv2, which applies EXIF and resizes without antialias, and has no transform_input.
+        Preset("mmpretrain", 299, 342, "bilinear", antialias=False, mean=_IMAGENET_MEAN, std=_IMAGENET_STD, exif=True),
+        Preset("timm", 299, 341, "bicubic", antialias=True, mean=_HALF, std=_HALF, exif=False),
+        Preset("timm-gluon", 299, 341, "bicubic", antialias=True, mean=_IMAGENET_MEAN, std=_IMAGENET_STD, exif=False),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The class names of a model, unique and not empty; the position is the model's index."""
+
+    names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        require(bool(self.names), "there are no classes")
+        for index, name in enumerate(self.names):
+            require(bool(name.strip()), f"class {index} has no name")
+        if len(self.index) < len(self.names):
+            # Some ImageNet lists have two cranes: a lookup by name would lose a class.
+            duplicate = next(name for index, name in enumerate(self.names) if self.index[name] != index)
+            raise UsageError(f"the class {duplicate!r} occurs twice")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @cached_property
+    def index(self) -> dict[str, int]:
+        """Model index by name."""
+        return {name: index for index, name in enumerate(self.names)}
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A checkpoint on this machine with its preset, class names and published accuracy. Holds no tensors."""
+
+    name: str
+    file: str
+    source: str
+    sha256: str
+    preset: Preset
+    classes: Classes
+    top1: float | None = None  # percent, as published
+    top5: float | None = None
+    licence: str = ""
+    notes: tuple[str, ...] = ()  # assumptions that the user should know about
+
+
+@dataclass(frozen=True)
+class PixelConfig:
+    """How files become views: everything that decoding and preprocessing depend on."""
+
+    preset: Preset
+    crops: int = 1
+    decode: Decode = "exact"
+    exif: bool = True
+    max_pixels: int = 500_000_000
+
+    def __post_init__(self) -> None:
+        require_choice("crops", self.crops, get_args(Crops))
+        require_choice("decode", self.decode, get_args(Decode))
+        require(self.max_pixels >= 1, f"max_pixels must be at least 1, not {self.max_pixels}")
+
+    @property
+    def fast(self) -> bool:
+        """Whether JPEGs are decoded at a reduced scale and only the visible window is resized.
+
+        Never without antialias: that resize reads single pixels, and a reduced image has others.
+        """
+        return self.decode == "fast" and self.preset.antialias
+
+
+@dataclass(frozen=True)
+class LoaderConfig:
+    """How batches are loaded: views a batch, worker processes (0: none), seconds that one file may take."""
+
+    batch_size: int
+    workers: int = 0
+    timeout: float = 60.0
+
+    def __post_init__(self) -> None:
+        require(self.batch_size >= 1, f"batch_size must be at least 1, not {self.batch_size}")
+        require(self.workers >= 0, f"workers must be at least 0, not {self.workers}")
+        require(self.timeout > 0, f"timeout must be above 0 seconds, not {self.timeout}")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where and how a network runs; `threads` are the CPU threads of each network."""
+
+    device: str = "cpu"
+    precision: Precision = "fp32"
+    compile: bool = False
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        require_choice("precision", self.precision, get_args(Precision))
+        require(bool(DEVICE.fullmatch(self.device)), f"device {self.device!r}: choose cpu, cuda, cuda:N or mps")
+        require(self.threads >= 1, f"threads must be at least 1, not {self.threads}")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What was requested for a run; "auto" is resolved by `inference.resolve`."""
+
+    weights: tuple[str, ...] = ("torchvision",)
+    preset: PresetName | None = None  # None: the weights' own
+    classes: str | None = None  # a file of class names
+    only_classes: str | None = None  # a, r or a file
+    top_k: int = 5
+    crops: int = 1
+    decode: Decode = "exact"
+    exif: bool | None = None  # None: as the preset's publisher does
+    max_pixels: int | Auto = "auto"
+    batch_size: int | Auto = "auto"  # views
+    workers: int | Auto = "auto"
+    timeout: float = 60.0  # seconds
+    device: str = "auto"
+    precision: PrecisionChoice = "auto"
+    compile: CompileChoice = "auto"
+    engine: Engine = "local"
+    ray_address: str | None = None
+    actors: int | Auto = "auto"
+    offline: bool = False
+
+    def __post_init__(self) -> None:
+        require(bool(self.weights), "weights: give at least one name or file")
+        if self.preset is not None:
+            require_choice("preset", self.preset, get_args(PresetName))
+        require_choice("crops", self.crops, get_args(Crops))
+        require_choice("decode", self.decode, get_args(Decode))
+        require_choice("precision", self.precision, get_args(PrecisionChoice))
+        require_choice("compile", self.compile, get_args(CompileChoice))
+        require_choice("engine", self.engine, get_args(Engine))
+        require(
+            self.device == "auto" or bool(DEVICE.fullmatch(self.device)),
+            f"device {self.device!r}: choose auto, cpu, cuda, cuda:N or mps",
+        )
+        require(self.timeout > 0, f"timeout must be above 0 seconds, not {self.timeout}")
+        for name, least in (("top_k", 1), ("batch_size", 1), ("workers", 0), ("actors", 1), ("max_pixels", 1)):
+            value = getattr(self, name)
+            require(
+                value == "auto" or (isinstance(value, int) and value >= least),
+                f"{name} must be at least {least}, not {value!r}",
+            )
+        require(
+            self.engine == "ray" or (self.ray_address is None and self.actors == "auto"),
+            "ray_address and actors need engine ray",
+        )
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What a run does, to the last value. JSON-serialisable; it goes into the manifest as it is."""
+
+    pixels: PixelConfig
+    loader: LoaderConfig
+    plan: Plan
+    top_k: int
+    weights: tuple[Weights, ...]  # several are an ensemble
+    only_classes: tuple[int, ...] = ()  # model indices that may be predicted; none: all
+
+    def __post_init__(self) -> None:
+        require(bool(self.weights), "weights: there are none")
+        first = self.weights[0]
+        for other in self.weights[1:]:
+            require(
+                other.classes == first.classes and _geometry(other.preset) == _geometry(first.preset),
+                f"{first.name} and {other.name} cannot be an ensemble: their classes or input sizes differ; "
+                "classify with one after the other",
+            )
+
+    @property
+    def classes(self) -> Classes:
+        """The classes that all networks of the run share."""
+        return self.weights[0].classes
+
+    @property
+    def images_per_batch(self) -> int:
+        """Images in a batch: with V views each, max(1, B // V)."""
+        return images_per_batch(self.loader.batch_size, self.pixels.crops)
+
+    def rows_depend_on(self) -> dict[str, Any]:
+        """Return every value that the bytes of the rows depend on; workers and the timeout are left out."""
+        values = asdict(self)
+        del values["loader"]["workers"], values["loader"]["timeout"]
+        for weights in values["weights"]:
+            for name in ("file", "source", "notes", "licence", "top1", "top5"):
+                del weights[name]
+        return values
+
+
+def images_per_batch(batch_size: int, views: int) -> int:
+    """Return how many images of V views each make a batch of `batch_size` views."""
+    return max(1, batch_size // views)
+
+
+def _geometry(preset: Preset) -> tuple[object, ...]:
+    return preset.size, preset.resize, preset.filter, preset.antialias
+
+
+@dataclass(frozen=True)
+class LabelSources:
+    """Where the ground truth of a run comes from, kept in the manifest so that predictions can be scored again."""
+
+    val_dir: str | None = None
+    labels: tuple[str, ...] = ()  # files
+    label_format: str | None = None  # None: recognised
+    exclude: str | None = None  # a file
+    sha256: Mapping[str, str] = field(default_factory=dict)  # of the files, by name
+
+    def __bool__(self) -> bool:
+        return bool(self.val_dir or self.labels)
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """What was requested for a training; "auto" is resolved by `training.train.resolve`."""
+
+    train_dir: str
+    out: str
+    val_dir: str | None = None  # None: a share of the training images
+    start: str = "torchvision"  # weights, or "scratch"
+    size: int | Auto = "auto"  # pixels
+    epochs: int = 30
+    seed: int = 0
+    batch_size: int | Auto = "auto"
+    workers: int | Auto = "auto"
+    device: str = "auto"
+    precision: PrecisionChoice = "auto"
+    offline: bool = False
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """What a training does, to the last value."""
+
+    train_dir: Path
+    out: Path
+    val_dir: Path | None = None  # None: a share of the training images
+    start: Weights | None = None  # None: from scratch
+    size: int = 176  # pixels: the input resolution of the trained network
+    epochs: int = 100
+    seed: int = 0
+    batch_size: int = 32
+    workers: int = 1  # threads that decode and crop
+    device: str = "cpu"
+    precision: Precision = "fp32"
+
+    def __post_init__(self) -> None:
+        require(self.size >= MIN_SIDE, f"size {self.size}: Inception V3 needs at least {MIN_SIDE} pixels")
+        require(self.epochs >= 1, f"epochs must be at least 1, not {self.epochs}")
+        require(self.batch_size >= 2, f"batch_size must be at least 2 for batch norm, not {self.batch_size}")
+        require(self.workers >= 0, f"workers must be at least 0, not {self.workers}")
+        require(self.seed >= 0, f"seed must be at least 0, not {self.seed}")
+        require(self.precision in ("fp32", "bf16"), f"precision {self.precision}: training runs in fp32 or bf16")
+        require(self.out.suffix == ".safetensors", f"{self.out}: trained weights are a .safetensors file")
+
+    @property
+    def preset(self) -> Preset:
+        """The start's preset, else torchvision's, at the training's input resolution."""
+        base = self.start.preset if self.start else PRESETS["torchvision"]
+        resize = round(self.size * base.resize / base.size)
+        return replace(base, name=f"{base.name}-{self.size}", size=self.size, resize=resize, exif=True)
+
+    @property
+    def part(self) -> Path:
+        """The checkpoint of an unfinished training."""
+        return self.out.with_name(self.out.name + ".part")

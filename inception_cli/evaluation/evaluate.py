@@ -1,0 +1,241 @@
+"""Score a file of predictions against labels: metrics, comparison and the table of published figures. No torch."""
+
+import hashlib
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from inception_cli.config import Classes, LabelSources
+from inception_cli.errors import GateNotMet, UsageError, os_errors
+from inception_cli.evaluation.compare import Comparison, compare
+from inception_cli.evaluation.label_order import Finding, check_label_order
+from inception_cli.evaluation.labels import Labels, exclude_images, labels_from_file, labels_from_folders
+from inception_cli.evaluation.metrics import Metrics, compute_metrics, per_class_csv
+from inception_cli.files.remote import local_copy
+from inception_cli.predictions.classes import find_classes, imagenet
+from inception_cli.predictions.formats import classes_per_row
+from inception_cli.predictions.prediction import header
+from inception_cli.predictions.table import read_table, seen_classes
+from inception_cli.storage.store import Manifest
+
+#: Top-1 and top-5 of the paper's Inception V3 in percent, by (networks, crops): tables 3, 4 and 5 of arXiv:1512.00567;
+#: for four networks the top-5 of the validation set that their caption gives.
+PAPER = {
+    (1, 1): (78.8, 94.4),
+    (1, 12): (80.53, 95.52),
+    (1, 144): (81.23, 95.8),
+    (4, 144): (82.8, 96.54),
+}
+#: Images of ILSVRC 2012's validation set behind the paper's figures: without the 1,762 on its blacklist.
+PAPER_IMAGES = 48_238
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """What was requested of an evaluation: the labels, and the figures to compare with."""
+
+    sources: LabelSources
+    against: str | None = None  # another file of predictions
+    expect_top1: float | None = None  # percent
+    tolerance: float = 0.0  # points
+
+
+@dataclass(frozen=True)
+class Result:
+    """The metrics against one set of labels."""
+
+    labels: Labels
+    metrics: Metrics
+    finding: Finding | None  # of the label order check
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """A row of the table of published figures; None: not known."""
+
+    name: str
+    params: int | None
+    macs: int | None  # as mmpretrain counts them
+    top1: float | None  # percent
+    top5: float | None
+    top1_ci: tuple[float, float] | None = None
+    top5_ci: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The results of an evaluation, one per set of labels; the first is the one that is expected and compared."""
+
+    manifest: Manifest | None
+    results: tuple[Result, ...]
+    comparison: Comparison | None = None
+
+    @property
+    def metrics(self) -> Metrics:
+        """The metrics against the first set of labels."""
+        return self.results[0].metrics
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether labelled images have no prediction, or folders could not be read."""
+        return self.metrics.not_ok > 0 or (self.manifest is not None and self.manifest.unreadable_folders > 0)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document of `evaluate --json`; accuracies in percent, not rounded; null: not known."""
+        run = self.manifest.run if self.manifest else None
+        network = self.manifest.network if self.manifest else None
+        return {
+            "model": "Inception V3",
+            "weights": [weights.name for weights in run.weights] if run else None,
+            "sha256": [weights.sha256 for weights in run.weights] if run else None,
+            "preset": run.pixels.preset.name if run else None,
+            "device": run.plan.device if run else None,
+            "precision": run.plan.precision if run else None,
+            "params": network.params if network else None,
+            "macs": network.macs if network else None,
+            "flops": network.flops if network else None,
+            **_figures(self.metrics),
+            "published": self.published,
+            "paper": self.paper,
+            "images_per_s": self.manifest.images_per_s if self.manifest else None,
+            "truths": [{"truth": each.labels.description, **_figures(each.metrics)} for each in self.results],
+            "against": asdict(self.comparison) if self.comparison else None,
+        }
+
+    @property
+    def published(self) -> dict[str, Any] | None:
+        """The publisher's figures for these weights: one network, one crop, the publisher's own preset."""
+        if not self.manifest or len(self.manifest.run.weights) != 1:
+            return None
+        weights = self.manifest.run.weights[0]
+        if weights.top1 is None:
+            return None
+        return {"name": weights.name, "top1": weights.top1, "top5": weights.top5, "n": 50_000, "crops": 1}
+
+    @property
+    def paper(self) -> dict[str, Any] | None:
+        """The paper's figures for the same protocol, on fewer images; the weights of its network were not published."""
+        if not self.manifest or all(weights.top1 is None for weights in self.manifest.run.weights):
+            return None
+        networks, crops = len(self.manifest.run.weights), self.manifest.run.pixels.crops
+        if (networks, crops) not in PAPER:
+            return None
+        top1, top5 = PAPER[networks, crops]
+        return {"networks": networks, "crops": crops, "top1": top1, "top5": top5, "n": PAPER_IMAGES}
+
+    def table_rows(self) -> list[TableRow]:
+        """Return the table of published figures: measured, published for the weights, and the paper's."""
+        network = self.manifest.network if self.manifest else None
+        params, macs = (network.params, network.mmpretrain_count) if network else (None, None)
+        rows = []
+        for result in self.results:
+            metrics, several = result.metrics, len(self.results) > 1
+            name = f"measured, n = {metrics.n:,}" + (f" ({result.labels.source})" if several else "")
+            rows.append(TableRow(name, params, macs, metrics.top1, metrics.top5, metrics.top1_ci, metrics.top5_ci))
+        if published := self.published:
+            name = f"published ({published['name']})"
+            rows.append(TableRow(name, params, macs, published["top1"], published["top5"]))
+        if paper := self.paper:
+            name = f"paper: {paper['networks']} × {paper['crops']} crops, {paper['n']:,} images"
+            rows.append(TableRow(name, None, None, paper["top1"], paper["top5"]))
+        return rows
+
+    def check(self, settings: EvaluationSettings) -> None:
+        """Raise GateNotMet if top-1 is below the expected accuracy."""
+        expected = settings.expect_top1
+        if expected is not None and self.metrics.top1 < expected - settings.tolerance:
+            raise GateNotMet(
+                f"top-1 is {self.metrics.top1:.3f} %, expected {expected} % (tolerance {settings.tolerance}); "
+                "check the preset, the labels and the photos without a prediction"
+            )
+
+
+def evaluate(rows: Path, manifest: Manifest | None, settings: EvaluationSettings) -> Evaluation:
+    """Score a file of predictions against every set of labels, which the manifest gives if `settings` do not."""
+    table = read_table(rows, _columns(classes_per_row(rows), labels=manifest is None))
+    classes = manifest.run.classes if manifest else seen_classes(table)
+    sources = _label_sources(settings.sources, manifest)
+    results = tuple(
+        Result(labels, compute_metrics(table, labels), check_label_order(table, labels))
+        for labels in _read_labels(table["path"].tolist(), classes, sources)
+    )
+    if not settings.against:
+        return Evaluation(manifest, results)
+    with local_copy(settings.against) as file:
+        other = read_table(file, ["path", "status", "top1_index"])
+    return Evaluation(manifest, results, compare(table, other, results[0].labels))
+
+
+def record_sources(sources: LabelSources) -> LabelSources:
+    """Return `sources` with the sha256 of their files, for the manifest."""
+    files = (*sources.labels, *([sources.exclude] if sources.exclude else []))
+    return replace(sources, sha256={name: _sha256(Path(name)) for name in files})
+
+
+def require_same_only_classes(manifest: Manifest | None, only_classes: str) -> None:
+    """Raise UsageError if predictions were made with other `only_classes`, which are applied before the top-k."""
+    made_with = manifest.run.only_classes if manifest else ()
+    if tuple(made_with) != find_classes(only_classes, classes_of(manifest)):
+        raise UsageError(
+            "only_classes is a setting of the run, and these predictions were made with another; classify again with it"
+        )
+
+
+def classes_of(manifest: Manifest | None) -> Classes:
+    """Return the classes of the run that made the predictions; ImageNet's without a manifest."""
+    return manifest.run.classes if manifest else imagenet()
+
+
+def write_per_class(file: Path, metrics: Metrics) -> None:
+    """Write precision, recall, F1 and support of each class as CSV."""
+    with os_errors(file, "choose another file"):
+        file.write_bytes(per_class_csv(metrics))
+
+
+def _columns(k: int, labels: bool) -> list[str]:
+    """Return the columns that are needed: the five best classes, or to find out the classes, all with their labels."""
+    kinds = ("_index", "_label") if labels else ("_index",)
+    top = [name for name in header(k if labels else min(k, 5)) if name.endswith(kinds)]
+    return ["path", "status", *top, "top1_score"]
+
+
+def _label_sources(given: LabelSources, manifest: Manifest | None) -> LabelSources:
+    """Return the sources in `given`, or without a folder or files in it those of the run."""
+    recorded = manifest.labels if manifest else None
+    if given or recorded is None:
+        return given
+    return replace(
+        recorded,
+        label_format=given.label_format or recorded.label_format,
+        exclude=given.exclude or recorded.exclude,
+    )
+
+
+def _read_labels(paths: list[str], classes: Classes, sources: LabelSources) -> list[Labels]:
+    """Return a set of labels per label file, or without files those of the folders."""
+    if sources.labels:
+        labels = [labels_from_file(Path(name), paths, classes, sources.label_format) for name in sources.labels]
+    else:
+        labels = [labels_from_folders(paths, sources.val_dir, classes, sources.label_format)]
+    if sources.exclude:
+        labels = [exclude_images(each, Path(sources.exclude), paths) for each in labels]
+    return labels
+
+
+def _figures(metrics: Metrics) -> dict[str, Any]:
+    return {
+        "n": metrics.n,
+        "failed": metrics.not_ok,
+        "top1": metrics.top1,
+        "top1_ci": metrics.top1_ci,
+        "top5": metrics.top5,
+        "top5_ci": metrics.top5_ci,
+        "top1_failed_as_wrong": metrics.top1_not_ok_as_wrong,
+        "top5_failed_as_wrong": metrics.top5_not_ok_as_wrong,
+        "calibration_error": metrics.calibration_error,
+    }
+
+
+def _sha256(file: Path) -> str:
+    with os_errors(file, "give an existing label file"), file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

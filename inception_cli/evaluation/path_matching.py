@@ -1,0 +1,69 @@
+"""Match the images that a label file names with the paths of predictions."""
+
+import re
+from collections.abc import Collection, Sequence
+from itertools import takewhile
+from pathlib import Path
+
+from inception_cli.errors import InceptionError
+from inception_cli.evaluation.label_files import validation_image_of
+from inception_cli.predictions.formats import escape_bytes
+
+_SUFFIX = re.compile(r"\.\w+$")
+
+
+def match_paths(file: Path, names: Collection[str], paths: Sequence[str]) -> list[str | None]:
+    """Return for each path the name in `names` that matches it, or None; names may lack the suffix.
+
+    A name matches the paths that end in it. If no name matches any path, the folder that all names share is left out of
+    the names. Images of ImageNet's validation set match by their number. InceptionError if one name matches two paths.
+    """
+    if not names:
+        raise InceptionError(f"{file}: names no photos; check that this is the right list")
+    matches = _match_all(file, {_key(name): name for name in names}, paths)
+    if not any(matches):
+        shared = _shared_folder(names)
+        matches = _match_all(file, {_key(name[shared:]): name for name in names}, paths)
+    if not any(matches):
+        raise InceptionError(
+            f"{file}: names none of these photos (its first is {next(iter(names))}); check that this is the right list"
+        )
+    return matches
+
+
+def _match_all(file: Path, by_key: dict[str, str], paths: Sequence[str]) -> list[str | None]:
+    depth = max(key.count("/") for key in by_key) + 1
+    matches: list[str | None] = []
+    matched: dict[str, str] = {}  # name → path
+    for path in map(escape_bytes, paths):
+        name = _match(by_key, depth, path)
+        if name and matched.setdefault(name, path) != path and not validation_image_of(name):
+            raise InceptionError(
+                f"{file}: {name} matches both {matched[name]} and {path}; give names with their folders"
+            )
+        matches.append(name)
+    return matches
+
+
+def _match(by_key: dict[str, str], depth: int, path: str) -> str | None:
+    image = validation_image_of(path)
+    if image in by_key:
+        return by_key[image]
+    for ending in (path, _SUFFIX.sub("", path)):
+        parts = ending.split("/")[-depth:]
+        for start in range(len(parts)):  # the longest ending first: it is the most specific
+            name = by_key.get("/".join(parts[start:]))
+            if name is not None:
+                return name
+    return None
+
+
+def _key(name: str) -> str:
+    return validation_image_of(name) or name.removeprefix("./")
+
+
+def _shared_folder(names: Collection[str]) -> int:
+    """Return the length of the folder, including its slash, that all names begin with."""
+    folders = {tuple(name.split("/")[:-1]) for name in names}
+    shared = takewhile(lambda pair: pair[0] == pair[1], zip(min(folders), max(folders), strict=False))
+    return sum(len(folder) + 1 for folder, _ in shared)

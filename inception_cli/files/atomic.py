@@ -1,0 +1,126 @@
+"""Files on the local disk: replace a file atomically, lock it, check that it can be written."""
+
+import errno
+import fcntl
+import glob
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from inception_cli.errors import InceptionError, os_reason
+
+OTHER_OUTPUT = "choose another output file"
+
+#: Remedies for errors of the disk, whichever file was being written.
+_DISK_REMEDIES = {
+    errno.ENOSPC: "free some disk space and run the same command again",
+    errno.EDQUOT: "free some disk space and run the same command again",
+    errno.EFBIG: "allow larger files (ulimit -f) and run the same command again",
+    errno.EIO: "check the disk and run the same command again",
+}
+
+
+@contextmanager
+def replacing(file: Path, remedy: str = OTHER_OUTPUT) -> Iterator[BinaryIO]:
+    """Yield a new file to write, which replaces `file` atomically at the end of the block.
+
+    After an exception `file` is as it was before, and the new file is removed. The data is on the disk before the
+    rename, and the rename before this returns. If `file` is a symbolic link, the link is replaced. Raises
+    InceptionError for an OSError, those of the block included.
+    """
+    temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}.tmp")
+    # Mode "x" creates the file or fails: it never opens an existing file or follows a symbolic link.
+    with writing(file, remedy), temporary.open("xb") as stream:
+        try:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+            temporary.replace(file)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync_folder(file)
+
+
+def remove_temporaries(file: Path) -> None:
+    """Remove what killed processes left of `replacing(file)`; no process may be writing `file` at the moment."""
+    for temporary in file.parent.glob(f".{glob.escape(file.name)}.{'[0-9a-f]' * 8}.tmp"):
+        temporary.unlink(missing_ok=True)
+
+
+def sync_folder(file: Path) -> None:
+    """Flush the folder of `file` to the disk, so that renames in it survive a power cut; skip it where unsupported."""
+    with suppress(OSError):
+        folder = os.open(file.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def lock(file: Path) -> int:
+    """Open `file` for reading and appending, create it if it does not exist, lock it, and return the descriptor.
+
+    Closing any descriptor of the file in this process releases the lock. Raises InceptionError if another process
+    holds it.
+    """
+    while True:
+        with writing(file):
+            descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        try:
+            # Not flock: the orphaned worker processes of a killed run would inherit that lock and keep it.
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(descriptor), file.stat()):
+                return descriptor
+        except FileNotFoundError:
+            pass  # another run has published or removed the file since it was opened
+        except (BlockingIOError, PermissionError) as error:
+            os.close(descriptor)
+            raise InceptionError(f"{file}: another run is writing it; wait until it ends, or {OTHER_OUTPUT}") from error
+        except OSError as error:
+            os.close(descriptor)
+            if not file.stat().st_size:
+                file.unlink()
+            raise InceptionError(
+                f"{file}: cannot be locked ({os_reason(error)}); choose an output file on another disk"
+            ) from error
+        os.close(descriptor)
+
+
+def resolve_output(file: Path) -> Path:
+    """Return `file`, or the target if it is a symbolic link; raise InceptionError unless it can be written there."""
+    with writing(file):
+        if file.is_symlink():
+            target = Path(os.path.realpath(file))  # replacing the link itself would leave the target unchanged
+            if target.suffix.lower() != file.suffix.lower():
+                raise InceptionError(
+                    f"{file}: links to {target}, which has another suffix; give the target, or {OTHER_OUTPUT}"
+                )
+            file = target
+        if file.is_dir():
+            raise InceptionError(f"{file}: is a folder; give a file in it, such as {file / 'preds.csv'}")
+        if file.exists() and not file.is_file():
+            raise InceptionError(f"{file}: not a regular file; {OTHER_OUTPUT}, or - for standard output")
+        if not file.parent.is_dir():
+            raise InceptionError(f"{file.parent}: no such folder; create it, or {OTHER_OUTPUT}")
+        return file
+
+
+def beside(file: Path, suffix: str) -> Path:
+    """Return the path of `file` with `suffix` added to its name."""
+    return file.with_name(file.name + suffix)
+
+
+@contextmanager
+def writing(file: Path, remedy: str = OTHER_OUTPUT) -> Iterator[None]:
+    """Turn an OSError while `file` is written into an InceptionError with the reason and a remedy.
+
+    `remedy` is for errors of the file; a full or broken disk has a remedy of its own.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise InceptionError(f"{file}: {os_reason(error)}; {_DISK_REMEDIES.get(error.errno or 0, remedy)}") from error

@@ -1,0 +1,179 @@
+"""Batches of images → predictions, on one device."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+import torch
+from torch import Tensor, nn
+
+from inception_cli.config import RunConfig
+from inception_cli.errors import InceptionError
+from inception_cli.images.dataset import Batch, load_batches
+from inception_cli.images.gpu_decode import GpuDecoder
+from inception_cli.images.preprocess import MIRRORED
+from inception_cli.network.cuda_pipeline import (
+    HostToDevice,
+    PendingResult,
+    copy_to_host,
+    keep_in_flight,
+    map_ahead,
+    pad_batch,
+    set_current_device,
+)
+from inception_cli.network.fusion import optimize
+from inception_cli.network.onednn import keep_memory
+from inception_cli.predictions.prediction import Prediction
+from inception_cli.storage.input_list import LocatedPaths
+from inception_cli.weights.load import load_network
+
+
+@dataclass(frozen=True)
+class BatchResult:
+    """The predictions of consecutive inputs from position `first` of the list on."""
+
+    first: int
+    predictions: list[Prediction]
+    reduced_batch: int | None = None  # images that fit into memory at once, where that is less than a batch
+
+
+class Predictor(Protocol):
+    """Predicts the classes of the inputs of a run: on one device, on several GPUs, or on a Ray cluster."""
+
+    def predict(self, paths: Sequence[str], pending: Sequence[range]) -> Iterator[BatchResult]:
+        """Yield the predictions of the inputs at the `pending` positions (ranges of whole batches), batch by batch."""
+
+
+class DevicePredictor:
+    """The networks of a run on one device: uint8 views in, the best classes and their scores out."""
+
+    def __init__(self, run: RunConfig, directory: str = "") -> None:
+        self.run = run
+        self.directory = directory  # that relative paths belong to; "": the working directory
+        self.reduced_batch: int | None = None  # images at once, after a batch did not fit into memory
+        cuda = run.plan.device.startswith("cuda")
+        self._in_flight = 1 if cuda else 0  # batches that a GPU computes while the rows of the one before are made
+        self._graph_size = run.images_per_batch if cuda and run.plan.compile else 0  # a CUDA graph has one shape
+        self._networks: list[nn.Module] = []
+
+    def load(self) -> Self:
+        """Load the networks onto the device, unless they are loaded already."""
+        if self._networks:
+            return self
+        run = self.run
+        torch.set_num_threads(run.plan.threads)
+        if run.plan.device == "cpu":
+            keep_memory()
+        self._to_device = HostToDevice(run.plan.device)
+        self._decoder = GpuDecoder(run.pixels, run.plan.device) if run.pixels.decode == "gpu" else None
+        self._networks = [
+            optimize(load_network(each), each.preset.mean, each.preset.std, run.plan) for each in run.weights
+        ]
+        return self
+
+    def predict(self, paths: Sequence[str], pending: Sequence[range]) -> Iterator[BatchResult]:
+        """Yield the predictions of the inputs at the `pending` positions in order, a batch at a time."""
+        size = self.run.images_per_batch
+        for positions in pending:
+            yield from self.predict_batches(paths, range(positions.start // size, -(-positions.stop // size)))
+
+    def predict_batches(self, paths: Sequence[str], numbers: range) -> Iterator[BatchResult]:
+        """Yield the predictions of the batches with these numbers; batch i begins at position i · images_per_batch."""
+        set_current_device(self.run.plan.device)
+        pin = self.run.plan.device.startswith("cuda")
+        files = LocatedPaths(paths, self.directory) if self.directory else paths
+        batches = load_batches(files, self.run.pixels, self.run.loader, numbers, pin)  # workers start at once
+        self.load()
+        started = ((batch, self._start(batch.pixels)) for batch in self.decode_on_device(batches))
+        for batch, answer in keep_in_flight(started, self._in_flight):
+            yield BatchResult(batch.first, self._predictions(paths, batch, answer), self.reduced_batch)
+
+    def predict_batch(self, paths: Sequence[str], batch: Batch) -> list[Prediction]:
+        """Return the predictions of one batch, whose images are decoded."""
+        return self._predictions(paths, batch, self._start(batch.pixels))
+
+    def decode_on_device(self, batches: Iterable[Batch]) -> Iterable[Batch]:
+        """Return the batches with all images decoded: with `decode="gpu"` workers leave JPEGs to the device."""
+        self.load()
+        return map_ahead(batches, self._decoder) if self._decoder else batches
+
+    def __call__(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Pixels (N, V, S, S, 3) uint8 → classes (N, K) int64 and scores (N, K) fp32, best first, on the CPU.
+
+        Scores are softmax in fp32, averaged over the views, then over the networks. If a protocol has mirrored views,
+        `pixels` holds one of each pair; the mirror images are made here.
+        """
+        return self._start(pixels)()
+
+    def _predictions(self, paths: Sequence[str], batch: Batch, answer: PendingResult) -> list[Prediction]:
+        """Return a prediction for each image of the batch, in order, failures in their places."""
+        classes, scores = (each.tolist() for each in answer())
+        failures, names = dict(batch.failures), self.run.classes.names
+        predictions = []
+        for offset in range(len(batch.pixels)):
+            path = paths[batch.first + offset]
+            if failure := failures.get(offset):
+                predictions.append(Prediction(path, failure.status, error=failure.error))
+            else:
+                labels = tuple(names[index] for index in classes[offset])
+                predictions.append(Prediction(path, "ok", tuple(classes[offset]), labels, tuple(scores[offset])))
+        return predictions
+
+    def _start(self, pixels: Tensor) -> PendingResult:
+        """Start computing on the device; calling the result waits for it and returns what `__call__` documents.
+
+        A batch that does not fit into memory is halved until it does, and the number of images that fitted is kept in
+        `reduced_batch`; InceptionError when not even one image fits.
+        """
+        self.load()
+        parts: list[PendingResult] = []
+        first, step = 0, self.reduced_batch or len(pixels)
+        while first < len(pixels):
+            part = pixels[first : first + step]
+            try:
+                parts.append(copy_to_host(*self._best_classes(part)))
+                first += len(part)
+            except RuntimeError as error:
+                if not _out_of_memory(error):
+                    raise
+                if len(part) == 1:
+                    raise InceptionError(
+                        f"{self.run.plan.device}: not enough memory for one image; stop other programs that use it, "
+                        "or choose a smaller --batch-size, or --device cpu, with --restart"
+                    ) from error
+                self.reduced_batch = step = len(part) // 2
+                self._graph_size = min(self._graph_size, step)
+
+        def answer() -> tuple[Tensor, Tensor]:
+            classes, scores = zip(*(part() for part in parts), strict=True)
+            return torch.cat(classes), torch.cat(scores)
+
+        return answer
+
+    @torch.inference_mode()
+    def _best_classes(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what `__call__` documents, on the device."""
+        on_device = pad_batch(self._to_device(pixels), self._graph_size)
+        n, views = on_device.shape[:2]
+        images = on_device.flatten(0, 1).permute(0, 3, 1, 2)
+        if self.run.pixels.crops in MIRRORED:
+            images = torch.stack([images, images.flip(3)], 1).flatten(0, 1)  # (N · V, 3, S, S)
+            views *= 2
+        scores = torch.stack([self._softmax(network(images)) for network in self._networks])  # (networks, N · V, C)
+        best = scores.view(len(self._networks), n, views, -1).mean(2).mean(0).topk(self.run.top_k)
+        return best.indices[: len(pixels)], best.values[: len(pixels)]
+
+    def _softmax(self, logits: Tensor) -> Tensor:
+        """Return scores in fp32; 0 for classes that are not allowed, as the authors of ImageNet-A and -R do it."""
+        logits = logits.float()
+        if self.run.only_classes:
+            mask = torch.full_like(logits[0], -torch.inf)
+            mask[list(self.run.only_classes)] = 0
+            logits = logits + mask
+        return logits.softmax(1)
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    """Return whether the device, or the host, had no memory left."""
+    text = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in text or "can't allocate memory" in text

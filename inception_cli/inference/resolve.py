@@ -1,0 +1,112 @@
+"""Turn `Settings` into a `RunConfig`: every "auto" becomes a value before the first row."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from inception_cli import machine
+from inception_cli.config import LoaderConfig, PixelConfig, Plan, RunConfig, Settings, Weights
+from inception_cli.errors import UsageError
+from inception_cli.network import batch_size, onednn
+from inception_cli.network.fusion import DTYPES, require_precision
+from inception_cli.predictions.classes import find_classes, read_classes
+from inception_cli.weights.download import DownloadProgress, ignore_progress
+from inception_cli.weights.load import find_weights
+
+#: From this many images on, torch.compile saves more time than the minute that it takes.
+WORTH_COMPILING = 10_000
+#: From this many images on, a GPU's best batch size saves more time than measuring it takes.
+WORTH_MEASURING = 10_000
+
+
+def resolve(
+    settings: Settings,
+    plan: Plan,
+    earlier: RunConfig | None = None,
+    images: int = 0,
+    progress: DownloadProgress = ignore_progress,
+) -> RunConfig:
+    """Return the configuration of a run of `images` images on the machine that `plan` was made for.
+
+    "auto" takes the value of the `earlier`, interrupted run, else this machine's. Published weights are downloaded.
+    Raises UsageError or InceptionError for what is not available.
+    """
+    classes = read_classes(Path(settings.classes)) if settings.classes else None
+    weights = tuple(
+        find_weights(name, settings.preset, classes, settings.offline, progress) for name in settings.weights
+    )
+    if settings.decode == "gpu" and not plan.device.startswith("cuda"):
+        raise UsageError(f"decode gpu: the network runs on {plan.device}, not on a CUDA GPU; leave it out")
+    only = find_classes(settings.only_classes, weights[0].classes) if settings.only_classes else ()
+    return RunConfig(
+        pixels=_pixels(settings, weights[0], earlier),
+        loader=LoaderConfig(
+            batch_size=_batch_size(settings, plan, weights[0], earlier, images),
+            workers=_workers(settings),
+            timeout=settings.timeout,
+        ),
+        plan=plan,
+        top_k=min(settings.top_k, len(only or weights[0].classes)),
+        weights=weights,
+        only_classes=only,
+    )
+
+
+def resolve_plan(settings: Settings, earlier: RunConfig | None = None, images: int = 0) -> Plan:
+    """Return where and how the network runs on this machine."""
+    device = earlier.plan.device if earlier and settings.device == "auto" else machine.find_device(settings.device)
+    if settings.precision != "auto":
+        precision = settings.precision
+    else:
+        precision = earlier.plan.precision if earlier else machine.fastest_precision(device)
+    if settings.compile != "auto":
+        compiled = settings.compile == "on"
+    elif earlier:
+        compiled = earlier.plan.compile
+    else:
+        compiled = images >= WORTH_COMPILING and compiling_pays(device)
+    plan = Plan(device, precision, compiled, threads=earlier.plan.threads if earlier else machine.cores())
+    require_precision(plan)
+    return plan
+
+
+def compiling_pays(device: str) -> bool:
+    """Return whether torch.compile is faster than oneDNN's operators here, and there is a C++ compiler for it."""
+    if device == "cpu" and onednn.available(DTYPES[machine.fastest_precision(device)]):
+        return False
+    return device != "mps" and shutil.which("c++") is not None
+
+
+def _pixels(settings: Settings, weights: Weights, earlier: RunConfig | None) -> PixelConfig:
+    if settings.max_pixels != "auto":
+        max_pixels = settings.max_pixels
+    else:
+        max_pixels = earlier.pixels.max_pixels if earlier else machine.max_pixels()
+    pixels = PixelConfig(
+        preset=weights.preset,
+        crops=settings.crops,
+        decode=settings.decode,
+        exif=weights.preset.exif if settings.exif is None else settings.exif,
+        max_pixels=max_pixels,
+    )
+    if pixels.decode == "fast" and not pixels.fast:  # a preset without antialias is always decoded exactly
+        return replace(pixels, decode="exact")
+    return pixels
+
+
+def _batch_size(settings: Settings, plan: Plan, weights: Weights, earlier: RunConfig | None, images: int) -> int:
+    """Return the number of views that fill the device; a GPU's is measured where the run is long enough."""
+    if settings.batch_size != "auto":
+        return settings.batch_size
+    if earlier:
+        return earlier.loader.batch_size
+    if plan.device.startswith("cuda") and images >= WORTH_MEASURING:
+        return batch_size.find_batch_size(plan, weights.preset.size, len(weights.classes))
+    return 32 if plan.device == "cpu" else 128
+
+
+def _workers(settings: Settings) -> int:
+    """Return one worker a core: at the lowest priority they use what the network leaves. With a GPU decoder a few."""
+    if settings.workers != "auto":
+        return settings.workers
+    return min(4 if settings.decode == "gpu" else 16, machine.cores())

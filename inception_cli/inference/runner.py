@@ -1,0 +1,294 @@
+"""Run a job: list the inputs, resume, predict, write, publish."""
+
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import chdir, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+from inception_cli import __version__
+from inception_cli.config import LabelSources, RunConfig, Settings
+from inception_cli.errors import InceptionError, UsageError
+from inception_cli.files.remote import is_remote
+from inception_cli.images.dataset import shared_memory_note
+from inception_cli.images.discovery import Discovery, no_images
+from inception_cli.inference import ray_backend, ray_cluster
+from inception_cli.inference.multi_gpu import MultiGpuPredictor, visible_devices
+from inception_cli.inference.predictor import DevicePredictor, Predictor
+from inception_cli.inference.resolve import resolve, resolve_plan
+from inception_cli.network import onednn
+from inception_cli.network.counting import count
+from inception_cli.network.fusion import DTYPES
+from inception_cli.storage.store import Manifest, NetworkCounts, RunStore, differences
+
+#: Differences from an interrupted run that are listed.
+MAX_DIFFERENCES = 5
+
+
+@dataclass
+class RunProgress:
+    """How far a run has got."""
+
+    total: int = 0
+    counts: Counter[str] = field(default_factory=Counter)  # rows by status, those of an interrupted run included
+    resumed: int = 0  # rows that an interrupted run had written
+    seconds: float = 0.0  # of this process
+
+    @property
+    def done(self) -> int:
+        """Rows that are written."""
+        return self.counts.total()
+
+    @property
+    def not_ok(self) -> int:
+        """Rows without a prediction."""
+        return self.done - self.counts["ok"]
+
+    @property
+    def images_per_s(self) -> float:
+        """Images per second of this process."""
+        return (self.done - self.resumed) / self.seconds if self.seconds else 0.0
+
+
+@dataclass
+class Outcome:
+    """How a run ended."""
+
+    manifest: Manifest
+    progress: RunProgress = field(default_factory=RunProgress)
+    interrupted: bool = False
+    notes: list[str] = field(default_factory=list)  # assumptions and warnings for the user
+    details: list[str] = field(default_factory=list)  # shown with --verbose
+    skipped: Counter[str] = field(default_factory=Counter)  # files that are not images, by suffix
+    added: list[str] = field(default_factory=list)  # images that appeared after an interrupted run made its list
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether inputs have no prediction, or folders could not be read."""
+        return self.progress.not_ok > 0 or self.manifest.unreadable_folders > 0
+
+
+class ProgressCallback(Protocol):
+    """Is called while a run proceeds."""
+
+    def update(self, progress: RunProgress) -> None:
+        """Show that a batch is done."""
+
+    def downloading(self, name: str, done: int, total: int) -> None:
+        """Show the bytes of a download; `total` is 0 where it is unknown."""
+
+
+def run_job(
+    inputs: Sequence[str],
+    settings: Settings,
+    store: RunStore,
+    callback: ProgressCallback,
+    labels: LabelSources | None = None,
+) -> Outcome:
+    """Classify the inputs into the store, or resume the interrupted run that it holds.
+
+    `labels` goes into the manifest, so that the predictions can be scored later without naming them again.
+    """
+    with store:
+        if store.finished and store.manifest:
+            counts = Counter(store.manifest.counts)
+            return Outcome(store.manifest, RunProgress(counts.total(), counts, resumed=counts.total()))
+        _require_local_files(inputs, settings)
+        discovery = Discovery(inputs)
+        paths = store.open_inputs(lambda: discovery)
+        if not paths:
+            raise no_images(discovery)
+        with ray_cluster.connected(settings) if settings.engine == "ray" else nullcontext():
+            run = _resolve(settings, store.manifest, len(paths), callback)
+            if store.manifest:
+                _require_same(store.name, store.manifest, discovery, run)
+            outcome = Outcome(
+                manifest=store.manifest or _manifest(discovery, run, labels),
+                notes=_notes(settings, run),
+                details=_details(run),
+                skipped=discovery.skipped,
+            )
+            outcome.progress.counts.update(store.begin(outcome.manifest))
+            outcome.progress.total, outcome.progress.resumed = len(paths), outcome.progress.done
+            predictor = _predictor(settings, run, outcome.manifest.directory)
+            _predict_pending(paths, predictor, store, callback, outcome)
+        if not outcome.interrupted:
+            if store.manifest:
+                with chdir(outcome.manifest.directory):
+                    outcome.added = _added_images(inputs, paths)
+            outcome.manifest = outcome.manifest.with_result(outcome.progress.counts, outcome.progress.images_per_s)
+            store.publish(outcome.manifest)
+        return outcome
+
+
+def _predict_pending(
+    paths: Sequence[str], predictor: Predictor, store: RunStore, callback: ProgressCallback, outcome: Outcome
+) -> None:
+    """Predict and write the inputs without a row; a signal stops after the current batch."""
+    progress, started = outcome.progress, time.monotonic()
+    with _stop_on_signal() as signals:
+        for result in predictor.predict(paths, store.pending()):
+            store.write(result.first, result.predictions)
+            progress.counts.update(prediction.status for prediction in result.predictions)
+            progress.seconds = time.monotonic() - started
+            callback.update(progress)
+            if result.reduced_batch not in (None, outcome.manifest.reduced_batch):
+                # From here on the last digits of scores may differ from those of a run with more memory.
+                outcome.manifest = replace(outcome.manifest, reduced_batch=result.reduced_batch)
+                store.update(outcome.manifest)
+            if signals and progress.done < progress.total:
+                outcome.interrupted = True
+                break
+    if reduced := outcome.manifest.reduced_batch:
+        outcome.notes.append(
+            f"not enough memory for a batch: {reduced} images at once instead of "
+            f"{outcome.manifest.run.images_per_batch}; the last digits of scores may differ from a run with more memory"
+        )
+
+
+def _resolve(settings: Settings, earlier: Manifest | None, images: int, callback: ProgressCallback) -> RunConfig:
+    """Return the run configuration on this machine, or on the cluster."""
+    earlier_run = earlier.run if earlier else None
+    plan_of = ray_backend.resolve_cluster_plan if settings.engine == "ray" else resolve_plan
+    return resolve(settings, plan_of(settings, earlier_run, images), earlier_run, images, callback.downloading)
+
+
+def _predictor(settings: Settings, run: RunConfig, directory: str) -> Predictor:
+    """Return the predictor for the cluster, for several GPUs, or for one device.
+
+    `directory` is the working directory that relative inputs belong to: that of the first run, if this one resumes it.
+    """
+    if not Path(directory).is_dir():
+        raise InceptionError(
+            f"{directory}: the interrupted run was started in this folder, which is missing: restore it, or --restart"
+        )
+    if settings.engine == "ray":
+        return ray_backend.RayPredictor(run, ray_backend.count_actors(settings, run.plan), directory)
+    if directory == str(Path.cwd()):
+        directory = ""  # relative paths are opened as they are
+    devices = visible_devices(run)
+    if len(devices) > 1:
+        return MultiGpuPredictor(run, devices, directory)
+    return DevicePredictor(run, directory)
+
+
+def _manifest(discovery: Discovery, run: RunConfig, labels: LabelSources | None) -> Manifest:
+    """Return the manifest of a new run."""
+    counts = count(len(run.classes), run.pixels.preset.size)
+    return Manifest(
+        inputs=discovery.inputs,
+        directory=str(Path.cwd()),
+        run=run,
+        versions={"python": sys.version.split()[0], **_versions()},
+        network=NetworkCounts(counts.params, counts.macs, counts.flops, counts.mmpretrain_count),
+        labels=labels,
+        stdin_sha256=discovery.stdin_sha256,
+        unreadable_folders=discovery.unreadable.count,
+        unreadable_examples=tuple(discovery.unreadable.examples),
+    )
+
+
+def _require_same(name: str, earlier: Manifest, discovery: Discovery, run: RunConfig) -> None:
+    """Raise InceptionError with the differences from the inputs, settings and versions of the interrupted run.
+
+    Without a list on standard input the list of the interrupted run is used.
+    """
+    stdin = discovery.read_stdin_sha256() or earlier.stdin_sha256
+    changed = differences(
+        _identity(earlier.inputs, earlier.stdin_sha256, earlier.versions, earlier.run),
+        _identity(discovery.inputs, stdin, _versions(), run),
+    )
+    if changed:
+        raise InceptionError(
+            f"{name}: to resume its interrupted run give the same options, or start again with --restart; "
+            f"they differ in {_listed(changed)}"
+        )
+
+
+def _identity(
+    inputs: Sequence[str], stdin_sha256: str | None, versions: Mapping[str, str], run: RunConfig
+) -> dict[str, Any]:
+    """Return everything that the rows of a run depend on."""
+    return {
+        "inputs": list(inputs),
+        "list on standard input": stdin_sha256,
+        "versions": _major_minor(versions),
+        **run.rows_depend_on(),
+    }
+
+
+def _listed(changed: Sequence[str]) -> str:
+    """Return at most five differences as one text."""
+    more = len(changed) - MAX_DIFFERENCES
+    return "; ".join(changed[:MAX_DIFFERENCES]) + (f"; and {more:,} more" if more > 0 else "")
+
+
+def _versions() -> dict[str, str]:
+    """Return the versions that predictions depend on."""
+    return {"inception": __version__} | {name: version(name) for name in ("torch", "torchvision", "pillow")}
+
+
+def _major_minor(versions: Mapping[str, str]) -> dict[str, str]:
+    """Return the major and minor versions, without Python's: `2.14` of `2.14.1+cu130`."""
+    return {name: ".".join(text.split(".")[:2]) for name, text in versions.items() if name != "python"}
+
+
+def _require_local_files(inputs: Sequence[str], settings: Settings) -> None:
+    if settings.engine == "local" and (remote := next(filter(is_remote, inputs), None)):
+        raise UsageError(f"{remote}: files in an object store are read with --engine ray")
+
+
+def _notes(settings: Settings, run: RunConfig) -> list[str]:
+    """Return the assumptions that the user should know about, a line each."""
+    notes = [f"{weights.name}: {note}" for weights in run.weights for note in weights.notes]
+    if note := shared_memory_note(run.pixels, run.loader):
+        notes.append(note)
+    if run.top_k < settings.top_k:
+        notes.append(f"top-k is {run.top_k}: there are no more classes")
+    return notes
+
+
+def _details(run: RunConfig) -> list[str]:
+    """Return the lines of --verbose: what was decided for this run."""
+    preset, plan, loader = run.pixels.preset, run.plan, run.loader
+    details = [
+        f"preset {preset.name} ({preset.resize} / {preset.size}, {preset.filter}), {plan.device}, {plan.precision}, "
+        f"batches of {loader.batch_size}, {loader.workers} workers"
+    ]
+    if plan.device == "cpu" and not plan.compile and not onednn.available(DTYPES[plan.precision]):
+        details.append(
+            f"oneDNN's fused operators do not run in {plan.precision} on this processor: the plain network is used"
+        )
+    return details
+
+
+def _added_images(inputs: Sequence[str], paths: Sequence[str]) -> list[str]:
+    """Return the images in the inputs that are not in the list of the resumed run; not known for standard input."""
+    if "-" in inputs:
+        return []
+    known = set(paths)
+    return [path for path in Discovery(inputs) if path not in known]
+
+
+@contextmanager
+def _stop_on_signal() -> Iterator[list[int]]:
+    """Collect the numbers of SIGINT and SIGTERM in the list; a second signal raises KeyboardInterrupt at once."""
+    signals: list[int] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if signals:
+            raise KeyboardInterrupt
+        signals.append(number)
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield signals
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,61 @@
+"""What this machine has: cores, memory, devices, the fastest precision."""
+
+import os
+from pathlib import Path
+
+from inception_cli.config import Precision
+from inception_cli.errors import InceptionError, UsageError
+
+#: Images with more pixels than this are not decoded by default: 2 GB in Pillow, four bytes a pixel.
+MAX_PIXELS = 500_000_000
+
+
+def cores() -> int:
+    """Return the processor cores that this process may use: its affinity, or its container's quota if that is less."""
+    allotted = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return max(1, min(allotted, int(quota) // int(period)))
+    except (OSError, ValueError):  # no cgroup v2, or "max": no quota
+        return allotted
+
+
+def max_pixels() -> int:
+    """Return the default bound on an image's pixels: MAX_PIXELS, or a sixteenth of the memory in bytes if less."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min(MAX_PIXELS, memory // 16)
+
+
+def find_device(requested: str) -> str:
+    """Return the requested device if it is here; for "auto" CUDA, else Apple's Metal, else the CPU.
+
+    Raises UsageError for a name that is no device, InceptionError for one that this machine lacks.
+    """
+    import torch
+
+    here = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if requested == "auto":
+        return "cuda" if here["cuda"] else "mps" if here["mps"] else "cpu"
+    kind, _, number = requested.partition(":")
+    if kind not in here or (number and not number.isdigit()):
+        raise UsageError(f"device {requested!r}: choose auto, cpu, cuda, cuda:N or mps")
+    if not here[kind]:
+        raise InceptionError(f"device {requested}: torch {torch.__version__} finds none here; use the device cpu")
+    if kind == "cuda" and number and int(number) >= torch.cuda.device_count():
+        raise InceptionError(
+            f"device {requested}: there are {torch.cuda.device_count()} CUDA devices, counted from 0; use cuda:0"
+        )
+    return requested
+
+
+def fastest_precision(device: str) -> Precision:
+    """Return the fastest precision that the hardware computes natively."""
+    import torch
+
+    if device.startswith("cuda"):
+        major, _ = torch.cuda.get_device_capability(device)
+        return "bf16" if major >= 8 else "fp16" if major >= 7 else "fp32"
+    if device == "cpu":
+        has = torch.cpu.get_capabilities()
+        return "bf16" if has.get("avx512_bf16") or has.get("amx_bf16") else "fp32"
+    return "fp32"

@@ -1,0 +1,210 @@
+"""Rewrite a network so that it runs faster: each function returns a new network with equal logits in fp32.
+
+The network passed in is not changed; the new one shares the tensors that are not replaced.
+"""
+
+import copy
+from collections.abc import Sequence
+from itertools import takewhile
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from inception_cli.config import Plan
+from inception_cli.errors import InceptionError
+from inception_cli.network import onednn
+from inception_cli.network.model import ConvBN, InceptionV3, Mixed, PoolConvBN
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def require_precision(plan: Plan) -> None:
+    """Raise InceptionError when the processor cannot compute in the plan's precision."""
+    if plan.device != "cpu" or plan.precision == "fp32":
+        return
+    dtype = DTYPES[plan.precision]
+    try:
+        with torch.inference_mode():
+            make_conv(torch.ones(8, 8, 1, 1), torch.ones(8)).to(dtype)(torch.ones(1, 8, 5, 5, dtype=dtype))
+    except RuntimeError as error:
+        others = " or ".join(name for name in ("bf16", "fp32") if name != plan.precision)
+        raise InceptionError(
+            f"precision {plan.precision}: this processor cannot compute in {plan.precision}; use {others}"
+        ) from error
+
+
+def optimize(network: InceptionV3, mean: Sequence[float], std: Sequence[float], plan: Plan) -> nn.Module:
+    """Return a network for inference that takes pixels 0…255 (N, 3, S, S) of any dtype and returns fp32 logits (N, C).
+
+    `mean` and `std` are the preset's, for RGB in [0, 1]. Pixels and logits are on the plan's device.
+    """
+    dtype = DTYPES[plan.precision]
+    network = drop_auxiliary(network)
+    network = fold_batch_norm(network)
+    network = fold_scaling(network, mean, std, dtype)
+    network = pool_after_conv(network)
+    network = merge_1x1_convs(network)
+    network = cast(network, plan.device, dtype)
+    if plan.precision == "fp32":
+        torch.backends.cudnn.allow_tf32 = False  # on by default: convolutions would round fp32 to 10 bits
+    if plan.compile and plan.device == "cpu":
+        network.compile(options={"freezing": True})  # packs the weights into the processor's preferred layout
+    elif plan.device == "cpu" and onednn.available(dtype):
+        network = onednn.fuse(network)
+    whole = CastInput(network, dtype)
+    if plan.compile and plan.device != "cpu":
+        # One CUDA graph for each shape; its input is bytes. Without autotuning of kernels, so that two runs are equal.
+        whole.compile(mode="reduce-overhead" if plan.device.startswith("cuda") else None, dynamic=False)
+    return whole
+
+
+class CastInput(nn.Module):
+    """Convert pixels of any dtype to the dtype and memory layout of an optimised network, and run it."""
+
+    def __init__(self, network: InceptionV3, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.network = network
+        self.dtype = dtype
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        logits: Tensor = self.network(pixels.to(self.dtype, memory_format=torch.channels_last))
+        return logits
+
+
+def copy_sharing_tensors(network: InceptionV3) -> InceptionV3:
+    """Return a copy of the modules in eval mode that shares the network's tensors."""
+    tensors = (*network.parameters(), *network.buffers())
+    return copy.deepcopy(network, {id(tensor): tensor for tensor in tensors}).eval()
+
+
+def drop_auxiliary(network: InceptionV3) -> InceptionV3:
+    """Remove the auxiliary classifier, which only training uses."""
+    network = copy_sharing_tensors(network)
+    network.AuxLogits = None
+    return network
+
+
+def fold_batch_norm(network: InceptionV3) -> InceptionV3:
+    """Fold each batch norm into the convolution before it."""
+    network = copy_sharing_tensors(network)
+    for layer in network.modules():
+        if isinstance(layer, ConvBN) and isinstance(layer.bn, nn.BatchNorm2d):
+            layer.conv = fuse_conv_bn_eval(layer.conv, layer.bn)
+            layer.bn = nn.Identity()
+    return network
+
+
+def fold_scaling(
+    network: InceptionV3, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype = torch.float32
+) -> InceptionV3:
+    """Fold the scaling (p / 255 - mean) / std of pixels into the first convolution; exact, since that has no padding.
+
+    The shift is computed from the weights as rounded to `dtype`, because the rounded weights are what it must cancel.
+    """
+    network = fold_batch_norm(network)
+    conv = network.Conv2d_1a_3x3.conv
+    means, stds = (255 * torch.tensor(values).view(3, 1, 1) for values in (mean, std))
+    weight = (conv.weight / stds).to(dtype).float()
+    shift = (weight * means).sum((1, 2, 3))
+    network.Conv2d_1a_3x3.conv = make_conv(weight, bias_or_zeros(conv) - shift, stride=2)
+    return network
+
+
+def pool_after_conv(network: InceptionV3) -> InceptionV3:
+    """Move the average pooling of each pool branch behind its 1x1 convolution: over 32…192 channels, not 192…2048."""
+    network = fold_batch_norm(network)
+    for _, block in network.stages():
+        if isinstance(block, Mixed) and isinstance(block.branch_pool, PoolConvBN):
+            conv = block.branch_pool.conv
+            pooled_last = ConvBN(conv.in_channels, conv.out_channels, 1)
+            pooled_last.conv.weight = conv.weight
+            pooled_last.bn = AvgPoolThenBias(bias_or_zeros(conv))
+            block.branch_pool = pooled_last
+    return network
+
+
+class AvgPoolThenBias(nn.Module):
+    """3x3 average pooling, then the bias: added before the pooling, it would be averaged with the zeros of padding."""
+
+    def __init__(self, bias: Tensor) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(bias.view(-1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.avg_pool2d(x, 3, stride=1, padding=1) + self.bias
+
+
+def merge_1x1_convs(network: InceptionV3) -> InceptionV3:
+    """Merge the 1x1 convolutions that read the input of a block into a single one, which reads it once.
+
+    The pool branch of `pool_after_conv` stays apart: its pooling lies between its convolution and its ReLU, so a merged
+    convolution could not be fused with the ReLU of the others.
+    """
+    network = fold_batch_norm(network)
+    for name, block in network.stages():
+        if isinstance(block, Mixed):
+            layers = [getattr(block, layer) for layer in block.first_layers]
+            mergeable = list(takewhile(is_plain_1x1, layers))
+            if len(mergeable) > 1:
+                setattr(network, name, MergedMixed(block, mergeable))
+    return network
+
+
+def is_plain_1x1(layer: nn.Module) -> bool:
+    """Return whether a layer is a 1x1 convolution with ReLU and nothing else, its batch norm folded."""
+    return type(layer) is ConvBN and layer.conv.kernel_size == (1, 1) and isinstance(layer.bn, nn.Identity)
+
+
+class MergedMixed(nn.Module):
+    """A Mixed block in which `layers`, its leading first layers, are merged into one 1x1 convolution."""
+
+    def __init__(self, block: Mixed, layers: list[ConvBN]) -> None:
+        super().__init__()
+        convs = [layer.conv for layer in layers]
+        self.widths = [conv.out_channels for conv in convs]
+        self.merged = ConvBN(convs[0].in_channels, sum(self.widths), 1)
+        weight, bias = torch.cat([conv.weight for conv in convs]), torch.cat([bias_or_zeros(conv) for conv in convs])
+        self.merged.conv, self.merged.bn = make_conv(weight, bias), nn.Identity()
+        self.others = block.first_layers[len(layers) :]
+        self.block = block
+        for name in block.first_layers[: len(layers)]:
+            delattr(block, name)
+
+    def forward(self, x: Tensor) -> Tensor:
+        merged = self.merged(x).split(self.widths, dim=1)
+        others = [getattr(self.block, name)(x) for name in self.others]
+        return self.block.finish_branches([*merged, *others])
+
+
+def bias_or_zeros(conv: nn.Conv2d) -> Tensor:
+    """Return the bias of a convolution, or zeros when it has none."""
+    return torch.zeros(conv.out_channels) if conv.bias is None else conv.bias
+
+
+def make_conv(weight: Tensor, bias: Tensor, stride: int = 1) -> nn.Conv2d:
+    """Return a convolution without padding that has these tensors."""
+    c_out, c_in, height, width = weight.shape
+    conv = nn.Conv2d(c_in, c_out, (height, width), stride, device="meta")
+    conv.weight, conv.bias = nn.Parameter(weight), nn.Parameter(bias)
+    return conv
+
+
+def cast(network: InceptionV3, device: str, dtype: torch.dtype) -> InceptionV3:
+    """Move a network to a device in channels-last layout, and its stages to `dtype`.
+
+    The classifier stays fp32: it is 0.04 % of the work, and with the 8 bits of bf16 logits would tie.
+    """
+    network = copy.deepcopy(network).to(memory_format=torch.channels_last).to(device)
+    for _, stage in network.stages():
+        stage.to(dtype)
+    network.avgpool = AvgPoolToFp32(1)
+    return network
+
+
+class AvgPoolToFp32(nn.AdaptiveAvgPool2d):
+    """The last pooling, which converts its input to fp32."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.float())

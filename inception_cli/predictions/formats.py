@@ -1,0 +1,302 @@
+r"""Read and write files of predictions: CSV, JSON Lines and Parquet, chosen by the suffix.
+
+All three have the columns of `prediction.header` and hold the same rows. A run writes CSV; JSON Lines and Parquet are
+converted from it. These two have types: indices are integers (int32 in Parquet), scores numbers (double), the rest
+strings; a value that a row does not have is null. Text is UTF-8; other bytes of a file name are escaped as `\xNN`.
+"""
+
+import csv
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+
+from inception_cli.errors import InceptionError, one_line, os_errors
+from inception_cli.predictions.prediction import Prediction, header
+
+if TYPE_CHECKING:
+    import pyarrow
+    from pyarrow.parquet import ParquetFile
+
+SUFFIXES = (".csv", ".jsonl", ".parquet")
+ROW_GROUP = 65_536  # rows of a Parquet file that are written, and read, at once
+
+_NEEDS_QUOTES = re.compile('[",\r\n]')
+_NOT_TEXT = re.compile("[\0\udc80-\udcff]")
+REMEDY = "restore the file, or create it again with `inception classify`"
+_T = TypeVar("_T")
+
+
+def check_suffix(file: Path) -> str:
+    """Return the suffix of a file of predictions in lower case; ".parquet" for a folder of shards.
+
+    Raises InceptionError for an unknown suffix, and for Parquet without pyarrow.
+    """
+    suffix = ".parquet" if file.is_dir() else file.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise InceptionError(f"{file}: a file of predictions ends in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
+    if suffix == ".parquet" and not find_spec("pyarrow"):
+        raise InceptionError(f"{file}: Parquet needs pyarrow: pip install pyarrow, or use .jsonl")
+    return suffix
+
+
+def shard_files(folder: Path) -> list[Path]:
+    """Return the Parquet files in a folder of shards, in order; raise InceptionError if there are none."""
+    shards = sorted(folder.glob("part-*.parquet"), key=lambda shard: (len(shard.name), shard.name))
+    if not shards:
+        raise InceptionError(
+            f"{folder}: has no part-*.parquet files; give a folder that `inception classify --engine ray` wrote"
+        )
+    return shards
+
+
+def classes_per_row(file: Path) -> int:
+    """Return the number of classes per row, from the first line or the schema; 0 if the file is damaged."""
+    suffix = check_suffix(file)
+    with open_predictions(shard_files(file)[0] if file.is_dir() else file) as stream:
+        if suffix == ".parquet":
+            columns = len(open_parquet(stream, file).schema_arrow.names)
+        else:
+            first = stream.readline()
+            columns = first.count(b",") + 1 if suffix == ".csv" else len(_parse_json(first, 1, file))
+    return max(0, columns - 3) // 3
+
+
+def csv_header(k: int) -> bytes:
+    """Return the first line of a CSV file with `k` classes per row."""
+    return (",".join(header(k)) + "\n").encode()
+
+
+def to_csv(predictions: Iterable[Prediction], k: int) -> bytes:
+    """Return predictions as lines of CSV in UTF-8, with `k` classes per row."""
+    return escape_bytes("".join(_csv_line(prediction, k) for prediction in predictions)).encode()
+
+
+def escape_bytes(text: str) -> str:
+    r"""Return `text` as a file of predictions holds it: bytes that are not UTF-8, and NUL, escaped as `\xNN`."""
+    if text.isascii() and "\0" not in text:
+        return text
+    escaped = _NOT_TEXT.sub(lambda match: f"\\x{ord(match[0]) & 0xFF:02x}", text)
+    return escaped.encode("utf-8", "backslashreplace").decode()
+
+
+def convert(predictions: Iterable[Prediction], k: int, file: BinaryIO, suffix: str) -> None:
+    """Write predictions with `k` classes each to `file` as JSON Lines or Parquet, in a stream."""
+    rows = (row_values(prediction, k) for prediction in predictions)
+    if suffix == ".jsonl":
+        _write_jsonl(rows, header(k), file)
+    else:
+        _write_parquet(rows, k, file)
+
+
+def read_predictions(file: Path) -> Iterator[Prediction]:
+    """Yield the predictions in a file or a folder of shards; InceptionError names the file, the line and the remedy."""
+    if file.is_dir():
+        for shard in shard_files(file):
+            yield from read_predictions(shard)
+        return
+    suffix = check_suffix(file)
+    with open_predictions(file) as stream:
+        if suffix == ".csv":
+            yield from parse_csv(stream, file)
+        else:
+            rows = read_jsonl_rows(stream, file) if suffix == ".jsonl" else _read_parquet_rows(stream, file)
+            yield from _predictions(rows, file, _typed_prediction)
+
+
+def parse_csv(lines: Iterable[bytes], file: Path) -> Iterator[Prediction]:
+    """Yield the predictions in lines of CSV, header first; `file` is named in errors."""
+    return _predictions(read_csv_rows(lines, file), file, _prediction)
+
+
+def row_values(prediction: Prediction, k: int) -> list[Any]:
+    """Return the values of a row in the order of the columns, None for those that it does not have."""
+    values: list[Any] = [escape_bytes(prediction.path), prediction.status]
+    for index, label, score in zip(prediction.classes, prediction.labels, prediction.scores, strict=True):
+        values += [index, escape_bytes(label), score]
+    values += [None] * (2 + 3 * k - len(values))
+    return [*values, escape_bytes(prediction.error) or None]
+
+
+def read_csv_rows(lines: Iterable[bytes], file: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield the number of the (last) line and the fields of each row in lines of CSV, header first."""
+    reader = csv.reader(_decode(lines, file), strict=True)
+    try:
+        columns = _check_columns(next(reader, []), file)
+        for fields in reader:
+            if len(fields) != len(columns):
+                raise damaged(file, reader.line_num, f"{len(fields)} fields instead of {len(columns)}")
+            yield reader.line_num, fields
+    except csv.Error as error:
+        raise damaged(file, reader.line_num, str(error)) from error
+
+
+def read_jsonl_rows(lines: Iterable[bytes], file: Path) -> Iterator[tuple[int, list[Any]]]:
+    """Yield the number of the line and the values of each row in lines of JSON."""
+    columns: list[str] = []
+    for number, line in enumerate(lines, start=1):
+        row = _parse_json(line, number, file)
+        columns = columns or _check_columns(list(row), file)
+        if list(row) != columns:
+            raise damaged(file, number, "the columns differ from those of the first line")
+        yield number, list(row.values())
+    if not columns:
+        raise damaged(file, 1, "there is no row")
+
+
+def has_classes(values: Sequence[Any]) -> bool:
+    """Return whether any value between a row's status and its error is filled; "" and None are empty."""
+    return any(value is not None and value != "" for value in values[2:-1])
+
+
+def open_predictions(file: Path) -> BinaryIO:
+    """Open a file of predictions for reading."""
+    with os_errors(file, "give a file that `inception classify` wrote"):
+        return file.open("rb")
+
+
+def open_parquet(stream: BinaryIO, file: Path, dictionary_columns: Sequence[str] = ()) -> "ParquetFile":
+    """Open a Parquet file of predictions and check its columns; `file` is named in errors."""
+    from pyarrow.parquet import ParquetFile
+
+    with parquet_errors(file):
+        parquet = ParquetFile(stream, read_dictionary=list(dictionary_columns))
+    _check_columns(parquet.schema_arrow.names, file)
+    return parquet
+
+
+@contextmanager
+def parquet_errors(file: Path) -> Iterator[None]:
+    """Turn an error of pyarrow in the block into an InceptionError that names the file and the remedy."""
+    import pyarrow
+
+    try:
+        yield
+    except (pyarrow.ArrowException, OSError) as error:
+        raise InceptionError(f"{file}: not a Parquet file, or damaged ({one_line(error)}); {REMEDY}") from error
+
+
+def damaged(file: Path, line: int, reason: str) -> InceptionError:
+    """Return the error for a file of predictions that is not as it was written."""
+    return InceptionError(f"{file}, line {line}: {reason}; {REMEDY}")
+
+
+def batched(rows: Iterable[_T], size: int) -> Iterator[list[_T]]:
+    """Yield lists of `size` rows, the last one shorter (`itertools.batched` needs Python 3.12)."""
+    iterator = iter(rows)
+    while batch := list(islice(iterator, size)):
+        yield batch
+
+
+def _csv_line(prediction: Prediction, k: int) -> str:
+    if len(prediction.classes) not in (0, k):
+        raise ValueError(f"{prediction.path}: {len(prediction.classes)} classes in a file of {k}")
+    fields = [_quote(prediction.path), prediction.status]
+    for index, label, score in zip(prediction.classes, prediction.labels, prediction.scores, strict=True):
+        fields += [str(index), _quote(label), f"{score:.6g}"]
+    fields += [""] * (2 + 3 * k - len(fields))
+    return ",".join([*fields, _quote(prediction.error)]) + "\n"
+
+
+def _quote(field: str) -> str:
+    # Not csv.writer: before Python 3.13 it does not quote a carriage return, which readers then take for a line end;
+    # and the bytes of a file must not depend on the version of Python.
+    return '"' + field.replace('"', '""') + '"' if _NEEDS_QUOTES.search(field) else field
+
+
+def _predictions(
+    rows: Iterable[tuple[int, list[Any]]], file: Path, parse: Callable[[list[Any]], Prediction]
+) -> Iterator[Prediction]:
+    for number, values in rows:
+        try:
+            yield parse(values)
+        except (ValueError, TypeError) as error:
+            raise damaged(file, number, str(error)) from error
+
+
+def _prediction(values: list[Any]) -> Prediction:
+    path, status, error = values[0], values[1], values[-1] or ""
+    if status != "ok" and not has_classes(values):
+        return Prediction(path, status, error=error)
+    classes, scores = tuple(map(int, values[2:-1:3])), tuple(map(float, values[4:-1:3]))
+    return Prediction(path, status, classes, tuple(values[3:-1:3]), scores, error, rounded=True)
+
+
+def _typed_prediction(values: list[Any]) -> Prediction:
+    """Return the prediction in a row of a typed format, in which text may have another type and NaN is null."""
+    texts = [*values[:2], values[-1] or ""]
+    if values[1] == "ok":
+        texts += values[3:-1:3]
+        values[4:-1:3] = [math.nan if score is None else score for score in values[4:-1:3]]
+    if set(map(type, texts)) != {str}:
+        raise TypeError("path, status, label or error is not a string")
+    return _prediction(values)
+
+
+def _check_columns(columns: list[str], file: Path) -> list[str]:
+    if not columns or columns != header((len(columns) - 3) // 3):
+        raise damaged(file, 1, "the columns are not those of a file of predictions")
+    return columns
+
+
+def _decode(lines: Iterable[bytes], file: Path) -> Iterator[str]:
+    for number, line in enumerate(lines, start=1):
+        if number == 1 and line.startswith(b"\xef\xbb\xbf"):
+            raise damaged(file, 1, "a byte order mark: a spreadsheet or an editor has saved the file")
+        try:
+            yield line.decode()
+        except UnicodeDecodeError as error:
+            raise damaged(file, number, f"byte {error.start + 1} is not UTF-8") from error
+
+
+def _parse_json(line: bytes, number: int, file: Path) -> dict[str, Any]:
+    from msgspec.json import decode
+
+    try:
+        row = decode(line)
+    except ValueError as error:
+        raise damaged(file, number, f"not JSON ({error})") from error
+    if not isinstance(row, dict):
+        raise damaged(file, number, "not a JSON object")
+    return row
+
+
+def _write_jsonl(rows: Iterable[list[Any]], columns: list[str], file: BinaryIO) -> None:
+    encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+    for values in rows:
+        finite = (None if value != value else value for value in values)  # JSON has no NaN
+        file.write(encode(dict(zip(columns, finite, strict=True))).encode() + b"\n")
+
+
+def _write_parquet(rows: Iterable[list[Any]], k: int, file: BinaryIO) -> None:
+    import pyarrow
+    from pyarrow.parquet import ParquetWriter
+
+    schema = _parquet_schema(k)
+    with ParquetWriter(file, schema, compression="zstd") as writer:
+        for batch in batched(rows, ROW_GROUP):
+            columns = zip(*batch, strict=True)
+            arrays = [pyarrow.array(values, field.type) for values, field in zip(columns, schema, strict=True)]
+            writer.write_table(pyarrow.Table.from_arrays(arrays, schema=schema))
+
+
+def _parquet_schema(k: int) -> "pyarrow.Schema":
+    import pyarrow
+
+    types = {"index": pyarrow.int32(), "score": pyarrow.float64()}
+    return pyarrow.schema([(name, types.get(name.rpartition("_")[2], pyarrow.string())) for name in header(k)])
+
+
+def _read_parquet_rows(stream: BinaryIO, file: Path) -> Iterator[tuple[int, list[Any]]]:
+    """Yield the number, from 1, and the values of each row."""
+    parquet, number = open_parquet(stream, file), 0
+    with parquet_errors(file):
+        for batch in parquet.iter_batches(ROW_GROUP):
+            for values in zip(*(column.to_pylist() for column in batch), strict=True):
+                number += 1
+                yield number, list(values)

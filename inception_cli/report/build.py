@@ -1,0 +1,212 @@
+"""Build the report: predictions, metrics and thumbnails as one HTML file that needs nothing else.
+
+File and class names come from users. The template escapes every value, and the page's content security policy allows
+only its own style and script.
+"""
+
+import base64
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import date
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from inception_cli import __version__
+from inception_cli.files.atomic import replacing
+from inception_cli.predictions.formats import read_predictions
+from inception_cli.predictions.prediction import Prediction
+from inception_cli.predictions.text import harmless
+from inception_cli.report import plots
+from inception_cli.report.samples import CONFUSIONS, Samples, collect_samples
+from inception_cli.storage.store import Manifest
+
+if TYPE_CHECKING:  # imports numpy and pandas
+    from inception_cli.evaluation.evaluate import Evaluation
+    from inception_cli.evaluation.labels import Labels
+
+THUMBNAIL_BYTES = 17_000_000  # of all thumbnails as base64, so that the page stays below 20 MB
+CLASS_BARS = 40  # classes that are visible at once; the others unfold
+INPUTS_LISTED = 20
+_ESCAPED_BYTE = re.compile(r"\\x([89a-f][0-9a-f])")
+
+
+@dataclass(frozen=True)
+class Description:
+    """How the predictions were made: a sentence, and facts by name."""
+
+    lead: str
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Written:
+    """The page of a report, and the number of photos that it shows."""
+
+    page: bytes
+    photos: int
+    without_picture: int  # of them
+
+
+def write_report(
+    file: Path,
+    rows: Path,
+    manifest: Manifest | None,
+    evaluation: "Evaluation | None",
+    thumbnail: Callable[[str], bytes],
+) -> Written:
+    """Write the report of the predictions in `rows`; an older `file` is replaced when the new one is complete.
+
+    `thumbnail` returns the JPEG of a path, b"" if it cannot be read; it is called from several threads, for at most
+    2,000 photos.
+    """
+    description = describe(rows, manifest, evaluation)
+    written = build_page(read_predictions(rows), description, evaluation, thumbnail)
+    with replacing(file) as new:
+        new.write(written.page)
+    return written
+
+
+def describe(rows: Path, manifest: Manifest | None, evaluation: "Evaluation | None") -> Description:
+    """Return what the manifest says about inputs, weights, preprocessing and machine."""
+    facts = {"Ground truth": evaluation.results[0].labels.description} if evaluation else {}
+    if manifest is None:
+        return Description(f"Predictions in {rows.name}; the file has no manifest that describes the run.", facts)
+    run = manifest.run
+    preset = run.pixels.preset
+    inputs = ["standard input" if name == "-" else name for name in manifest.inputs]
+    more = f", … ({len(inputs):,} in all)" if len(inputs) > INPUTS_LISTED else ""
+    speed = f", {manifest.images_per_s:.1f} images/s" if manifest.images_per_s is not None else ""
+    facts |= {
+        "Inputs": ", ".join(inputs[:INPUTS_LISTED]) + more,
+        "Weights": ", ".join(f"{weights.name} (sha256 {weights.sha256})" for weights in run.weights),
+        "Preprocessing": f"preset {preset.name}: {preset.size} × {preset.size}, crops: {run.pixels.crops}",
+        "Inference": f"{run.plan.device}, {run.plan.precision}{speed}",
+        "Versions": ", ".join(f"{name} {version}" for name, version in manifest.versions.items()),
+    }
+    networks = " and ".join(Path(weights.name).name for weights in run.weights)
+    others = f" and {len(inputs) - 1:,} more" if len(inputs) > 1 else ""
+    return Description(f"Inception V3 with the weights {networks}, on {inputs[0]}{others}.", facts)
+
+
+def build_page(
+    predictions: Iterable[Prediction],
+    description: Description,
+    evaluation: "Evaluation | None",
+    thumbnail: Callable[[str], bytes],
+) -> Written:
+    """Return the page of a report; `predictions` are read once, and `evaluation` is of the same rows."""
+    labels, metrics = (evaluation.results[0].labels, evaluation.metrics) if evaluation else (None, None)
+    confusions = metrics.confusions[:CONFUSIONS] if metrics else ()
+    samples = collect_samples(predictions, labels, [(each.true_class, each.predicted_class) for each in confusions])
+    thumbnails = _thumbnails(samples, thumbnail)
+    gallery = [sample.number for group in samples.gallery.values() for sample in group]
+    page = (
+        _environment()
+        .from_string(_read("page.html.j2"))
+        .render(
+            description=description,
+            evaluation=evaluation,
+            samples=samples,
+            confusions=confusions,
+            thumbnails=thumbnails,
+            contents=_contents(samples, evaluation),
+            confidence_plot=plots.confidence(samples.by_confidence(True, None), samples.by_confidence(False)),
+            calibration_plot=plots.calibration(metrics.reliability if metrics else ()),
+            plots=plots,
+            class_bars_shown=CLASS_BARS,
+            gallery_blank=sum(not thumbnails[number] for number in gallery),
+            data=_data(samples, labels),
+            style=Markup(_read("page.css")),
+            script=Markup(_read("page.js")),
+            version=__version__,
+            date=date.today().isoformat(),
+        )
+    )
+    return Written(page.encode(), len(thumbnails), sum(not picture for picture in thumbnails.values()))
+
+
+def _contents(samples: Samples, evaluation: "Evaluation | None") -> dict[str, str]:
+    """Return the sections of the page in order: the name of each by its anchor."""
+    evaluated = evaluation is not None
+    sections = (
+        ("accuracy", "Accuracy", evaluated),
+        ("per-class", "Per class", evaluated),
+        ("confusions", "Confusions", bool(samples.confused)),
+        ("mistakes", "Mistakes", bool(samples.mistakes)),
+        ("calibration", "Calibration", evaluated),
+        ("classes", "Classes", bool(samples.ok)),
+        ("confidence", "Confidence", bool(samples.ok)),
+        ("gallery", "Gallery", bool(samples.ok)),
+        ("least-confident", "Least confident", bool(samples.ok)),
+        ("not-ok", "Not ok", bool(samples.not_ok)),
+        ("about", "About", True),
+    )
+    return {anchor: name for anchor, name, present in sections if present}
+
+
+def _thumbnails(samples: Samples, thumbnail: Callable[[str], bytes]) -> dict[int, str]:
+    """Return the thumbnail of each photo as base64, by row number; "" if it has none or the page is full."""
+    shown = samples.shown()
+    uses = Counter(sample.number for sample in shown)
+    paths = {sample.number: sample.prediction.path for sample in shown}
+    thumbnails, room = {}, THUMBNAIL_BYTES
+    with ThreadPoolExecutor() as pool:  # decoding releases the GIL
+        pictures = pool.map(lambda path: _thumbnail_of(path, thumbnail), paths.values())
+        for number, picture in zip(paths, pictures, strict=True):
+            encoded = base64.b64encode(picture).decode()
+            room -= len(encoded) * uses[number]
+            thumbnails[number] = encoded if room >= 0 else ""
+    return thumbnails
+
+
+def _thumbnail_of(path: str, thumbnail: Callable[[str], bytes]) -> bytes:
+    r"""Return the thumbnail of a row's path; a file of predictions holds bytes that are not UTF-8 as `\xNN`."""
+    if picture := thumbnail(path):
+        return picture
+    raw = _ESCAPED_BYTE.sub(lambda byte: chr(0xDC00 + int(byte[1], 16)), path)
+    return thumbnail(raw) if raw != path else b""
+
+
+def _data(samples: Samples, labels: "Labels | None") -> dict[str, object]:
+    """Return the data of the page's script: photos by row number, and the names of their classes by index."""
+    photos: dict[int, object] = {}
+    classes: dict[int, str] = {}
+    for sample in samples.shown():
+        prediction = sample.prediction
+        photos[sample.number] = [harmless(prediction.path), prediction.classes, prediction.scores, sample.labels]
+        classes.update(zip(prediction.classes, map(harmless, prediction.labels), strict=True))
+        if labels:
+            classes.update((index, harmless(labels.classes.names[index])) for index in sample.labels)
+    return {"classes": classes, "photos": photos}
+
+
+def _environment() -> Environment:
+    """Return a Jinja2 environment that makes control characters visible and escapes HTML in every value."""
+    environment = Environment(
+        autoescape=True, finalize=_visible, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["thousands"] = "{:,}".format
+    environment.filters["csp_hash"] = _csp_hash
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
+    return environment
+
+
+def _visible(value: object) -> object:
+    return harmless(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _csp_hash(content: str) -> str:
+    """Return the hash by which the content security policy allows a style or a script."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+
+
+def _read(name: str) -> str:
+    return files(__package__).joinpath(name).read_text(encoding="utf-8")

@@ -1,0 +1,85 @@
+"""Compute the plots of a report: rectangles and texts, which the page's template draws as SVG."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # imports numpy and pandas
+    from inception_cli.evaluation.metrics import Bin
+
+
+WIDTH, HEIGHT = 460, 240  # of a plot, in its own units
+LEFT, RIGHT, TOP, BOTTOM = 46, WIDTH - 8, 12, HEIGHT - 40  # edges of the area within the axes
+
+
+@dataclass(frozen=True)
+class Rect:
+    """A rectangle; `kind` is its CSS class."""
+
+    kind: str
+    x: float
+    y: float
+    width: float
+    height: float
+    tooltip: str = ""
+
+
+@dataclass
+class Plot:
+    """A bar plot over the confidence from 0 to 1."""
+
+    description: str  # for screen readers
+    y_ticks: list[tuple[float, str]]  # position and text
+    diagonal: bool = False
+    rects: list[Rect] = field(default_factory=list)
+
+    def add_bin(self, low: float, high: float, bars: Sequence[tuple[str, float]], tooltip: str) -> None:
+        """Add the stacked bars of a bin, each with its CSS class and upper end (0 to 1), and a tooltip over all."""
+        x, width, bottom = _x(low) + 1, _x(high) - _x(low) - 2, 0.0
+        for kind, top in bars:
+            if top > bottom:
+                self.rects.append(Rect(kind, x, _y(top), width, _y(bottom) - _y(top)))
+            bottom = top
+        self.rects.append(Rect("hover", x, TOP, width, BOTTOM - TOP, tooltip))
+
+
+def confidence(correct: Sequence[int], wrong: Sequence[int]) -> Plot:
+    """Return the number of photos by confidence, in bins of equal width; wrong predictions on top of the others."""
+    bins, totals = len(correct), [good + bad for good, bad in zip(correct, wrong, strict=True)]
+    most = max(1, *totals)
+    plot = Plot(
+        f"Photos by confidence: {sum(totals[: bins // 2]):,} of {sum(totals):,} below 50 %.",
+        [(_y(share), f"{round(share * most):,}") for share in (0, 0.5, 1)],
+    )
+    for place, (total, bad) in enumerate(zip(totals, wrong, strict=True)):
+        low, high = place / bins, (place + 1) / bins
+        tooltip = f"{100 * low:.0f} to {100 * high:.0f} %: {total:,} photos" + (
+            f", {bad:,} of them wrong" if bad else ""
+        )
+        plot.add_bin(low, high, [("bar", (total - bad) / most), ("wrong", total / most)], tooltip)
+    return plot
+
+
+def calibration(bins: "Sequence[Bin]") -> Plot:
+    """Return the accuracy of the photos in each bin of confidence, compared with their mean confidence."""
+    plot = Plot(
+        "Accuracy by confidence; on the diagonal the two are equal.",
+        [(_y(share), f"{100 * share:.0f} %") for share in (0, 0.25, 0.5, 0.75, 1)],
+        diagonal=True,
+    )
+    for each in bins:
+        if each.accuracy is None or each.confidence is None:
+            continue
+        lower, upper = sorted((each.accuracy / 100, each.confidence / 100))
+        gap = "more" if each.accuracy > each.confidence else "less"
+        tooltip = f"{each.n:,} photos, mean confidence {each.confidence:.1f} %, accuracy {each.accuracy:.1f} %"
+        plot.add_bin(each.low, each.high, [("bar", lower), (gap, upper)], tooltip)
+    return plot
+
+
+def _x(share: float) -> float:
+    return LEFT + share * (RIGHT - LEFT)
+
+
+def _y(share: float) -> float:
+    return BOTTOM - share * (BOTTOM - TOP)

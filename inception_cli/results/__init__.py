@@ -1,1 +1,0 @@
-"""Rows only: no torch, no pixels."""

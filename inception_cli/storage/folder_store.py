@@ -1,0 +1,231 @@
+"""A folder of Parquet shards, on this machine or in an object store: each shard is there completely or not at all.
+
+    preds/_inputs              the paths, each followed by a NUL; a resumed run does not search folders again
+    preds/_run.json            the manifest of the unfinished run
+    preds/part-00000.parquet   the rows of the first shard, in the order of the list
+    preds/_manifest.json       the manifest of the finished run
+
+The files are created in this order; at the end `_run.json` and `_inputs` are removed. Readers of Parquet folders skip
+names that begin with `_`. A file gets its name by a rename, in an object store by a single put, which is atomic there.
+Two runs on one folder at the same time do the work twice, but write the same rows.
+"""
+
+import hashlib
+import io
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from types import TracebackType
+from typing import Self
+
+from inception_cli.errors import InceptionError, one_line
+from inception_cli.files.remote import open_store
+from inception_cli.predictions.formats import convert
+from inception_cli.predictions.prediction import Prediction
+from inception_cli.storage.input_list import InputList
+from inception_cli.storage.store import FOLDER_MANIFEST, FOLDER_UNFINISHED, FolderState, Manifest
+
+INPUTS = "_inputs"
+OBJECT_STORES = ("s3", "gcs", "abfs")  # pyarrow's names of stores that put a file atomically
+READERS = 16  # shards that are read at once when a run resumes
+
+
+def shard_size(images: int, images_per_batch: int) -> int:
+    """Return the images of a shard: 1,000 in small runs, 10,000 from ten million on, rounded up to whole batches."""
+    return -(-min(max(images // 1000, 1000), 10_000) // images_per_batch) * images_per_batch
+
+
+def shard_name(shard: int) -> str:
+    """Return the file name of a shard."""
+    return f"part-{shard:05}.parquet"
+
+
+class FolderStore:
+    """The folder `out` of a run (see RunStore)."""
+
+    def __init__(self, out: str) -> None:
+        self.out = self.name = out
+        self.manifest: Manifest | None = None
+        self.finished = False
+        self._state = FolderState(0, "", 1)
+        self._inputs = InputList(b"")
+        self._top_k = 0
+        self._written: dict[int, Counter[str]] = {}  # statuses by shard
+        self._batches: dict[int, dict[int, Sequence[Prediction]]] = {}  # shard → position → predictions
+        self._store, self._folder = open_store(out)
+
+    @classmethod
+    def open(cls, out: str, *, restart: bool = False, force: bool = False) -> Self:
+        """Find out how far the run that writes `out` got.
+
+        `restart` discards an interrupted run, `force` a finished one. Raises InceptionError when it is finished, when
+        it is damaged, or when the folder holds something else.
+        """
+        store = cls(out)
+        with store._errors():
+            names = store._names()
+            if any(not name.startswith(("_", ".", "part-")) for name in names):
+                raise InceptionError(f"{out} holds other files: choose a new folder for --out")
+            if FOLDER_UNFINISHED not in names and FOLDER_MANIFEST in names and not force:
+                raise InceptionError(f"{out} holds a finished run; --force replaces it")
+            if FOLDER_UNFINISHED in names and not restart:
+                store._read_state()
+            elif not names & {FOLDER_UNFINISHED, FOLDER_MANIFEST} and any(map(_is_shard, names)) and not restart:
+                raise _damaged(f"{out}/{FOLDER_UNFINISHED}", "is missing")
+            else:
+                store._discard(names)
+        return store
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        pass
+
+    def open_inputs(self, discover: Callable[[], Iterable[str]]) -> InputList:
+        """Return the list of inputs: that of the interrupted run, else the discovered one."""
+        self._inputs = InputList(self._read_inputs()) if self.manifest else InputList.of(discover())
+        return self._inputs
+
+    def begin(self, manifest: Manifest) -> dict[str, int]:
+        """Start the run, or resume it after its whole shards; return the rows that are there by status."""
+        self._top_k = manifest.run.top_k
+        if self.manifest:
+            self._written = self._read_shards()
+            return dict(sum(self._written.values(), Counter[str]()))
+        data = self._inputs.encoded(range(len(self._inputs)))
+        size = shard_size(len(self._inputs), manifest.run.images_per_batch)
+        self._state = FolderState(len(self._inputs), hashlib.sha256(data).hexdigest(), size)
+        with self._errors():
+            if self._store.type_name not in OBJECT_STORES:
+                self._store.create_dir(self._folder, recursive=True)
+            self._put(INPUTS, data)
+        self.update(manifest)
+        return {}
+
+    def pending(self) -> list[range]:
+        """Return the positions of the shards that are not written yet."""
+        return [positions for shard, positions in self._shards().items() if shard not in self._written]
+
+    def write(self, first: int, predictions: Sequence[Prediction]) -> None:
+        """Keep a batch, of any shard; a shard whose batches are all there is written."""
+        shard = first // self._state.shard_size
+        batches = self._batches.setdefault(shard, {})
+        batches[first] = predictions
+        if sum(map(len, batches.values())) < len(self._shards()[shard]):
+            return
+        rows = [row for _, batch in sorted(self._batches.pop(shard).items()) for row in batch]
+        file = io.BytesIO()
+        convert(rows, self._top_k, file, ".parquet")
+        with self._errors():
+            self._put(shard_name(shard), file.getvalue())
+        self._written[shard] = Counter(row.status for row in rows)
+
+    def update(self, manifest: Manifest) -> None:
+        """Write the manifest of the unfinished run."""
+        with self._errors():
+            self._put(FOLDER_UNFINISHED, replace(manifest, folder=self._state).encode())
+
+    def publish(self, manifest: Manifest) -> None:
+        """Write the manifest of the finished run; InceptionError unless every input has its row."""
+        rows = sum(counts.total() for counts in self._written.values())
+        if rows != self._state.images:
+            raise InceptionError(f"{self.out}: {rows} rows for {self._state.images} inputs; use --restart")
+        with self._errors():
+            self._put(FOLDER_MANIFEST, replace(manifest, folder=self._state).encode())
+            for name in (FOLDER_UNFINISHED, INPUTS):
+                with suppress(FileNotFoundError):  # another run on this folder was faster
+                    self._store.delete_file(self._path(name))
+
+    def _shards(self) -> dict[int, range]:
+        """Return the positions of each shard's images in the list."""
+        starts = range(0, self._state.images, self._state.shard_size)
+        return {
+            shard: range(first, min(first + self._state.shard_size, self._state.images))
+            for shard, first in enumerate(starts)
+        }
+
+    def _read_state(self) -> None:
+        """Read the manifest of the interrupted run."""
+        try:
+            manifest = Manifest.decode(self._get(FOLDER_UNFINISHED))
+        except ValueError as error:
+            raise _damaged(f"{self.out}/{FOLDER_UNFINISHED}", f"is damaged ({error})") from error
+        if manifest.folder is None:
+            raise _damaged(f"{self.out}/{FOLDER_UNFINISHED}", "was written by an older version of inception")
+        self.manifest, self._state = manifest, manifest.folder
+
+    def _read_inputs(self) -> bytes:
+        with self._errors():
+            data = self._get(INPUTS)
+        if hashlib.sha256(data).hexdigest() != self._state.inputs_sha256:
+            raise _damaged(f"{self.out}/{INPUTS}", "is damaged")
+        return data
+
+    def _read_shards(self) -> dict[int, Counter[str]]:
+        """Return the statuses of each shard that is there completely."""
+        shards = self._shards()
+        with self._errors():
+            names = self._names()
+        there = [shard for shard in shards if shard_name(shard) in names]
+        with ThreadPoolExecutor(READERS) as pool:
+            counts = dict(zip(there, pool.map(self._read_statuses, there), strict=True))
+        return {shard: count for shard, count in counts.items() if count.total() == len(shards[shard])}
+
+    def _read_statuses(self, shard: int) -> Counter[str]:
+        from pyarrow import ArrowException
+        from pyarrow.parquet import read_table
+
+        try:
+            table = read_table(self._path(shard_name(shard)), columns=["status"], filesystem=self._store)
+        except (ArrowException, OSError):
+            return Counter()
+        return Counter(table["status"].to_pylist())
+
+    def _discard(self, names: set[str]) -> None:
+        # The manifests first: beside some shards they would be taken for those of a whole run.
+        for name in (FOLDER_MANIFEST, FOLDER_UNFINISHED, INPUTS, *filter(_is_shard, names)):
+            if name in names:
+                self._store.delete_file(self._path(name))
+
+    def _names(self) -> set[str]:
+        from pyarrow.fs import FileSelector, FileType
+
+        if self._store.get_file_info(self._folder).type == FileType.File:
+            raise InceptionError(f"{self.out} is a file; --engine ray writes a folder")
+        entries = self._store.get_file_info(FileSelector(self._folder, allow_not_found=True))
+        return {entry.base_name for entry in entries}
+
+    def _path(self, name: str) -> str:
+        return f"{self._folder}/{name}"
+
+    def _get(self, name: str) -> bytes:
+        with self._store.open_input_file(self._path(name)) as file:
+            data: bytes = file.read()
+        return data
+
+    def _put(self, name: str, data: bytes) -> None:
+        atomic = self._store.type_name in OBJECT_STORES
+        path = self._path(name if atomic else f"_{name}.tmp")
+        with self._store.open_output_stream(path) as file:
+            file.write(data)
+        if not atomic:
+            self._store.move(path, self._path(name))
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Turn an OSError into an InceptionError."""
+        try:
+            yield
+        except OSError as error:
+            raise InceptionError(f"{self.out}: {one_line(error)}; fix that, or choose another --out") from error
+
+
+def _is_shard(name: str) -> bool:
+    return name.startswith("part-") and name.endswith(".parquet")
+
+
+def _damaged(file: str, problem: str) -> InceptionError:
+    return InceptionError(f"{file} {problem}: the interrupted run cannot resume; --restart starts it again")

@@ -1,0 +1,73 @@
+"""Predictions that are kept in no file: CSV on standard output, or lines for a terminal."""
+
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from types import TracebackType
+from typing import Self
+
+from inception_cli.predictions.formats import csv_header, to_csv
+from inception_cli.predictions.prediction import Prediction
+from inception_cli.storage.input_list import InputList
+from inception_cli.storage.store import Manifest
+
+
+class StreamStore:
+    """A run whose predictions are passed to `write_batch`, a batch at a time; nothing resumes (see RunStore)."""
+
+    name = "-"
+    manifest: Manifest | None = None
+    finished = False
+
+    def __init__(self, write_batch: Callable[[Sequence[Prediction]], None]) -> None:
+        self._write_batch = write_batch
+        self._inputs = InputList(b"")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        pass
+
+    def open_inputs(self, discover: Callable[[], Iterable[str]]) -> InputList:
+        """Return the discovered inputs."""
+        self._inputs = InputList.of(discover())
+        return self._inputs
+
+    def begin(self, manifest: Manifest) -> dict[str, int]:
+        """Start the run."""
+        return {}
+
+    def pending(self) -> list[range]:
+        """Return all positions."""
+        return [range(len(self._inputs))]
+
+    def write(self, first: int, predictions: Sequence[Prediction]) -> None:
+        """Pass the predictions on."""
+        self._write_batch(predictions)
+
+    def update(self, manifest: Manifest) -> None:
+        """Keep nothing."""
+
+    def publish(self, manifest: Manifest) -> None:
+        """Publish nothing."""
+
+
+class CsvStream(StreamStore):
+    """CSV on standard output, flushed after each batch."""
+
+    def __init__(self) -> None:
+        super().__init__(self._write_rows)
+        self._top_k = 0
+
+    def begin(self, manifest: Manifest) -> dict[str, int]:
+        """Write the header."""
+        self._top_k = manifest.run.top_k
+        self._put(csv_header(self._top_k))
+        return {}
+
+    def _write_rows(self, predictions: Sequence[Prediction]) -> None:
+        self._put(to_csv(predictions, self._top_k))
+
+    def _put(self, data: bytes) -> None:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()

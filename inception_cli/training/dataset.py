@@ -1,0 +1,248 @@
+"""Class folders → labelled images, decoded once and split into training and validation images."""
+
+import hashlib
+import os
+import re
+import shlex
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from inception_cli.config import PixelConfig
+from inception_cli.errors import InceptionError, os_errors
+from inception_cli.images import decode
+from inception_cli.images.discovery import SYSTEM_FOLDERS, Discovery
+from inception_cli.images.failure import Failure
+from inception_cli.images.preprocess import FILTERS, resized_size, views
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+#: Decoded images are kept in memory up to this many bytes; the others are decoded again each time they are used.
+CACHE_BYTES = 2 << 30
+#: Words in the names of the folders that data sets are split into: `seg_train`, `val2017`, `Testing`.
+SPLITS = {
+    "train": {"train", "training", "trainset", "trainingset", "trainval"},
+    "validation": {"val", "valid", "validation", "validate", "valset", "validationset", "dev"},
+    "test": {"test", "testing", "tests", "testset", "testingset", "eval", "evaluation", "holdout"},
+}
+#: Bytes of an RGB pixel in Pillow's memory.
+BYTES_PER_PIXEL = 4
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An image file and its label: the position of its class among the class names."""
+
+    path: str
+    label: int
+
+
+def find_classes(folder: Path) -> tuple[str, ...]:
+    """Return the class names: the sorted names of the folders in `folder`.
+
+    InceptionError for fewer than two, and for a data set whose class folders are one level below.
+    """
+    names = _class_folders(folder)
+    require_no_splits(folder, names)
+    if len(names) < 2:
+        count = f"only one class folder ({names[0]})" if names else "no class folders"
+        raise InceptionError(
+            f"{folder}: has {count}; training needs at least two, one folder per class with its images"
+        )
+    return names
+
+
+def require_no_splits(folder: Path, names: Sequence[str]) -> None:
+    """Raise InceptionError if some of the folders are not classes but splits of a data set: train/, valid/, test/.
+
+    A split holds class folders; only the test images often come without. So train/ and bus/ are classes where train/
+    holds images, and also where it holds folders of images but nothing is called like another split.
+    """
+    splits = {kind: [name for name in names if _is_split(name, kind)] for kind in SPLITS}
+    classes = {name: {*_class_folders(folder / name)} for of_kind in splits.values() for name in of_kind}
+    train, validation, test = ([name for name in splits[kind] if classes[name]] for kind in SPLITS)
+    for name in train + validation + test:
+        if repeated := classes[name] & {*names}:
+            raise InceptionError(
+                f"{folder / name}: a split of the data set, not a class, since it holds the classes "
+                f"{', '.join(sorted(repeated)[:3])} again; move it out of {folder}"
+            )
+    start = train or validation
+    if start and (len(names) == 1 or sum(map(bool, splits.values())) > 1):
+        remedy = f"use inception train {_quoted(folder / start[0])}"
+        if train and validation:
+            remedy += f" --val-dir {_quoted(folder / validation[0])}"
+        elif test:
+            remedy += f", and measure with inception evaluate --val-dir {_quoted(folder / test[0])}"
+        raise InceptionError(
+            f"{folder}: holds the splits of a data set ({', '.join(names[:3])}), not classes; {remedy}"
+        )
+
+
+def list_samples(folder: Path, classes: Sequence[str]) -> list[Sample]:
+    """Return the images of each class folder, sorted; InceptionError for a class without any."""
+    samples: list[Sample] = []
+    for label, name in enumerate(classes):
+        of_class = [Sample(path, label) for path in Discovery([str(folder / name)])]
+        if not of_class:
+            raise empty_class_error(folder / name)
+        samples += of_class
+    return samples
+
+
+def empty_class_error(folder: Path) -> InceptionError:
+    """Return the error for a class folder without a readable image."""
+    return InceptionError(f"{folder}: no readable image in this class folder; add some, or remove the folder")
+
+
+def require_same_classes(classes: Sequence[str], train_dir: Path, val_dir: Path) -> None:
+    """Raise InceptionError unless the validation folder has the classes of the training folder."""
+    val_classes = _class_folders(val_dir)
+    missing, unknown = sorted({*classes} - {*val_classes}), sorted({*val_classes} - {*classes})
+    problems = [f"{', '.join(missing)} missing"] * bool(missing) + [f"{', '.join(unknown)} unknown"] * bool(unknown)
+    if problems:
+        raise InceptionError(f"{val_dir}: class folders differ ({'; '.join(problems)}); use those of {train_dir}")
+
+
+def split_samples(samples: Sequence[Sample], every: int, run_length: int) -> tuple[list[Sample], list[Sample]]:
+    """Return (training, validation) samples: one in `every` of each class is for validation; deterministic.
+
+    Validation samples are taken in runs of up to `run_length` consecutive files: photos of one series look alike and
+    have similar names, and a series in both parts would make the validation too easy. InceptionError for a class with
+    a single image.
+    """
+    train: list[Sample] = []
+    val: list[Sample] = []
+    for _, group in groupby(samples, key=lambda sample: sample.label):
+        of_class = [*group]
+        if len(of_class) < 2:
+            raise InceptionError(
+                f"{of_class[0].path}: the only image of its class; add more, or give a separate validation folder"
+            )
+        length = max(1, min(run_length, len(of_class) // every))
+        chosen = min(every // 2, len(of_class) // length - 1)  # which run of each `every` consecutive runs
+        for position, sample in enumerate(of_class):
+            (val if position // length % every == chosen else train).append(sample)
+    return train, val
+
+
+def sample_balanced(
+    labels: NDArray[np.int64], count: int, balance: float, random: np.random.Generator
+) -> NDArray[np.int64]:
+    """Return `count` shuffled positions; a class of n images is sampled in proportion to n ** (1 - balance).
+
+    Systematic sampling: each image occurs its expected number of times, rounded up or down.
+    """
+    order = random.permutation(len(labels))
+    odds = np.bincount(labels)[labels[order]] ** -balance
+    ends = np.floor(count * np.cumsum(odds) / odds.sum() + random.random())
+    ends[-1] = count  # also if rounding makes it less
+    times = np.diff(ends, prepend=0).astype(np.int64)
+    return random.permutation(np.repeat(order, times))
+
+
+def digest_samples(samples: Sequence[Sample]) -> str:
+    """Return the number of samples and a digest of their labels, file names and sizes."""
+    digest = hashlib.sha256()
+    for sample in samples:
+        file = Path(sample.path)
+        digest.update(os.fsencode(f"{sample.label} {file.name} {file.lstat().st_size}\n"))
+    return f"{len(samples)} ({digest.hexdigest()[:8]})"
+
+
+class ImageDataset:
+    """The readable images of some samples, RGB, after `prepare`; `skipped` has the failures of the others by path."""
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        pixels: PixelConfig,
+        prepare: Callable[[Image.Image], Image.Image],
+        workers: int,
+    ) -> None:
+        """Decode each image once in `workers` threads."""
+        self._pixel_config, self._prepare = pixels, prepare
+        self.skipped: dict[str, Failure] = {}
+        readable: list[Sample] = []
+        self._cache: list[Image.Image | None] = []
+        free = CACHE_BYTES
+        images = map_in_threads(self._read, [sample.path for sample in samples], workers)
+        for sample, image in zip(samples, images, strict=True):
+            if isinstance(image, Failure):
+                self.skipped[sample.path] = image
+                continue
+            size = BYTES_PER_PIXEL * image.width * image.height
+            readable.append(sample)
+            self._cache.append(image if size <= free else None)
+            free -= size if size <= free else 0
+        self._paths = [sample.path for sample in readable]
+        self.labels: NDArray[np.int64] = np.array([sample.label for sample in readable], np.int64)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, position: int) -> Image.Image:
+        """Return the prepared image; InceptionError if its file has become unreadable since it was first decoded."""
+        image = self._cache[position] or self._read(self._paths[position])
+        if isinstance(image, Failure):
+            raise InceptionError(
+                f"{self._paths[position]}: became unreadable during the training ({image.error}); "
+                "restore it and run the same command again to resume"
+            )
+        return image
+
+    def _read(self, path: str) -> Image.Image | Failure:
+        image = decode.read(path, self._pixel_config)
+        return image if isinstance(image, Failure) else self._prepare(image)
+
+
+def shrink(image: Image.Image, short_side: int) -> Image.Image:
+    """Return the image resized to a short side of `short_side` pixels, or unchanged if it is no larger than that."""
+    if min(image.size) <= short_side:
+        return image
+    return image.resize(resized_size(*image.size, short_side), FILTERS["bilinear"])
+
+
+def centre_crop(image: Image.Image, pixels: PixelConfig) -> Image.Image:
+    """Return the same pixels that classification sees of the image."""
+    return Image.fromarray(views(image, pixels)[0])
+
+
+def map_in_threads(function: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[Result]:
+    """Yield `function` of each item in order, computed a few items ahead in threads (Pillow releases Python's lock)."""
+    pending: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(max(1, workers)) as threads:
+        try:
+            for item in items:
+                pending.append(threads.submit(function, item))
+                if len(pending) > 2 * workers:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:  # the consumer may have stopped early
+            for future in pending:
+                future.cancel()
+
+
+def _quoted(path: Path) -> str:
+    return shlex.quote(str(path))
+
+
+def _is_split(name: str, kind: str) -> bool:
+    """Return whether a folder is called after a kind of split."""
+    return not SPLITS[kind].isdisjoint(re.findall("[a-z]+", name.casefold()))
+
+
+def _class_folders(folder: Path) -> tuple[str, ...]:
+    with os_errors(folder, "give a folder that contains one folder per class"):
+        names = [entry.name for entry in os.scandir(folder) if entry.is_dir()]
+    return tuple(sorted(name for name in names if not name.startswith(".") and name not in SYSTEM_FOLDERS))

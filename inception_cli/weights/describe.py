@@ -1,0 +1,85 @@
+"""Describe the network, the available weights and this machine for `inception info`."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from inception_cli import machine
+from inception_cli.config import PRESETS, Preset
+from inception_cli.network.counting import count
+from inception_cli.predictions.classes import read_classes
+from inception_cli.weights.download import UnknownHash, cached_path
+from inception_cli.weights.load import find_weights
+from inception_cli.weights.registry import DEMO, PUBLISHED
+
+
+def describe(weights: Sequence[str], preset: str | None, classes: str | None, device: str) -> dict[str, Any]:
+    """Return the JSON of `inception info`: counts of the network, weights, device and fastest precision.
+
+    Without `weights`, all that are published are described. The network's counts are for the classes and input
+    resolution of the first weights. Nothing is downloaded.
+    """
+    entries = [_describe_weights(name, preset, classes) for name in weights or (*PUBLISHED, DEMO)]
+    counts = [count(entry["num_classes"], entry["preset_resolved"]["size"]) for entry in entries]
+    for entry, entry_counts in zip(entries, counts, strict=True):
+        entry |= {"params": entry_counts.params, "mmpretrain_count": entry_counts.mmpretrain_count}
+    network = asdict(counts[0])
+    stages = network.pop("stages")
+    device = machine.find_device(device)
+    return {
+        **network,
+        "stages": stages,
+        "weights": entries,
+        "device": device,
+        "precision": machine.fastest_precision(device),
+    }
+
+
+def _describe_weights(name: str, preset: str | None, classes: str | None) -> dict[str, Any]:
+    if name in PUBLISHED and not cached_path(PUBLISHED[name]).is_file():
+        return _describe_published(name)
+    try:
+        weights = find_weights(name, preset, read_classes(Path(classes)) if classes else None, offline=True)
+    except UnknownHash:
+        return _describe_published(name)  # as at the first use, the hub must be asked
+    return {
+        "name": name,
+        "top1": weights.top1,
+        "top5": weights.top5,
+        "num_classes": len(weights.classes),
+        "preset": weights.preset.name,
+        "preset_resolved": _describe_preset(weights.preset),
+        "cached": True,
+        "path": weights.file,
+        "source": weights.source,
+        "licence": weights.licence,
+        "sha256": weights.sha256,
+        "classes": list(weights.classes.names),
+        "notes": list(weights.notes),
+    }
+
+
+def _describe_published(name: str) -> dict[str, Any]:
+    """Describe published weights that are not on this machine, or cannot be used offline."""
+    entry = PUBLISHED[name]
+    return {
+        "name": name,
+        "top1": entry.top1,
+        "top5": entry.top5,
+        "num_classes": 1000,
+        "preset": entry.preset,
+        "preset_resolved": _describe_preset(PRESETS[entry.preset]),
+        "cached": False,
+        "path": str(cached_path(entry)),
+        "source": entry.source,
+        "licence": entry.licence,
+    }
+
+
+def _describe_preset(preset: Preset) -> dict[str, Any]:
+    """Return the preset, and for each channel the range of values at the network's first convolution."""
+    input_range = [
+        (round(-mean / std, 4), round((1 - mean) / std, 4)) for mean, std in zip(preset.mean, preset.std, strict=True)
+    ]
+    return asdict(preset) | {"input_range": input_range}

@@ -1,0 +1,95 @@
+"""The Hugging Face hub: its cache, downloads, and the hashes of files as the hub gives them over HTTPS."""
+
+import logging
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from inception_cli.errors import InceptionError
+from inception_cli.files.cache import in_cache_folder, read_cache, write_cache
+from inception_cli.weights.registry import Published, hub_endpoint
+
+#: Hosts of this machine, whose responses nobody else can alter.
+_LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
+_SHA256 = re.compile("[0-9a-f]{64}")
+
+
+def find_in_cache(entry: Published) -> Path | None:
+    """Return the file in the hub's cache (`HF_HOME`); None when it is not there."""
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = try_to_load_from_cache(entry.repo, entry.filename, revision=entry.revision)
+    return Path(cached) if isinstance(cached, str) else None
+
+
+def download(entry: Published, timeout: float, progress: Callable[[str, int, int], None]) -> None:
+    """Download a file into the hub's cache; raises the hub's own exceptions."""
+    from huggingface_hub import hf_hub_download
+    from tqdm import tqdm
+
+    class CallbackBar(tqdm):  # type: ignore[misc]
+        """Pass the hub's progress to the callback instead of drawing a bar."""
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **{**kwargs, "disable": True})
+            self.total, self.n = kwargs.get("total"), kwargs.get("initial", 0)
+
+        def update(self, n: float | None = 1) -> bool | None:
+            self.n += n or 0
+            progress(entry.name, int(self.n), int(self.total or 0))
+            return None
+
+    with _errors_only():
+        hf_hub_download(
+            entry.repo,
+            entry.filename,
+            revision=entry.revision,
+            endpoint=hub_endpoint(),
+            etag_timeout=timeout,
+            tqdm_class=CallbackBar,
+        )
+
+
+def request_sha256(entry: Published, timeout: float) -> str:
+    """Return the SHA-256 that the hub gives for a file, and record it in the program's cache folder.
+
+    Raises InceptionError when the connection can be altered on its way or the hub gives no SHA-256, and the hub's own
+    exceptions when it cannot be reached.
+    """
+    from huggingface_hub import get_hf_file_metadata
+
+    address = urlsplit(entry.source)
+    if address.scheme != "https" and address.hostname not in _LOCAL_HOSTS:
+        raise InceptionError(f"HF_ENDPOINT {hub_endpoint()} is not https, so its hashes are not accepted")
+    with _errors_only():
+        etag = get_hf_file_metadata(entry.source, timeout=timeout).etag or ""
+    if not _SHA256.fullmatch(etag):
+        raise InceptionError("the hub gives no SHA-256 of the file")
+    write_cache(_hashes_file(), read_cache(_hashes_file()) | {entry.source: etag})
+    return etag
+
+
+def recorded_sha256(entry: Published) -> str:
+    """Return the SHA-256 that the hub gave for a file before; empty when there is none."""
+    recorded = read_cache(_hashes_file()).get(entry.source)
+    return recorded if isinstance(recorded, str) and _SHA256.fullmatch(recorded) else ""
+
+
+def _hashes_file() -> Path:
+    """Return the file of hashes by URL. The hub's own cache is not trusted: others may write to a shared one."""
+    return in_cache_folder("hashes.json")
+
+
+@contextmanager
+def _errors_only() -> Iterator[None]:
+    """Mute the hub's warnings, which would precede the one line of an error."""
+    logger = logging.getLogger("huggingface_hub")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

@@ -1,0 +1,178 @@
+"""Find and load weights by name or file, and save them: tensors, preset and class names.
+
+Weights own their preset and class names: by default a network gets pixels prepared as in its training. Nothing in a
+file is executed: it is read by safetensors, or by `torch.load` with `weights_only=True`.
+"""
+
+import difflib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save
+from torch import Tensor
+
+from inception_cli.config import PRESETS, Classes, Preset, Weights
+from inception_cli.errors import InceptionError, UsageError, os_errors
+from inception_cli.files.atomic import replacing
+from inception_cli.network.model import InceptionV3
+from inception_cli.predictions.classes import imagenet
+from inception_cli.weights import checkpoint
+from inception_cli.weights.checkpoint import Checkpoint, CheckpointError
+from inception_cli.weights.download import DownloadProgress, fetch, ignore_progress, sha256
+from inception_cli.weights.read import (
+    FILE_REMEDY,
+    METADATA_KEY,
+    SUFFIXES,
+    Metadata,
+    read_checkpoint,
+    refusal,
+    require_readable,
+)
+from inception_cli.weights.registry import DEMO, PUBLISHED, Published, demo_file
+
+
+def find_weights(
+    name: str,
+    preset: str | None = None,
+    classes: Classes | None = None,
+    offline: bool = False,
+    progress: DownloadProgress = ignore_progress,
+) -> Weights:
+    """Return the weights of a name, downloaded if necessary, or of a file.
+
+    `preset` and `classes` replace the weights' own. Raises UsageError for an unknown name, and InceptionError for a
+    file that is missing or is not Inception V3.
+    """
+    published = PUBLISHED.get(name)
+    file = _find_file(name, published, offline, progress)
+    tensors, metadata, notes = read_checkpoint(file)
+    names = classes.names if classes else metadata.classes
+    converted = _convert(file, tensors, len(names) if names else None)
+    own_preset = PRESETS[published.preset] if published else metadata.preset
+    chosen_preset, preset_notes = _choose_preset(preset, own_preset)
+    chosen_classes, classes_notes = _choose_classes(name, converted.num_classes, classes, metadata.classes)
+    return Weights(
+        name=name,
+        file=str(file),
+        source=published.source if published else str(file),
+        sha256=_hash(file),
+        preset=chosen_preset,
+        classes=chosen_classes,
+        top1=published.top1 if published else None,
+        top5=published.top5 if published else None,
+        licence=published.licence if published else "",
+        notes=(*notes, *converted.notes, *preset_notes, *classes_notes),
+    )
+
+
+def load_network(weights: Weights) -> InceptionV3:
+    """Return the network in fp32 on the CPU, in eval mode; InceptionError when the file has changed meanwhile."""
+    file = Path(weights.file)
+    if _hash(file) != weights.sha256:
+        raise InceptionError(
+            f"{file}: changed since the run began; restore the old file, or start again with --restart"
+        )
+    return _convert(file, read_checkpoint(file).tensors, len(weights.classes)).build_network()
+
+
+def save_weights(
+    file: Path,
+    network: InceptionV3,
+    classes: Sequence[str],
+    preset: Preset,
+    trained: Mapping[str, Any],
+    compress: bool = False,
+) -> None:
+    """Write a safetensors file in fp32 with class names, preset and training in its metadata, replacing it atomically.
+
+    `compress` stores int8 with a scale for each output channel: a quarter of the size, for weights that are shipped.
+    """
+    metadata = asdict(Metadata(tuple(classes), preset, dict(trained)))
+    tensors = {
+        name: value.detach().to("cpu").contiguous()
+        for name, value in network.state_dict().items()
+        if not name.startswith("AuxLogits.")
+    }
+    data = save(
+        checkpoint.compress(tensors) if compress else tensors,
+        {METADATA_KEY: json.dumps(metadata, ensure_ascii=False)},
+    )
+    with replacing(file) as new:
+        new.write(data)
+
+
+def named_preset(name: str) -> Preset:
+    """Return the preset of a name; UsageError suggests the nearest one."""
+    if name not in PRESETS:
+        raise UsageError(unknown_name("preset", name, PRESETS))
+    return PRESETS[name]
+
+
+def unknown_name(parameter: str, name: str, known: Iterable[str]) -> str:
+    """Return the message for an unknown name, which suggests the nearest known name, or all of them."""
+    known = list(known)
+    nearest = difflib.get_close_matches(name, known, n=1)
+    remedy = f"did you mean {nearest[0]}?" if nearest else f"choose from {', '.join(known)}"
+    return f"{parameter} {name!r} is unknown: {remedy}"
+
+
+def _find_file(name: str, published: Published | None, offline: bool, progress: DownloadProgress) -> Path:
+    if published:
+        return fetch(published, offline, progress)
+    if name == DEMO:
+        return demo_file()
+    if name.lower().endswith(SUFFIXES) or "/" in name or Path(name).is_file():
+        return Path(name)
+    raise UsageError(f"{unknown_name('weights', name, [*PUBLISHED, DEMO])} (a file ends in {', '.join(SUFFIXES)})")
+
+
+def _convert(file: Path, tensors: Mapping[str, Tensor], num_names: int | None) -> Checkpoint:
+    try:
+        return checkpoint.convert(tensors, num_names)
+    except CheckpointError as error:
+        raise refusal(file, error) from error
+
+
+def _choose_preset(requested: str | None, own: Preset | None) -> tuple[Preset, list[str]]:
+    """Return the requested preset, else the weights' own, else torchvision's, and notes for the user."""
+    if requested is None:
+        if own:
+            return own, []
+        return PRESETS["torchvision"], ["the file names no preset: torchvision's is used; choose another with --preset"]
+    preset = named_preset(requested)
+    if own and own.name != requested:
+        return preset, [f"preset {requested} is used instead of the weights' own, {own.name}"]
+    return preset, []
+
+
+def _choose_classes(
+    name: str, count: int, given: Classes | None, own: tuple[str, ...] | None
+) -> tuple[Classes, list[str]]:
+    """Return the given class names, else the weights' own, else ImageNet's (1000 classes) or numbers; and notes."""
+    if given is not None:
+        if len(given) != count:
+            raise UsageError(
+                f"classes: there are {len(given)} names, but {name} has {count} classes; name each of them"
+            )
+        return given, []
+    if own is not None:
+        if len(own) != count:
+            raise InceptionError(
+                f"{name}: invalid metadata: classes has {len(own)} names for {count} classes; give --classes FILE"
+            )
+        return Classes(own), []
+    if count != 1000:
+        classes = Classes(tuple(map(str, range(count))))
+        return classes, [f"{count} classes without names: their numbers are used; name them with --classes FILE"]
+    if name in PUBLISHED:
+        return imagenet(), []
+    return imagenet(), ["1000 classes without names: ImageNet's are used; give others with --classes FILE"]
+
+
+def _hash(file: Path) -> str:
+    require_readable(file)
+    with os_errors(file, FILE_REMEDY):
+        return sha256(file)

@@ -1,0 +1,16 @@
+#!/bin/sh
+# Classify a folder every night, from cron. After a reboot or a kill on the same day the same command resumes.
+#
+#   0 2 * * *  sh nightly.sh PHOTOS FOLDER [WEIGHTS]
+set -u
+out=$2/$(date +%F).csv
+
+inception classify "$1" --weights "${3:-torchvision}" --out "$out" --quiet
+code=$?
+case $code in
+    0) ;;
+    3) echo "some photos could not be read: see the column error in $out" >&2 ;;
+    130) echo "interrupted: run this script again to resume $out" >&2 ;;
+    *) echo "nothing was published: inception ended with exit code $code" >&2 ;;
+esac
+exit $code

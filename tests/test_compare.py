@@ -1,0 +1,60 @@
+"""Comparison of two files of predictions on the same images."""
+
+import pandas as pd
+import pytest
+from scipy.stats import binomtest  # type: ignore[import-untyped]
+from test_metrics import labels_of, table_of
+
+from inception_cli.errors import InceptionError
+from inception_cli.evaluation.compare import Comparison, compare, mcnemar
+from inception_cli.predictions.prediction import Prediction
+from inception_cli.predictions.table import to_frame
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost"), [(0, 0), (1, 0), (3, 9), (9, 3), (10, 10), (100, 61), (600, 900), (25000, 24000)]
+)
+def test_mcnemar_equals_the_exact_binomial_test_of_scipy(gained: int, lost: int) -> None:
+    expected = binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
+
+    assert mcnemar(gained, lost) == pytest.approx(expected, rel=1e-8)
+
+
+def test_gained_and_lost_images_are_counted() -> None:
+    labels = labels_of([(0,), (1,), (2,), (3,), (4,), (), (5,)])
+    here = table_of([(0,), (1,), (2,), (9,), (), (0,), (5,)])
+    there = table_of([(9,), (9,), (2,), (3,), (4,), (0,), ()])
+
+    # Of the four with a prediction in both: 0 and 1 gained, 3 lost; a coin always splits three at least as unevenly.
+    assert compare(here, there, labels) == Comparison(4, 75.0, 50.0, gained=2, lost=1, p=1.0, missing=0)
+
+
+def table(*rows: tuple[str, int]) -> pd.DataFrame:
+    """Return predictions of these paths and classes."""
+    return to_frame([Prediction(path, "ok", (index,), ("abcdefghijkl"[index],), (0.5,)) for path, index in rows], 1)
+
+
+def test_rows_are_matched_by_path_in_any_order() -> None:
+    labels = labels_of([(0,), (1,), (2,)])
+
+    comparison = compare(table(("x", 0), ("y", 1), ("z", 9)), table(("y", 9), ("q", 5), ("x", 0)), labels)
+
+    assert (comparison.n, comparison.top1, comparison.other_top1, comparison.missing) == (2, 100, 50, 1)
+
+
+def test_a_path_that_occurs_twice_is_compared_in_order() -> None:
+    comparison = compare(table(("x", 0), ("x", 9)), table(("x", 0), ("x", 9)), labels_of([(0,), (0,)]))
+
+    assert (comparison.n, comparison.gained, comparison.lost) == (2, 0, 0)
+
+
+def test_the_second_row_of_a_path_is_missing_where_the_other_file_has_one() -> None:
+    comparison = compare(table(("x", 0), ("x", 0)), table(("x", 0)), labels_of([(0,), (0,)]))
+
+    assert (comparison.n, comparison.missing) == (1, 1)
+
+
+@pytest.mark.parametrize("other", [[("q", 0)], []])
+def test_files_without_a_common_image_are_refused(other: list[tuple[str, int]]) -> None:
+    with pytest.raises(InceptionError, match="no labelled photo has a prediction in both files"):
+        compare(table(("x", 0)), table(*other), labels_of([(0,)]))

@@ -1,0 +1,364 @@
+"""Evaluate predictions: the table of published figures, several sets of labels, the expected accuracy; no torch."""
+
+import csv
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from lively import lively
+from records import new_manifest
+from running import Inception, code_of
+
+from inception_cli.config import PRESETS, LabelSources
+from inception_cli.errors import GateNotMet, InceptionError, UsageError
+from inception_cli.evaluation.evaluate import (
+    EvaluationSettings,
+    TableRow,
+    evaluate,
+    record_sources,
+    require_same_only_classes,
+)
+from inception_cli.predictions.classes import synsets
+from inception_cli.predictions.formats import csv_header, read_predictions, to_csv
+from inception_cli.predictions.prediction import Prediction
+from inception_cli.storage.store import Manifest
+from inception_cli.weights.load import save_weights
+
+FP32 = ("--precision", "fp32", "--decode", "exact", "--no-exif", "-j", 0)
+
+
+@pytest.fixture(scope="module")
+def rows(photos: Path, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Predictions for 24 images with five classes each, and their manifest."""
+    out = tmp_path_factory.mktemp("rows") / "rows.csv"
+    assert code_of("classify", photos, "-w", checkpoint, "-o", out, *FP32) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def val_dir(rows: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The images in folders by wnid: of each four, two in the folder of top-1, one in that of top-3, one in another."""
+    val = tmp_path_factory.mktemp("labelled") / "val"
+    for number, row in enumerate(read_predictions(rows)):
+        label = (row.classes[0], row.classes[0], row.classes[2], (row.classes[0] + 500) % 1000)[number % 4]
+        folder = val / synsets()[label].wnid
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(row.path, folder / f"{number:02}.jpg")
+    return val
+
+
+@pytest.fixture(scope="module")
+def kept(val_dir: Path, checkpoint: Path) -> Path:
+    """Predictions for `val_dir` that `evaluate` has written with `--out`."""
+    out = val_dir.with_name("kept.csv")
+    assert code_of("evaluate", "--val-dir", val_dir, "-w", checkpoint, "-j", 0, "-o", out, "-q") == 0
+    return out
+
+
+def expected_top5(rows: Path) -> float:
+    """Calculate top-5: of each four, two are top-1, one is top-3; the fourth is right only if it is among the five."""
+    lucky = [
+        (row.classes[0] + 500) % 1000 in row.classes
+        for number, row in enumerate(read_predictions(rows))
+        if number % 4 == 3
+    ]
+    return 100 * (18 + sum(lucky)) / 24
+
+
+def test_the_metrics_equal_those_calculated_by_hand(rows: Path, kept: Path, inception: Inception) -> None:
+    ended = inception("evaluate", "--predictions", kept, "--json")
+
+    figures = json.loads(ended.out)
+    assert ended.code == 0
+    assert (figures["n"], figures["failed"]) == (24, 0)
+    assert (figures["top1"], figures["top5"]) == (50.0, pytest.approx(expected_top5(rows)))
+    assert (figures["params"], figures["macs"], figures["flops"]) == (23_834_568, 5_713_216_096, 11_426_432_192)
+    assert figures["precision"] == "fp32"
+    low, high = figures["top1_ci"]
+    assert (low, high) == (pytest.approx(31.43, abs=0.01), pytest.approx(68.57, abs=0.01))  # Wilson, 12 of 24
+
+
+def test_json_has_every_field_of_the_contract(kept: Path, inception: Inception) -> None:
+    figures = json.loads(inception("evaluate", "--predictions", kept, "--json").out)
+
+    assert set(figures) >= {
+        *("model", "weights", "sha256", "preset", "device", "precision", "n", "failed", "params", "macs", "flops"),
+        *("top1", "top1_ci", "top5", "top5_ci", "top1_failed_as_wrong", "top5_failed_as_wrong"),
+        *("published", "images_per_s"),
+    }
+
+
+def test_the_table_has_the_published_columns(kept: Path, inception: Inception) -> None:
+    ended = inception("evaluate", "--predictions", kept)
+
+    for text in ("Params (M)", "Flops (G)", "Top-1 (%)", "Top-5 (%)", "measured, n = 24", "23.83", "5.75", "50.00 ±"):
+        assert text in ended.out
+    assert "wnids; 24 of 24 photos have a label" in ended.out
+
+
+def test_existing_predictions_are_scored_without_torch(kept: Path) -> None:
+    program = (
+        "import sys; from inception_cli.__main__ import main\n"
+        f"sys.argv = ['inception', 'evaluate', '--predictions', {str(kept)!r}, '--json']\n"
+        "try: main()\n"
+        "finally: print('torch' in sys.modules, file=sys.stderr)"
+    )
+
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    figures = json.loads(ended.stdout)
+    assert ended.stderr.strip() == "False"
+    assert (figures["n"], figures["top1"], figures["params"]) == (24, 50.0, 23_834_568)
+
+
+def test_predictions_are_scored_against_several_label_files_at_once(
+    rows: Path, photos: Path, tmp_path: Path, inception: Inception
+) -> None:
+    found = list(read_predictions(rows))
+    with (tmp_path / "all.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("path", "label"), *((row.path, row.classes[0]) for row in found)])
+    with (tmp_path / "half.csv").open("w", newline="") as file:
+        wrong = [(row.path, (row.classes[0] + (number % 2) * 500) % 1000) for number, row in enumerate(found[:12])]
+        csv.writer(file).writerows([("path", "label"), *wrong])
+
+    ended = inception(
+        "evaluate", "--predictions", rows, "--labels", tmp_path / "all.csv", "--labels", tmp_path / "half.csv", "--json"
+    )
+
+    truths = json.loads(ended.out)["truths"]
+    assert [(each["n"], each["top1"]) for each in truths] == [(24, 100.0), (12, 50.0)]
+    assert "12 of 24 photos have a label" in truths[1]["truth"]
+
+
+def test_images_without_a_label_and_labels_without_an_image_are_counted_and_named(
+    rows: Path, tmp_path: Path, inception: Inception
+) -> None:
+    first = next(iter(read_predictions(rows)))
+    (tmp_path / "one.csv").write_text(f"path,label\n{first.path},{first.classes[0]}\nelsewhere.jpg,3\n")
+
+    ended = inception("evaluate", "--predictions", rows, "--labels", tmp_path / "one.csv")
+
+    assert ended.code == 0
+    assert "23 photos have no label" in ended.out
+    assert "1 names in the label file match no photo: elsewhere.jpg" in ended.out
+
+
+@pytest.mark.parametrize(("expected", "tolerance", "code"), [(50, 0, 0), (50.04, 0.05, 0), (50.1, 0.05, 5)])
+def test_an_accuracy_below_the_expected_one_gives_exit_code_5(
+    expected: float, tolerance: float, code: int, kept: Path, inception: Inception
+) -> None:
+    ended = inception("evaluate", "--predictions", kept, "--expect-top1", expected, "--tolerance", tolerance)
+
+    assert ended.code == code
+    assert ("expected 50.1 %" in ended.err) == (code == 5)
+
+
+def test_images_without_a_prediction_are_counted_both_ways(
+    val_dir: Path, checkpoint: Path, inception: Inception, tmp_path: Path
+) -> None:
+    with_failure = Path(shutil.copytree(val_dir, tmp_path / "val"))
+    (min(with_failure.iterdir()) / "bad.jpg").write_bytes(b"")
+
+    ended = inception("evaluate", "--val-dir", with_failure, "-w", checkpoint, "-j", 0, "--json")
+
+    figures = json.loads(ended.out)
+    assert ended.code == 3
+    assert (figures["n"], figures["failed"], figures["top1"]) == (24, 1, 50.0)
+    assert figures["top1_failed_as_wrong"] == pytest.approx(100 * 12 / 25)
+
+
+def test_only_classes_is_a_setting_of_the_run(
+    rows: Path, val_dir: Path, checkpoint: Path, tmp_path: Path, inception: Inception
+) -> None:
+    out = tmp_path / "only.csv"
+    words = ("--val-dir", val_dir, "-w", checkpoint, "-j", 0, "--only-classes", "r", "-o", out)
+    assert inception("evaluate", *words).code == 0
+    assert {index for row in read_predictions(out) for index in row.classes} <= {
+        each.index for each in synsets() if each.in_r
+    }
+
+    again = inception("evaluate", "--predictions", out, "--only-classes", "r", "--json")
+    refused = inception("evaluate", "--predictions", rows, "--only-classes", "r")
+
+    assert again.code == 0
+    assert refused.code == 2
+    assert "setting of the run" in refused.err
+
+
+def test_two_files_of_predictions_are_compared(
+    kept: Path, val_dir: Path, checkpoint: Path, inception: Inception, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.csv"
+    inception("classify", val_dir, "-w", checkpoint, "-j", 0, "-o", other, "--preset", "timm-gluon")
+
+    compared = json.loads(inception("evaluate", "--predictions", kept, "--against", other, "--json").out)["against"]
+
+    assert compared["n"] == 24
+    assert compared["top1"] == 50.0
+    assert 0 < compared["p"] <= 1
+    assert compared["gained"] - compared["lost"] == pytest.approx(
+        24 * (compared["top1"] - compared["other_top1"]) / 100
+    )
+
+
+def test_per_class_metrics_are_written(kept: Path, tmp_path: Path, inception: Inception) -> None:
+    inception("evaluate", "--predictions", kept, "--per-class", tmp_path / "classes.csv")
+
+    table = list(csv.DictReader((tmp_path / "classes.csv").read_text().splitlines()))
+    assert sum(int(each["support"]) for each in table) == 24
+    assert sum(int(each["right"]) for each in table) == 12
+
+
+def test_top5_of_three_classes_is_noted_as_always_right(photos: Path, tmp_path: Path, inception: Inception) -> None:
+    save_weights(tmp_path / "three.safetensors", lively(num_classes=3), ("a", "b", "c"), PRESETS["torchvision"], {})
+    for number, photo in enumerate(sorted((photos / "a").iterdir())):
+        folder = tmp_path / "val" / "abc"[number % 3]
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(photo, folder)
+
+    ended = inception("evaluate", "--val-dir", tmp_path / "val", "-w", tmp_path / "three.safetensors", "-j", 0)
+
+    assert ended.code == 0
+    assert "100.00 ±" in ended.out
+    assert "3 classes" in ended.out
+
+
+# Without the command
+
+
+@pytest.fixture
+def scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Predictions of ten classes for four images in folders 0 to 3: three are right, and one has no prediction."""
+    monkeypatch.chdir(tmp_path)
+    predicted = [0, 1, 9, None]
+    predictions = [
+        Prediction(f"val/{label}/x.jpg", "missing", error="no such file")
+        if index is None
+        else Prediction(f"val/{label}/x.jpg", "ok", (index,), (f"class {index}",), (0.5,))
+        for label, index in enumerate(predicted)
+    ]
+    file = tmp_path / "rows.csv"
+    file.write_bytes(csv_header(1) + to_csv(predictions, 1))
+    return file
+
+
+def published_manifest() -> Manifest:
+    """Return a manifest of weights whose accuracy is published."""
+    manifest = new_manifest()
+    weights = replace(manifest.run.weights[0], top1=77.294, top5=93.45)
+    return replace(manifest, run=replace(manifest.run, weights=(weights,)))
+
+
+def test_the_table_has_a_row_for_each_measurement_and_for_the_published_figures(scored: Path) -> None:
+    (scored.parent / "two.csv").write_text("path,label\nval/0/x.jpg,0\nval/2/x.jpg,2\n")
+    (scored.parent / "one.csv").write_text("path,label\nval/1/x.jpg,1\n")
+    settings = EvaluationSettings(LabelSources(labels=("two.csv", "one.csv")))
+
+    two, one, published, paper = evaluate(scored, published_manifest(), settings).table_rows()
+
+    assert two.name.startswith("measured, n = 2 (two.csv, ")
+    assert one.name.startswith("measured, n = 1 (one.csv, ")
+    assert (two.params, two.macs, two.top1, one.top1, two.top5, two.top5_ci) == (3, 6, 50, 100, None, None)
+    assert two.top1_ci == pytest.approx((9.45, 90.55), abs=0.01)
+    assert published == TableRow("published (small)", 3, 6, 77.294, 93.45)
+    assert paper == TableRow("paper: 1 × 1 crops, 48,238 images", None, None, 78.8, 94.4)
+
+
+def test_without_a_manifest_only_the_measured_accuracy_is_known(scored: Path) -> None:
+    evaluation = evaluate(scored, None, EvaluationSettings(LabelSources(val_dir="val")))
+
+    (row,) = evaluation.table_rows()
+    figures = evaluation.to_json()
+    assert (row.name, row.params, row.macs) == ("measured, n = 3", None, None)
+    assert row.top1 == pytest.approx(200 / 3)
+    assert (figures["n"], figures["failed"], figures["top1_failed_as_wrong"]) == (3, 1, 50)
+    assert {figures[name] for name in ("weights", "sha256", "preset", "device", "params", "published", "paper")} == {
+        None
+    }
+
+
+def test_the_label_sources_of_the_run_are_used_where_none_are_given(scored: Path) -> None:
+    manifest = replace(new_manifest(), labels=LabelSources(val_dir="val", label_format="number"))
+
+    recorded = evaluate(scored, manifest, EvaluationSettings(LabelSources()))
+    given = evaluate(scored, manifest, EvaluationSettings(LabelSources(label_format="minus-1")))
+
+    assert recorded.metrics.top1 == pytest.approx(200 / 3)
+    assert given.results[0].labels.format == "minus-1"
+    assert given.metrics.top1 == 0
+
+
+def test_label_sources_are_recorded_with_the_hashes_of_their_files(tmp_path: Path) -> None:
+    labels, exclude = tmp_path / "labels.csv", tmp_path / "exclude.txt"
+    labels.write_bytes(b"path,label\n")
+    exclude.write_bytes(b"")
+
+    sources = record_sources(LabelSources("val", (str(labels),), "wnid", str(exclude)))
+
+    assert sources == LabelSources("val", (str(labels),), "wnid", str(exclude), sources.sha256)
+    assert sources.sha256 == {
+        str(labels): hashlib.sha256(b"path,label\n").hexdigest(),
+        str(exclude): hashlib.sha256(b"").hexdigest(),
+    }
+    with pytest.raises(InceptionError, match=r"none\.csv: no such file"):
+        record_sources(LabelSources(labels=(str(tmp_path / "none.csv"),)))
+
+
+def test_the_gate_is_not_met_below_the_expected_accuracy(scored: Path) -> None:
+    evaluation = evaluate(scored, None, EvaluationSettings(LabelSources(val_dir="val")))
+
+    evaluation.check(EvaluationSettings(LabelSources(), expect_top1=66.7, tolerance=0.1))
+    with pytest.raises(GateNotMet, match=r"top-1 is 66\.667 %, expected 70\.0 %"):
+        evaluation.check(EvaluationSettings(LabelSources(), expect_top1=70.0, tolerance=0.1))
+
+
+def test_other_only_classes_than_those_of_the_run_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "only.txt"
+    file.write_text("class 3\nclass 1\n")
+    manifest = new_manifest()
+    restricted = replace(manifest, run=replace(manifest.run, only_classes=(1, 3)))
+
+    require_same_only_classes(restricted, str(file))
+    with pytest.raises(UsageError, match="setting of the run"):
+        require_same_only_classes(manifest, str(file))
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        ([], 2, "give --val-dir DIR"),
+        (["--val-dir", "NOWHERE"], 1, "NOWHERE"),
+        (["--val-dir", "EMPTY"], 4, "no image"),
+        (["--predictions", "NOWHERE.csv"], 1, "NOWHERE.csv"),
+        (["--predictions", "ROWS", "--labels", "NOWHERE.txt"], 1, "NOWHERE.txt"),
+        (["--predictions", "ROWS"], 1, "folder"),
+        (["--predictions", "ROWS", "--label-format", "nonsense", "--val-dir", "PHOTOS"], 2, "nonsense"),
+    ],
+)
+def test_errors_are_one_line(
+    words: list[str],
+    code: int,
+    message: str,
+    rows: Path,
+    photos: Path,
+    tmp_path: Path,
+    checkpoint: Path,
+    inception: Inception,
+) -> None:
+    (tmp_path / "EMPTY").mkdir()
+    places = {"ROWS": str(rows), "EMPTY": str(tmp_path / "EMPTY"), "PHOTOS": str(photos)}
+    arguments = [places.get(word, word) for word in words]
+
+    ended = inception("evaluate", *arguments, *(["-w", checkpoint] if "--predictions" not in words else []))
+
+    assert ended.code == code, ended.err
+    assert len(ended.err.strip().splitlines()) == 1
+    assert message in ended.err

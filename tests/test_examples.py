@@ -1,0 +1,94 @@
+"""The examples that README points to run, on the pictures of the repository and the bundled weights."""
+
+import os
+import runpy
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = ROOT / "tests" / "examples"
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Change to a folder with the pictures of two classes, and a file that is not an image, in `photos`."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("apple", "banana"):
+        shutil.copytree(ROOT / "sample_images" / name, tmp_path / "photos" / name)
+    Path("photos/notes.jpg").write_text("not an image")
+    return Path("photos")
+
+
+def run_python(name: str, *arguments: str) -> None:
+    """Run an example in Python in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [name, *arguments])
+        runpy.run_path(str(EXAMPLES / name))
+
+
+def run_shell(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run an example for the shell, whose `inception` is the code in this repository."""
+    command = Path("bin/inception")
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m inception_cli "$@"\n')
+    command.chmod(0o755)
+    environment = os.environ | {"PATH": f"{command.parent.resolve()}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    line = ["sh", str(EXAMPLES / name), *arguments]
+    return subprocess.run(line, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_every_example_is_in_readme() -> None:
+    readme = (ROOT / "README.md").read_text()
+
+    assert [file.name for file in EXAMPLES.iterdir() if f"(tests/examples/{file.name})" not in readme] == []
+
+
+def test_python_api_counts_classes_and_lists_failures(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_python("python_api.py", "photos", "demo")
+
+    failure, counts, *table = capsys.readouterr().out.splitlines()
+    assert failure.startswith("corrupt: photos/notes.jpg: ")
+    assert counts == "[('banana', 4), ('apple', 3), ('melon', 1)]"
+    assert [line.split()[0] for line in table[1:4]] == ["apple", "banana", "melon"]
+
+
+def test_least_confident_lists_the_smallest_margins(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "preds.csv"
+    file.write_text(
+        "path,status,top1_index,top1_label,top1_score,top2_index,top2_label,top2_score,error\n"
+        "a.jpg,ok,0,apple,0.9,1,pear,0.1,\n"
+        "b.jpg,ok,0,apple,0.45,1,pear,0.4,\n"
+        "c.jpg,corrupt,,,,,,,empty\n"
+        "d.jpg,ok,1,pear,0.5,0,apple,0.3,\n"
+    )
+
+    run_python("least_confident.py", str(file), "2")
+
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == ["b.jpg", "d.jpg"]
+
+
+def test_evaluate_labels_scores_and_reports(photos: Path) -> None:
+    labels = "".join(f"{path},{path.parent.name}\n" for path in sorted(photos.rglob("*/*.jpg")))
+    Path("labels.csv").write_text(f"path,label\n{labels}")
+    (photos / "notes.jpg").unlink()
+
+    ended = run_shell("evaluate_labels.sh", "photos", "labels.csv", "demo")
+
+    assert ended.returncode == 0, ended.stderr
+    assert "87.50" in ended.stdout  # seven of eight
+    assert len(Path("per_class.csv").read_text().splitlines()) == 11
+    assert "<html" in Path("report.html").read_text()
+
+
+def test_nightly_names_the_file_with_the_reasons_of_failures(photos: Path) -> None:
+    ended = run_shell("nightly.sh", "photos", ".", "demo")
+
+    (rows,) = Path().glob("*.csv")
+    assert ended.returncode == 3, ended.stderr
+    assert ended.stderr == f"some photos could not be read: see the column error in ./{rows}\n"
+    assert len(rows.read_text().splitlines()) == 1 + 9

@@ -1,0 +1,86 @@
+"""What this machine has: cores, memory, devices, the fastest precision."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from inception_cli import machine
+from inception_cli.errors import InceptionError, UsageError
+
+
+@pytest.mark.parametrize(
+    ("quota", "cores"),
+    [("max 100000", 8), ("150000 100000", 1), ("300000 100000", 3), ("50000 100000", 1), ("990000 100000", 8)],
+)
+def test_cores_are_those_of_the_affinity_or_of_the_containers_quota(
+    quota: str, cores: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
+    monkeypatch.setattr(Path, "read_text", lambda self, *_: quota)
+
+    assert machine.cores() == cores
+
+
+@pytest.mark.parametrize(("gigabytes", "pixels"), [(128, 500_000_000), (1, 67_108_864)])
+def test_max_pixels_are_a_sixteenth_of_a_small_memory(
+    gigabytes: int, pixels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": (gigabytes << 30) // 4096}
+    monkeypatch.setattr(os, "sysconf", sizes.__getitem__)
+
+    assert machine.max_pixels() == pixels
+
+
+@pytest.mark.parametrize(("major", "precision"), [(9, "bf16"), (8, "bf16"), (7, "fp16"), (6, "fp32")])
+def test_a_gpu_gets_the_fastest_precision_that_it_has_natively(
+    major: int, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (major, 0))
+
+    assert machine.fastest_precision("cuda") == precision
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "precision"), [({"avx512_bf16": True}, "bf16"), ({"amx_bf16": True}, "bf16"), ({}, "fp32")]
+)
+def test_a_processor_gets_bf16_if_it_has_it(
+    capabilities: dict[str, Any], precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+
+    assert machine.fastest_precision("cpu") == precision
+    assert machine.fastest_precision("mps") == "fp32"
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "device"),
+    [(True, False, "cuda"), (False, True, "mps"), (True, True, "cuda"), (False, False, "cpu")],
+)
+def test_auto_is_the_fastest_device(cuda: bool, mps: bool, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+
+    assert machine.find_device("auto") == device
+
+
+def test_a_device_that_is_not_here_is_refused_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+
+    for device in ("cuda", "cuda:0", "mps"):
+        with pytest.raises(InceptionError, match=f"device {device}: .* use the device cpu"):
+            machine.find_device(device)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert machine.find_device("cuda:1") == "cuda:1"
+    with pytest.raises(InceptionError, match="device cuda:2: there are 2 CUDA devices, counted from 0; use cuda:0"):
+        machine.find_device("cuda:2")
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:x", "cuda:-1", ""])
+def test_a_name_that_is_no_device_is_a_usage_error(device: str) -> None:
+    with pytest.raises(UsageError, match="choose auto, cpu, cuda, cuda:N or mps"):
+        machine.find_device(device)

@@ -1,0 +1,287 @@
+"""Workers that die, hang or lack memory: every image gets its result, and only the cause is `failed`."""
+
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from functools import wraps
+from pathlib import Path
+
+import pytest
+import torch
+from draw import pictures
+from torch.multiprocessing import reductions
+
+from inception_cli.config import PRESETS, LoaderConfig, PixelConfig
+from inception_cli.images import dataset, decode, preprocess, worker_pool
+from inception_cli.images.dataset import Batch, load_batches
+from inception_cli.images.decode import Failure
+from inception_cli.storage.input_list import InputList
+
+PIXELS = PixelConfig(PRESETS["torchvision"])
+ROOT = str(Path(__file__).parents[1])
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory: pytest.TempPathFactory) -> InputList:
+    """Return the paths of twenty small images."""
+    folder = tmp_path_factory.mktemp("photos")
+    names = [f"{folder}/{number:02}.png" for number in range(20)]
+    for name, picture in zip(names, pictures(20), strict=True):
+        picture.resize((60, 50)).save(name)
+    return InputList.of(names)
+
+
+@pytest.fixture(autouse=True)
+def _poll_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_pool, "POLL_SECONDS", 0.1)
+
+
+def loaded(paths: InputList, workers: int = 2, timeout: float = 30.0) -> list[Batch]:
+    return list(load_batches(paths, PIXELS, LoaderConfig(3, workers, timeout)))
+
+
+def failures(loaded: list[Batch]) -> dict[int, Failure]:
+    return {batch.first + offset: failure for batch in loaded for offset, failure in batch.failures}
+
+
+def assert_equal_except(failed: set[int], actual: list[Batch], paths: InputList) -> None:
+    """Assert that all images but the failed ones equal those loaded without workers, and that no worker is left."""
+    expected = loaded(paths, workers=0)
+    assert [batch.first for batch in actual] == [batch.first for batch in expected]
+    for one, other in zip(expected, actual, strict=True):
+        for offset in range(len(one.pixels)):
+            if one.first + offset in failed:
+                assert not other.pixels[offset].any()
+            else:
+                assert torch.equal(one.pixels[offset], other.pixels[offset]), one.first + offset
+    assert multiprocessing.active_children() == []
+
+
+def in_worker(monkeypatch: pytest.MonkeyPatch, name: str, act: object) -> None:
+    """Make workers call `act` before they read the image of that name."""
+    real, parent = decode.read, os.getpid()
+
+    def read(path: str, pixels: PixelConfig) -> object:
+        if Path(path).stem == name and os.getpid() != parent:
+            act()  # type: ignore[operator]
+        return real(path, pixels)
+
+    monkeypatch.setattr(decode, "read", read)
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_an_image_that_kills_its_worker_is_failed_and_the_others_are_loaded(
+    number: int, paths: InputList, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_worker(monkeypatch, "07", die)
+
+    batches = loaded(paths, number)
+
+    assert failures(batches) == {7: Failure("failed", "the worker process died while reading it")}
+    assert_equal_except({7}, batches, paths)
+
+
+def test_several_images_that_kill_their_workers_are_failed(paths: InputList, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("00", "01", "19"):
+        in_worker(monkeypatch, name, die)
+
+    batches = loaded(paths)
+
+    assert sorted(failures(batches)) == [0, 1, 19]
+    assert_equal_except({0, 1, 19}, batches, paths)
+
+
+def test_an_image_whose_worker_died_once_is_loaded_again(
+    paths: InputList, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    died = tmp_path / "died"
+
+    def die_once() -> None:
+        if not died.exists():
+            died.touch()
+            die()
+
+    in_worker(monkeypatch, "07", die_once)
+
+    batches = loaded(paths)
+
+    assert died.exists()
+    assert failures(batches) == {}
+    assert_equal_except(set(), batches, paths)
+
+
+def test_a_worker_killed_from_outside_is_replaced_without_failures(
+    paths: InputList, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dataset, "PREFETCH", 1)
+    many = InputList.of([*paths] * 3)
+    stream = load_batches(many, PIXELS, LoaderConfig(3, 2, 30.0))
+    batches = [next(stream)]
+    for child in multiprocessing.active_children():
+        child.kill()
+    batches += stream
+
+    assert failures(batches) == {}
+    assert_equal_except(set(), batches, many)
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError, ConnectionRefusedError, EOFError])
+def test_a_worker_that_dies_while_it_sends_a_batch_is_replaced_without_failures(
+    error: type[Exception], paths: InputList, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, parent = reductions.rebuild_storage_fd, os.getpid()
+    calls: list[object] = []
+
+    @wraps(real)
+    def rebuild(*args: object) -> object:
+        if os.getpid() == parent and len(calls) < 2:
+            calls.append(args)
+            if len(calls) == 2:
+                raise error
+        return real(*args)  # type: ignore[no-untyped-call]
+
+    monkeypatch.setattr(reductions, "rebuild_storage_fd", rebuild)
+
+    assert_equal_except(set(), loaded(paths), paths)
+    assert len(calls) == 2
+
+
+def test_the_death_of_a_worker_does_not_interrupt_the_parent(paths: InputList) -> None:
+    """DataLoader's own handler would raise a RuntimeError in the middle of what runs, such as writing a row."""
+    stream = load_batches(paths, PIXELS, LoaderConfig(3, 1, 30.0))
+    batches = [next(stream)]
+    (child,) = multiprocessing.active_children()
+    child.kill()
+    child.join()
+    time.sleep(0.05)  # SIGCHLD has arrived by now
+    batches += stream
+
+    assert_equal_except(set(), batches, paths)
+
+
+def test_an_image_that_exceeds_the_timeout_is_failed(paths: InputList, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_worker(monkeypatch, "07", lambda: time.sleep(600))
+
+    batches = loaded(paths, timeout=0.5)
+
+    assert failures(batches) == {7: Failure("failed", "reading it took longer than the timeout of 0.5 seconds")}
+    assert_equal_except({7}, batches, paths)
+
+
+def test_workers_that_die_before_they_read_a_file_blame_none(paths: InputList, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_pool, "_init_worker", lambda *_: os._exit(3))
+
+    with pytest.raises(worker_pool.WorkersNotStarted, match="before they read a file"):
+        loaded(paths)
+
+
+def test_a_slow_disk_fails_no_image(paths: InputList, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch of three takes longer than the timeout, but none of its images does."""
+    real = decode.read
+
+    def slow(path: str, pixels: PixelConfig) -> object:
+        time.sleep(0.3)
+        return real(path, pixels)
+
+    monkeypatch.setattr(decode, "read", slow)
+    few = InputList.of(paths[:6])
+
+    assert failures(loaded(few, workers=1, timeout=0.6)) == {}
+
+
+def test_an_image_that_does_not_fit_into_memory_is_too_large(paths: InputList, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, calls = preprocess.views, []
+
+    def views(image: object, pixels: PixelConfig) -> object:
+        calls.append(image)
+        if len(calls) == 8:
+            raise MemoryError
+        return real(image, pixels)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(dataset, "views", views)
+
+    assert {offset: each.status for offset, each in failures(loaded(paths, workers=0)).items()} == {7: "too_large"}
+
+
+def test_an_exception_in_a_worker_is_raised_in_the_parent(paths: InputList, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_worker(monkeypatch, "07", lambda: 1 / 0)
+
+    with pytest.raises(ZeroDivisionError):
+        loaded(paths)
+
+
+@pytest.mark.skipif(not shutil.which("unshare"), reason="unshare (util-linux) makes the small /dev/shm")
+def test_batches_that_do_not_fit_into_shared_memory_are_loaded(paths: InputList, tmp_path: Path) -> None:
+    """Batches of 0.8 MB, and 0.5 MB of shared memory; without the right to mount, share_memory_ is made to fail."""
+    (tmp_path / "list").write_bytes(b"".join(os.fsencode(path) + b"\0" for path in paths))
+    script = (
+        "import sys, torch; from pathlib import Path\n"
+        "from inception_cli.config import PRESETS, LoaderConfig, PixelConfig\n"
+        "from inception_cli.images.dataset import load_batches, shared_memory_note\n"
+        "from inception_cli.storage.input_list import InputList\n"
+        "paths, config = InputList.open(Path(sys.argv[1])), PixelConfig(PRESETS['torchvision'])\n"
+        "if sys.argv[2] == 'forced':\n"
+        "    def full(self): raise RuntimeError('No space left on device')\n"
+        "    torch.Tensor.share_memory_ = full\n"
+        "else:\n"
+        "    assert shared_memory_note(config, LoaderConfig(3, 2))\n"
+        "for batch in load_batches(paths, config, LoaderConfig(3, 2)): print(batch.first, int(batch.pixels.sum()))\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "list")]
+    mount = "mount -t tmpfs -o size=512k tmpfs /dev/shm && exec"
+    may_mount = not subprocess.run(["unshare", "-m", "sh", "-c", f"{mount} true"], check=False).returncode
+    small = (
+        ["unshare", "-m", "sh", "-c", f'{mount} "$0" "$@"', *command, "small"] if may_mount else [*command, "forced"]
+    )
+
+    ended = subprocess.run(small, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": ROOT})
+
+    expected = [f"{batch.first} {int(batch.pixels.sum())}" for batch in loaded(paths, workers=0)]
+    assert (ended.stdout.splitlines(), ended.stderr) == (expected, "")
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver"])
+def test_workers_exit_when_their_parent_is_killed(method: str, paths: InputList, tmp_path: Path) -> None:
+    (tmp_path / "list").write_bytes(b"".join(os.fsencode(path) + b"\0" for path in paths))
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import multiprocessing, sys, time\n"
+        "from pathlib import Path\n"
+        "from inception_cli.config import PRESETS, LoaderConfig, PixelConfig\n"
+        "from inception_cli.images.dataset import load_batches\n"
+        "from inception_cli.storage.input_list import InputList\n"
+        "config = PixelConfig(PRESETS['torchvision'])\n"
+        "if __name__ == '__main__':\n"
+        "    multiprocessing.set_start_method(sys.argv[2])\n"
+        "    stream = load_batches(InputList.open(Path(sys.argv[1])), config, LoaderConfig(2, 2))\n"
+        "    next(stream)\n"
+        "    print(*(child.pid for child in multiprocessing.active_children()), flush=True)\n"
+        "    time.sleep(600)\n"
+    )
+    command = [sys.executable, str(script), str(tmp_path / "list"), method]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": ROOT}) as run:
+        assert run.stdout is not None
+        pids = run.stdout.readline().split()
+        run.kill()
+
+    assert len(pids) == 2
+    until = time.monotonic() + 60
+    while any(alive(int(pid)) for pid in pids) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert [pid for pid in pids if alive(int(pid))] == []
+
+
+def alive(pid: int) -> bool:
+    """Return whether a process runs; a zombie does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
