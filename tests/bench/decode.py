@@ -6,8 +6,8 @@ Speed is measured from file to crop, with torchvision's preset, on one thread: p
 they are and enlarged to 12 megapixels. `exact`, `fast`, the same two without libjpeg's warnings (decoded by Pillow) and
 a plain torchvision transform take turns; medians of the rounds. Required: `exact` and `fast` take at most 3 % longer
 than Pillow. Agreement is that of the classes by the bundled weights, fast with exact, on the photos as they are and
-enlarged to a short side of 3,000, which must be decoded at a reduced scale. Required: 99.5 % of top-1, a mean difference
-of 1 of 255.
+enlarged to a short side of 3,000, which must be decoded at a reduced scale. Required: 99.5 % of top-1, a mean
+difference of 1 of 255.
 Prints a table each, then one line of JSON.
 """
 
