@@ -320,7 +320,7 @@ class TrainConfig:
     val_dir: Path | None = None  # None: a share of the training images
     start: Weights | None = None  # None: from scratch
     size: int = 176  # pixels: the input resolution of the trained network
-    epochs: int = 100
+    epochs: int = 30
     seed: int = 0
     batch_size: int = 32
     workers: int = 1  # threads that decode and crop

@@ -1,6 +1,8 @@
 """Class names, and ImageNet's table."""
 
+import json
 from pathlib import Path
+from time import process_time
 
 import pytest
 
@@ -66,6 +68,27 @@ def test_names_that_do_not_distinguish_classes_are_refused(names: tuple[str, ...
         ("numbered.csv", "index,class\n2,kiwi\n0,apple\n1,red pear\n"),
         ("list.json", '["apple", "red pear", "kiwi"]'),
         ("numbered.json", '{"2": "kiwi", "0": "apple", "1": "red pear"}'),
+        ("spaces.txt", "2 kiwi\n0 apple\n1 red pear\n"),
+        ("colons.txt", "2: kiwi\n0: apple\n1:red pear\n"),
+        ("tabs.txt", "2\tkiwi\n0\tapple\n1\tred pear\n"),
+        ("dots.txt", "2. kiwi\n0. apple\n1. red pear\n"),
+        ("commas.txt", "2,kiwi\n0,apple\n1,red pear\n"),
+        ("padded.txt", "002 kiwi\n000 apple\n001 red pear\n"),
+        ("behind.txt", "kiwi: 2\napple: 0\nred pear: 1\n"),
+        ("from-1.txt", "1 apple\n2 red pear\n3 kiwi\n"),
+        ("cr.txt", "apple\rred pear\rkiwi\r"),
+        ("id.csv", "id,name\n2,kiwi\n0,apple\n1,red pear\n"),
+        ("class_id.csv", "name,class_id\nkiwi,2\napple,0\nred pear,1\n"),
+        ("class_index.csv", "class_index,class\n2,kiwi\n0,apple\n1,red pear\n"),
+        ("label.csv", "label,name\n2,kiwi\n0,apple\n1,red pear\n"),
+        ("two.csv", "id,index,name\n17,2,kiwi\n4,0,apple\n9,1,red pear\n"),
+        ("agreeing.csv", "id,index,name\n1,0,apple\n2,1,red pear\n3,2,kiwi\n"),
+        ("semicolons.csv", "index;name\n2;kiwi\n0;apple\n1;red pear\n"),
+        ("untitled.csv", "2,kiwi\n0,apple\n1,red pear\n"),
+        ("reversed.csv", "kiwi,2\napple,0\nred pear,1\n"),
+        ("lines.csv", "2 kiwi\n0 apple\n1 red pear\n"),
+        ("numbers.json", '{"kiwi": 2, "apple": 0, "red pear": 1}'),
+        ("digits.json", '{"kiwi": "2", "apple": "0", "red pear": "1"}'),
         ("keras.json", '{"0": ["n1", "apple"], "1": ["n2", "red pear"], "2": ["n3", "kiwi"]}'),
     ],
 )
@@ -79,13 +102,27 @@ def test_class_names_are_read_from_every_kind_of_file(tmp_path: Path, name: str,
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [
-        ("empty.txt", b"", "class 0 has no name"),
+        ("empty.txt", b"", "there are no classes"),
         ("gap.txt", b"apple\n\nkiwi\n", "class 1 has no name"),
         ("twice.txt", b"apple\napple\n", "occurs twice"),
-        ("latin.txt", b"p\xeache\n", "can't decode"),
         ("columns.csv", b"a,b\n1,2\n", "no column is called name, label, class"),
         ("hole.csv", b"index,name\n0,a\n2,b\n", "not 0, 1, 2"),
         ("empty.csv", b"", "no classes"),
+        ("gaps.txt", b"0 a\n9 tomato\n", "not 0, 1, 2, … \\(no class has 1\\)"),
+        ("double.txt", b"0 a\n1 b\n1 c\n", "'b' and 'c' both have the number 1"),
+        ("some.txt", b"0 a\nb\n1 c\n", "line 2 has no number"),
+        ("ids.txt", b"2 a\n1 b\n3 c\n", "no class has 0"),
+        ("double.csv", b"id,name\n0,a\n0,b\n", "'a' and 'b' both have the number 0"),
+        ("ids.csv", b"id,name\n2,a\n1,b\n3,c\n", "no class has 0"),
+        ("text.csv", b"index,name\n0,a\nx,b\n", "'b' has the number 'x'"),
+        ("short.csv", b"index,name\n0,a\n1\n", "line 3 has not 2 fields but 1"),
+        ("long.csv", b"index,name\n0,tench, Tinca tinca\n", "line 2 has not 2 fields but 3"),
+        ("orders.csv", b"index,id,name\n0,1,a\n1,0,b\n", "the columns index and id number the classes in different"),
+        ("double.json", b'{"0": "a", "0": "b"}', "'a' and 'b' both have the number 0"),
+        ("same.json", b'{"a": 0, "b": 0}', "'a' and 'b' both have the number 0"),
+        ("gap.json", b'{"a": 0, "b": 2}', "no class has 1"),
+        ("below.json", b'{"a": -1, "b": 0}', "'a' has the number '-1'"),
+        ("deep.json", b"[" * 100_000, "recursion"),
         ("broken.json", b"[", "Expecting value"),
         ("number.json", b"[1, 2]", "not a list of names"),
     ],
@@ -104,3 +141,55 @@ def test_a_file_without_a_list_of_names_is_refused(tmp_path: Path, name: str, da
 def test_a_file_that_does_not_exist_is_named(tmp_path: Path) -> None:
     with pytest.raises(InceptionError, match=r"none\.txt: no such file"):
         read_classes(tmp_path / "none.txt")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        tuple(f"class {number}" for number in (2, 0, 1)),
+        ("7up", "3 stars", "apple", "747"),
+        ("0", "1", "2"),
+        ("boeing 747", "boeing 737"),
+    ],
+)
+def test_numbers_that_are_part_of_the_names_stay_there(tmp_path: Path, names: tuple[str, ...]) -> None:
+    for suffix in (".txt", ".csv"):
+        file = tmp_path / f"names{suffix}"
+        file.write_text("\n".join(names))
+
+        assert read_classes(file).names == names
+
+
+def test_names_that_begin_with_numbers_can_be_given_in_a_csv(tmp_path: Path) -> None:
+    file = tmp_path / "names.csv"
+    file.write_text("name\n5 dollars\n10 dollars\n")
+
+    assert read_classes(file).names == ("5 dollars", "10 dollars")
+
+
+def test_class_names_in_another_encoding_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "latin.txt"
+    file.write_bytes(b"apple\np\xeache\n")
+
+    with pytest.raises(InceptionError, match=r"latin\.txt: line 2 is not UTF-8; save the file as UTF-8"):
+        read_classes(file)
+
+
+def test_class_names_in_utf_16_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "names.txt"
+    file.write_bytes("1 p\u00eache\r\n0 apple\r\n".encode("utf-16"))
+
+    assert read_classes(file).names == ("apple", "p\u00eache")
+
+
+@pytest.mark.parametrize("name", ["names.txt", "names.csv", "names.json", "numbered.json"])
+def test_a_list_of_a_million_names_is_refused_quickly(tmp_path: Path, name: str) -> None:
+    file, names = tmp_path / name, [f"name{number}" for number in range(1_000_000)]
+    text = json.dumps(dict(zip(names, range(len(names)), strict=True)) if "numbered" in name else names)
+    file.write_text(text if file.suffix == ".json" else "\n".join(names))
+
+    start = process_time()
+    with pytest.raises(InceptionError, match="more than 100,000 classes"):
+        read_classes(file)
+
+    assert process_time() - start < 5  # seconds

@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 from inception_cli import config
 from inception_cli.cli import options
 from inception_cli.cli.commands import app
-from inception_cli.evaluation.label_formats import label_lookup
+from inception_cli.evaluation.class_numbering import label_lookup
 from inception_cli.predictions.classes import imagenet
 from inception_cli.weights.registry import DEMO, PUBLISHED
 

@@ -8,7 +8,7 @@ import pytest
 from test_metrics import table_of
 
 from inception_cli.config import Classes
-from inception_cli.evaluation.label_formats import numbers_to_indices
+from inception_cli.evaluation.class_numbering import numbers_to_indices
 from inception_cli.evaluation.label_order import check_label_order
 from inception_cli.evaluation.labels import Labels, labels_from_file, labels_from_folders
 from inception_cli.predictions.classes import imagenet, synsets

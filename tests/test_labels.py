@@ -210,13 +210,65 @@ def test_a_given_label_format_takes_precedence_over_that_of_the_layout(tmp_path:
     assert list(labels.values) == [65, 970]
 
 
-def test_a_name_that_is_not_utf8_is_matched(tmp_path: Path) -> None:
+def test_a_name_that_is_not_utf8_is_matched_by_its_escaped_form(tmp_path: Path) -> None:
     file = tmp_path / "labels.csv"
-    file.write_bytes(b"path,label\nval/\xff.jpg,kiwi\n")
+    file.write_text("path,label\nval/\\xff.jpg,kiwi\n")
     path = b"val/\xff.jpg".decode("utf-8", "surrogateescape")
 
     assert list(labels_from_file(file, (path,), FRUIT).values) == [2]
     assert list(labels_from_file(file, (r"val/\xff.jpg",), FRUIT).values) == [2]
+
+
+COMPOSED, DECOMPOSED = "val/\u00e9t\u00e9.jpg", "val/e\u0301te\u0301.jpg"
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ""], ids=["with suffix", "no suffix"])
+@pytest.mark.parametrize(("name", "path"), [(COMPOSED, DECOMPOSED), (DECOMPOSED, COMPOSED)])
+def test_a_name_matches_its_path_in_another_unicode_form(tmp_path: Path, name: str, path: str, suffix: str) -> None:
+    file = tmp_path / "labels.csv"
+    file.write_text(f"path,label\n{name.removesuffix('.jpg')}{suffix},kiwi\n", encoding="utf-8")
+
+    assert list(labels_from_file(file, (f"data/{path}",), FRUIT).values) == [2]
+
+
+def test_two_photos_whose_names_differ_in_their_unicode_form_keep_their_own_labels(tmp_path: Path) -> None:
+    file = tmp_path / "labels.csv"
+    file.write_text(f"path,label\n{COMPOSED},kiwi\n{DECOMPOSED},apple\n", encoding="utf-8")
+
+    labels = labels_from_file(file, (DECOMPOSED, COMPOSED), FRUIT)
+
+    assert [labels.of(0), labels.of(1)] == [(0,), (2,)]
+
+
+@pytest.mark.parametrize(("name", "label"), [("p\u00eache", "pe\u0302che"), ("pe\u0302che", "p\u00eache")])
+def test_a_class_is_found_in_another_unicode_form(name: str, label: str) -> None:
+    labels = labels_from_folders((f"val/{label}/1.jpg",), "val", Classes(("apple", name)))
+
+    assert labels.of(0) == (1,)
+
+
+@pytest.mark.parametrize(
+    ("named", "excluded", "warning"),
+    [
+        (2, 0, "labels.csv, columns of paths and labels: only 2 of 5 photos have a label"),
+        (3, 0, ""),
+        (1, 1, "labels.csv, columns of paths and labels: only 1 of 4 photos have a label"),
+        (2, 1, ""),
+    ],
+)
+def test_ground_truth_of_fewer_than_half_of_the_photos_has_a_warning(
+    tmp_path: Path, named: int, excluded: int, warning: str
+) -> None:
+    file, exclusions = tmp_path / "labels.csv", tmp_path / "excluded.txt"
+    file.write_text("path,label\n" + "".join(f"{n}.jpg,kiwi\n" for n in range(named + excluded)))
+    exclusions.write_text("0.jpg\n")
+    paths = tuple(f"{n}.jpg" for n in range(5))
+
+    labels = labels_from_file(file, paths, FRUIT)
+    labels = exclude_images(labels, exclusions, paths) if excluded else labels
+
+    assert labels.warning.startswith(warning)
+    assert bool(labels.warning) == bool(warning)
 
 
 # Flat lists of images that are not ImageNet's

@@ -1,5 +1,6 @@
 """Predictions on standard output: every batch at once, nothing is kept."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,18 +34,22 @@ def test_batches_are_passed_on_in_order() -> None:
 
 
 def test_csv_is_written_header_first_and_flushed_after_each_batch(
-    capfdbinary: pytest.CaptureFixture[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    with CsvStream() as store:
+    out = tmp_path / "stdout"
+    with out.open("w") as stdout, CsvStream() as store:
+        monkeypatch.setattr(sys, "stdout", stdout)
         store.open_inputs(lambda: ["a.jpg", "b.jpg"])
-        assert capfdbinary.readouterr().out == b""  # a run that cannot begin prints nothing
+        expected = b""  # a run that cannot begin prints nothing
+        assert out.read_bytes() == expected
         store.begin(MANIFEST)
-        assert capfdbinary.readouterr().out == csv_header(1)
+        expected += csv_header(1)
+        assert out.read_bytes() == expected
         for first, row in enumerate(ROWS):
             store.write(first, [row])
-            assert capfdbinary.readouterr().out == to_csv([row], 1)
+            expected += to_csv([row], 1)
+            assert out.read_bytes() == expected
         store.publish(MANIFEST)
 
-    assert capfdbinary.readouterr().out == b""
-    assert [*tmp_path.iterdir()] == []
+    assert out.read_bytes() == expected
+    assert [*tmp_path.iterdir()] == [out]

@@ -279,6 +279,9 @@ def _percent(value: float | None) -> str:
 def print_evaluation(evaluation: "Evaluation", verbose: bool) -> None:
     """Print the measured accuracy beside the published figures, and what belongs to it."""
     console = stdout()
+    for result in evaluation.results:
+        if result.labels.warning:
+            console.print(Text(harmless(result.labels.warning), "bold yellow"))
     console.print(_metrics_table(evaluation))
     for result in evaluation.results:
         console.print(Text(harmless(result.labels.description)))

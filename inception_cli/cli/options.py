@@ -121,8 +121,8 @@ ReportFile = Annotated[
     str | None,
     typer.Option("--report", metavar="FILE", callback=html_file, help="Also write an HTML report of the predictions."),
 ]
-Restart = Annotated[bool, typer.Option("--restart/--resume", help="Discard an interrupted run and start again.")]
-Force = Annotated[bool, typer.Option("--force", "-f", help="Replace a finished file.")]
+Restart = Annotated[bool, typer.Option("--restart/--resume", help="Start an interrupted run again, or resume it.")]
+Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite an existing output file.")]
 AllowFailures = Annotated[
     bool, typer.Option("--allow-failures", help="Exit with 0 even if some images could not be read.")
 ]
@@ -172,7 +172,7 @@ DecodeMethod = Annotated[
     Decode,
     typer.Option(
         "--decode",
-        help="fast: large JPEGs at a reduced scale. exact: the publisher's pixels. gpu: JPEGs on a CUDA GPU.",
+        help="fast: large JPEGs at a reduced scale. exact: at full size, as the publisher. gpu: JPEGs on a CUDA GPU.",
         rich_help_panel=WEIGHTS,
     ),
 ]
@@ -193,7 +193,7 @@ MaxPixels = Annotated[
         parser=positive_or_auto,
         metavar="N|auto",
         help="Do not decode images with more pixels than this.",
-        show_default="500 million, or memory / 16 bytes",
+        show_default="the smaller of 500 million and memory / 16 bytes",
         rich_help_panel=WEIGHTS,
     ),
 ]
@@ -206,7 +206,7 @@ BatchSize = Annotated[
         "-b",
         parser=positive_or_auto,
         metavar="N|auto",
-        help="Images per batch; every crop counts.",
+        help="Views per batch: one per image, or one per crop.",
         rich_help_panel=HARDWARE,
     ),
 ]
@@ -270,7 +270,7 @@ Actors = Annotated[
         "--actors",
         parser=positive_or_auto,
         metavar="N|auto",
-        help="Number of networks in the cluster.",
+        help="Number of Ray actors, each with a copy of the network.",
         show_default="one per GPU, else one per machine",
         rich_help_panel=HARDWARE,
     ),
@@ -314,7 +314,7 @@ LabelFormatName = Annotated[
         metavar="FORMAT",
         autocompletion=complete(get_args(LabelFormat)),
         help="How labels identify classes, such as wnid, name or number.",
-        show_default="recognised",
+        show_default="detected",
         rich_help_panel=GROUND_TRUTH,
     ),
 ]
@@ -329,7 +329,7 @@ OnlyClasses = Annotated[
     typer.Option(
         "--only-classes",
         metavar="a|r|FILE",
-        help="Classes that may be predicted: ImageNet-A's, ImageNet-R's, or those in a file.",
+        help="Restrict predictions to these classes: ImageNet-A's, ImageNet-R's, or those in a file.",
         rich_help_panel=GROUND_TRUTH,
     ),
 ]
@@ -353,7 +353,7 @@ Against = Annotated[
 ExpectTop1 = Annotated[
     float | None,
     typer.Option(
-        "--expect-top1", metavar="X", help="Exit with 5 if top-1 is below this, in percent.", rich_help_panel=METRICS
+        "--expect-top1", metavar="X", help="Exit with 5 if top-1 is below X percent.", rich_help_panel=METRICS
     ),
 ]
 Tolerance = Annotated[

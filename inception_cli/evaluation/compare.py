@@ -1,13 +1,18 @@
 """Compare the predictions of two files on the same images: what changed, and whether it may be chance."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from inception_cli.config import Classes
 from inception_cli.errors import InceptionError
 from inception_cli.evaluation.labels import Labels
 from inception_cli.evaluation.metrics import has_label, hits
+from inception_cli.predictions.classes import class_lookup, imagenet, is_imagenet
+from inception_cli.predictions.formats import escape_bytes
 
 
 @dataclass(frozen=True)
@@ -24,12 +29,14 @@ class Comparison:
 
 
 def compare(table: pd.DataFrame, other: pd.DataFrame, labels: Labels) -> Comparison:
-    """Compare two tables with the columns path, status and top1_index; `labels` are those of `table`.
+    """Compare two tables with the columns path, status and top1_index, `other` with top1_label, too.
 
-    The first row of a path is compared with the other's first row of that path, the second with the second.
-    InceptionError if there is nothing to compare.
+    `labels` are those of `table`. The other's classes are matched by name, because another model may number them in
+    another way. The first row of a path is compared with the other's first row of that path, the second with the
+    second. InceptionError if there is nothing to compare, or if the classes of the two files do not match.
     """
     keys = ["path", "occurrence"]
+    other = other.assign(top1_index=_matched_by_name(other, labels.classes))
     merged = _numbered(table).merge(_numbered(other), how="left", on=keys, suffixes=("", "_other"))
     both = (merged[["status", "status_other"]] == "ok").all(axis=1).to_numpy() & has_label(labels)
     n = int(both.sum())
@@ -67,6 +74,32 @@ def _numbered(table: pd.DataFrame) -> pd.DataFrame:
     """Return the columns to compare, and for each row how often its path has occurred before."""
     columns = table[["path", "status", "top1_index"]]
     return columns.assign(occurrence=columns.groupby("path", sort=False).cumcount())
+
+
+def _matched_by_name(other: pd.DataFrame, classes: Classes) -> NDArray[np.int32]:
+    """Return for each row (N,) the index in `classes` of its top-1 class, -1 without a prediction or for another class.
+
+    A class beyond those that are known here is wrong for every label. InceptionError if a class has another name here,
+    for then nothing shows which of the classes it is.
+    """
+    matched, lookup = np.full(len(other), -1, np.int32), _name_lookup(classes)
+    for (index, label), rows in other.groupby(["top1_index", "top1_label"], observed=True).indices.items():
+        matched[rows] = own = lookup(label)
+        # Without a manifest, a class that no row predicts is called by its number (predictions.table.seen_classes).
+        if own < 0 and index < len(classes) and classes.names[index] != f"class {index}":
+            raise InceptionError(
+                f"against: its class {index} is {label}, which is no class here (class {index} is "
+                f"{escape_bytes(classes.names[index])}); compare predictions of models with the same class names"
+            )
+    return matched
+
+
+def _name_lookup(classes: Classes) -> Callable[[str], int]:
+    """Return the function from a label in a row to a model index, -1 for none; ImageNet's classes have two names."""
+    lookups = [class_lookup("name", Classes(tuple(map(escape_bytes, classes.names))))]
+    if is_imagenet(classes):
+        lookups += [class_lookup("name", imagenet()), class_lookup("wnid", classes)]
+    return lambda label: next((index for lookup in lookups if (index := lookup(label)) >= 0), -1)
 
 
 def _hits(top1: pd.Series, labels: Labels) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":

@@ -162,7 +162,7 @@ def evaluate(rows: Path, manifest: Manifest | None, settings: EvaluationSettings
     if not settings.against:
         return Evaluation(manifest, results)
     with local_copy(settings.against) as file:
-        other = read_table(file, ["path", "status", "top1_index"])
+        other = read_table(file, ["path", "status", "top1_index", "top1_label"])
     return Evaluation(manifest, results, compare(table, other, results[0].labels))
 
 

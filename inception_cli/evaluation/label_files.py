@@ -1,27 +1,26 @@
 """Read files of labels. The layout of a file is recognised from its content:
 
 devkit        one label per line, the n-th for ILSVRC2012_val_0000000n; numbers are ILSVRC2012 ids
-caffe         path and label per line, separated by a space: Caffe's and mmpretrain's val.txt
+caffe         path and label per line, separated by a tab or a space: Caffe's and mmpretrain's val.txt
 kaggle        LOC_val_solution.csv: ImageId, and a PredictionString that begins with a wnid
-csv           CSV (or TSV) with a column of paths and a column of labels
+csv           CSV (or TSV) with a column of paths and a column of labels, which its values show
 real          ReaL's real.json: for the n-th image all correct indices, or none
 """
 
 import csv
-import io
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from inception_cli.config import Classes
 from inception_cli.errors import InceptionError, os_errors
+from inception_cli.evaluation.class_numbering import label_lookup
+from inception_cli.evaluation.label_columns import LABEL_COLUMNS, find_label_column
+from inception_cli.files.text_list import read_lines
 
 PATH_COLUMNS = ("path", "file", "filename", "file_name", "image", "image_path", "image_id", "imageid", "img")
-LABEL_COLUMNS = (
-    *("wnid", "synset", "index", "class_index", "class_id", "label", "target", "truth"),
-    *("class", "category", "name", "class_name"),
-)
 
 _KAGGLE = ["imageid", "predictionstring"]
 _ILSVRC = re.compile(r"(ILSVRC2012_val_\d{8})(_n\d{8})?(\.\w+)?")
@@ -51,21 +50,27 @@ class LabelFile:
         return _LAYOUTS[self.layout]
 
 
-def read_labels(file: Path) -> LabelFile:
-    """Return the labels in `file`; raise InceptionError if it has none of the layouts above."""
-    text = _read_text(file)
+def read_labels(file: Path, classes: Classes, format: str | None = None) -> LabelFile:
+    """Return the labels in `file`; raise InceptionError if it has none of the layouts above.
+
+    `classes` are the model's, and `format` how labels identify them, if it is given: they show which column of a CSV
+    holds the labels.
+    """
+    if format:
+        label_lookup(format, classes)  # raises UsageError for a wrong format
+    text = _read_lines(file)
+    lines = [line for line in text if line.strip()]
     try:
-        if text.lstrip()[:1] in ("[", "{"):
-            return _parse_real(text)
-        first = next(_lines(text), None)
-        if first is None:
+        if lines and lines[0].lstrip()[:1] in ("[", "{"):
+            return _parse_real("\n".join(text))
+        if not lines:
             raise ValueError("the file is empty")
-        if file.suffix.lower() in (".csv", ".tsv") or _is_header(first):
-            return _parse_csv(text)
-        if any(len(line.split()) > 1 or "," in line for line in _lines(text)):
-            return LabelFile("caffe", _by_name(_pairs(_lines(text))))
-        return _parse_devkit(list(_lines(text)))
-    except ValueError as error:
+        if file.suffix.lower() in (".csv", ".tsv") or _is_header(lines[0]):
+            return _parse_csv(text[text.index(lines[0]) :], classes, format)
+        if any(len(line.split()) > 1 or "," in line for line in lines):
+            return LabelFile("caffe", _by_name(_pairs(lines)))
+        return _parse_devkit(lines)
+    except (ValueError, RecursionError) as error:
         raise InceptionError(
             f"{file}: {error}; a label file has lines of `path label`, or is a CSV with columns such as path and label"
         ) from error
@@ -73,7 +78,7 @@ def read_labels(file: Path) -> LabelFile:
 
 def read_image_names(file: Path) -> tuple[str, ...]:
     """Return the images that `file` lists: one path per line, or one number per line, n for ILSVRC2012_val_0000000n."""
-    lines = [line.strip() for line in _lines(_read_text(file))]
+    lines = [line.strip() for line in _read_lines(file) if line.strip()]
     if all(line.isascii() and line.isdigit() for line in lines):
         return tuple(validation_image(int(line)) for line in lines)
     return tuple(lines)
@@ -90,15 +95,10 @@ def validation_image_of(path: str) -> str | None:
     return match[1] if match else None
 
 
-def _read_text(file: Path) -> str:
+def _read_lines(file: Path) -> list[str]:
     with os_errors(file, "give an existing text file"):
-        # Files of predictions escape bytes that are not UTF-8 in the same way.
-        return file.read_bytes().decode("utf-8-sig", "backslashreplace")
-
-
-def _lines(text: str) -> Iterator[str]:
-    # Not splitlines: it also splits at characters that may occur in names.
-    return (line for line in io.StringIO(text, newline="\n") if line.strip())
+        data = file.read_bytes()
+    return read_lines(data, file)
 
 
 def _parse_real(text: str) -> LabelFile:
@@ -114,40 +114,48 @@ def _parse_devkit(lines: list[str]) -> LabelFile:
     return LabelFile("devkit", {validation_image(n): (line.strip(),) for n, line in enumerate(lines, start=1)}, format)
 
 
-def _parse_csv(text: str) -> LabelFile:
+def _parse_csv(lines: Sequence[str], classes: Classes, format: str | None) -> LabelFile:
     # Not pandas.read_csv: it fills rows that are too short, and converts text such as "NA" and "007".
-    first = text.split("\n", 1)[0]
-    reader = csv.reader(io.StringIO(text, newline="\n"), delimiter=_delimiter(first), strict=True)
+    reader = csv.reader((f"{line}\n" for line in lines), delimiter=_delimiter(lines[0]), strict=True)
     try:
         titles = [title.strip().lower() for title in next(reader)]
-        pairs = _csv_pairs(reader, *_path_and_label(titles))
-        if titles == _KAGGLE:
-            return LabelFile("kaggle", _by_name((path, prediction.split()[0]) for path, prediction in pairs))
-        return LabelFile("csv", _by_name(pairs))
+        rows = [row for row in reader if row]
     except csv.Error as error:
         raise ValueError(f"line {reader.line_num}: {error}") from error
+    if titles == _KAGGLE:
+        pairs = _csv_pairs(rows, 0, 1)
+        return LabelFile("kaggle", _by_name((path, prediction.split()[0]) for path, prediction in pairs))
+    path = _path_column(titles)
+    return LabelFile("csv", _by_name(_csv_pairs(rows, path, find_label_column(titles, rows, path, classes, format))))
 
 
-def _csv_pairs(rows: Iterable[list[str]], path: int, label: int) -> Iterator[tuple[str, str]]:
+def _path_column(titles: Sequence[str]) -> int:
+    position = next((titles.index(title) for title in PATH_COLUMNS if title in titles), None)
+    if position is None:
+        raise ValueError(f"its first line ({', '.join(titles)[:80]}) has no column called {', '.join(PATH_COLUMNS)}")
+    return position
+
+
+def _csv_pairs(rows: Iterable[Sequence[str]], path: int, label: int) -> Iterator[tuple[str, str]]:
     for row in rows:
-        if row and (len(row) <= max(path, label) or not row[label].strip()):
+        if len(row) <= max(path, label) or not row[label].strip():
             raise ValueError(f"{row[0]} has no label")
-        if row:
-            yield row[path], row[label].strip()
+        yield row[path], row[label].strip()
 
 
-def _pairs(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
+def _pairs(lines: Sequence[str]) -> Iterator[tuple[str, str]]:
+    separator = "\t" if all("\t" in line for line in lines) else None  # with tabs, names and labels may have spaces
     for number, line in enumerate(lines, start=1):
-        name, *label = line.rsplit(maxsplit=1)
+        name, *label = line.rstrip().rsplit(separator, maxsplit=1)
         if not label:
             raise ValueError(f"line {number} has no label")
-        yield name, label[0]
+        yield name.rstrip(), label[0].strip()
 
 
 def _by_name(pairs: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
     labels: dict[str, tuple[str, ...]] = {}
     sets: dict[str, tuple[str, ...]] = {}  # one object per label, not per image
-    for name, label in pairs:
+    for name, label in ((name.removeprefix("./"), label) for name, label in pairs):
         labelled = sets.setdefault(label, (label,))
         if labels.setdefault(name, labelled) != labelled:
             raise ValueError(f"{name} is labelled {labels[name][0]} and {label}")
@@ -159,20 +167,5 @@ def _delimiter(line: str) -> str:
 
 
 def _is_header(line: str) -> bool:
-    try:
-        _path_and_label([title.strip().lower() for title in line.split(_delimiter(line))])
-    except ValueError:
-        return False
-    return True
-
-
-def _path_and_label(titles: list[str]) -> tuple[int, int]:
-    """Return the positions of the columns of paths and of labels."""
-    if titles == _KAGGLE:
-        return 0, 1
-    path = next((titles.index(title) for title in PATH_COLUMNS if title in titles), None)
-    label = next((titles.index(title) for title in LABEL_COLUMNS if title in titles), None)
-    if path is None or label is None:
-        wanted = PATH_COLUMNS if path is None else LABEL_COLUMNS
-        raise ValueError(f"its first line ({', '.join(titles)[:80]}) has no column called {', '.join(wanted)}")
-    return path, label
+    titles = [title.strip().lower() for title in line.split(_delimiter(line))]
+    return titles == _KAGGLE or not (set(titles).isdisjoint(PATH_COLUMNS) or set(titles).isdisjoint(LABEL_COLUMNS))

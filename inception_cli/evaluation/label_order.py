@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from inception_cli.config import Classes
+from inception_cli.evaluation.class_numbering import NUMBER_FORMATS, is_number_format, numbers_to_indices
 from inception_cli.evaluation.compare import mcnemar
-from inception_cli.evaluation.label_formats import NUMBER_FORMATS, is_number_format, numbers_to_indices
 from inception_cli.evaluation.labels import Labels
 from inception_cli.evaluation.metrics import Indices, Mask, SingleLabelled, single_labelled
 from inception_cli.predictions.classes import is_imagenet, synsets

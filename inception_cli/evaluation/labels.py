@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from inception_cli.config import Classes
 from inception_cli.errors import InceptionError
+from inception_cli.evaluation.class_numbering import is_number_format, label_lookup
 from inception_cli.evaluation.label_files import read_image_names, read_labels
-from inception_cli.evaluation.label_formats import is_number_format, label_lookup
 from inception_cli.evaluation.path_matching import match_paths
 from inception_cli.predictions.classes import recognise
 from inception_cli.predictions.formats import escape_bytes
@@ -76,6 +76,16 @@ class Labels:
         excluded = f", {self.excluded.count:,} excluded" if self.excluded.count else ""
         return f"{self.source}: {kind}; {self.labelled:,} of {len(self):,} photos have a label{excluded}"
 
+    @property
+    def warning(self) -> str:
+        """A sentence if fewer than half of the photos have a label, apart from excluded ones; else empty."""
+        photos = len(self) - self.excluded.count
+        if 2 * self.labelled >= photos:
+            return ""
+        return (
+            f"{self.source}: only {self.labelled:,} of {photos:,} photos have a label; the figures are of these alone"
+        )
+
     def of(self, row: int) -> tuple[int, ...]:
         """Return the correct classes of a row."""
         return tuple(self.values[self.offsets[row] : self.offsets[row + 1]].tolist())
@@ -101,7 +111,7 @@ def labels_from_file(file: Path, paths: Sequence[str], classes: Classes, format:
 
     InceptionError if the file names no image, or two images by one name, or if none of its labels is a class.
     """
-    content = read_labels(file)
+    content = read_labels(file, classes, format)
     names = match_paths(file, content.labels, paths)
     labels = [content.labels[name] if name else None for name in names]
     resolved = _resolve(f"{file.name}, {content.description}", paths, labels, classes, format or content.format)

@@ -45,9 +45,9 @@ END_OF_BLOCK, ZERO_RUN = 0x00, 0xF0  # symbols of AC tables that code no coeffic
 STANDARD_ZERO_CODES = {0: 0x01, 1: END_OF_BLOCK}  # of the AC tables of section K.3.3, used where a JPEG has none
 ZEROS = bytes(64)  # longer than two blocks of the standard tables whose coefficients are all coded as zero bits
 MAX_BYTES = MAX_STRIPPED_SIZE  # of a JPEG that is held in memory; damage to larger ones is not noticed
-MAX_PIXELS = 50_000_000  # of a JPEG that simplejpeg decodes: its array takes 4 bytes a pixel beside Pillow's image
-MAX_KEPT = 100_000_000  # bytes: a photo of 25 megapixels
+MAX_PIXELS = 26_000_000  # of a JPEG that simplejpeg decodes: its array takes 4 bytes a pixel beside Pillow's image
 MAX_SCANS = 64  # that are decoded one by one; encoders write up to twelve
+MAX_INTERVALS = 50_000  # that are decoded one by one, in two or three seconds
 MAX_ATTEMPTS = 3  # to remove the extraneous bytes of a scan; libjpeg counts a few too few
 MAX_SIDE = 65_500  # pixels: libjpeg's limit
 
@@ -109,18 +109,15 @@ def _decode(data: bytes, image: JpegImageFile, scaled: bool) -> Image.Image | No
 
 
 class _Memory(threading.local):
-    """Memory for the pixels of one JPEG in each thread: getting new memory each time takes a tenth of the time."""
+    """Memory for the pixels of one JPEG, kept by each thread: new memory each time takes a tenth of the time."""
 
     kept = np.empty(0, np.uint8)
 
     def at_least(self, size: int) -> NDArray[np.uint8]:
-        """Return so many bytes, which the next call returns again unless they are many."""
-        if size <= len(self.kept):
-            return self.kept
-        memory = np.empty(size, np.uint8)
-        if size <= MAX_KEPT:
-            self.kept = memory
-        return memory
+        """Return this memory, of at least so many bytes."""
+        if size > len(self.kept):
+            self.kept = np.empty(size, np.uint8)
+        return self.kept
 
 
 _memory = _Memory()
@@ -165,7 +162,7 @@ class _Scan:
     data: bytes
     mcus: int  # groups of blocks that are coded together; in a scan of one component a block each
     interval: int  # MCUs between restart markers; 0: there are none
-    has_zeros: bool  # a long run of them, where the data code more than the means of the blocks
+    has_zeros: bool  # a long run of them in the data of a scan that has more than the DC coefficients
     zeroed: bool  # they code coefficients, so they are not of the image: data were overwritten
 
 
@@ -305,7 +302,7 @@ def _later_warning(jpeg: _Jpeg) -> str:
     restart_damage = next(filter(None, map(_restart_damage, jpeg.scans)), "")
     if restart_damage:
         return restart_damage
-    if jpeg.interval and jpeg.frame in SEQUENTIAL and len(jpeg.scans) == 1:
+    if jpeg.scans[0].interval and jpeg.frame in SEQUENTIAL and len(jpeg.scans) == 1:
         warnings = (_warning_and_data(before, data)[0] for before, data in _intervals(jpeg))
         return next(filter(_is_damage, warnings), "")
     kept = JPEG_SIGNATURE
@@ -341,15 +338,15 @@ def _intervals(jpeg: _Jpeg) -> Iterator[tuple[bytes, bytes]]:
     """Yield header and data of each restart interval of a scan, as a JPEG that is one MCU high."""
     (scan,) = jpeg.scans
     horizontal, vertical = (8 * factor if len(jpeg.sampling) > 1 else 8 for factor in jpeg.largest_sampling())
-    frame = scan.tables.index(bytes((0xFF, jpeg.frame)))
-    before, after = JPEG_SIGNATURE + scan.tables[: frame + 5], scan.tables[frame + 9 :] + scan.header
+    before, frame, after = scan.tables.partition(bytes((0xFF, jpeg.frame, 0, 8 + 3 * len(jpeg.sampling), 8)))
     left = scan.mcus
-    for data in RESTART.split(scan.data)[::2]:
-        width = horizontal * min(left, jpeg.interval)
+    for data in RESTART.split(scan.data)[: 2 * MAX_INTERVALS : 2]:
+        width = horizontal * min(left, scan.interval)
         if not 0 < width <= MAX_SIDE:
             return
-        yield before + vertical.to_bytes(2) + width.to_bytes(2) + after, data
-        left -= jpeg.interval
+        size = vertical.to_bytes(2) + width.to_bytes(2)
+        yield JPEG_SIGNATURE + before + frame + size + after[4:] + scan.header, data
+        left -= scan.interval
 
 
 def _restart_damage(scan: _Scan) -> str:

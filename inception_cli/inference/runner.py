@@ -18,6 +18,7 @@ from inception_cli.errors import InceptionError, UsageError
 from inception_cli.files.remote import is_remote
 from inception_cli.images.dataset import shared_memory_note
 from inception_cli.images.discovery import Discovery, no_images
+from inception_cli.images.failure import PILLOW_DECODES_IT
 from inception_cli.inference import ray_backend, ray_cluster
 from inception_cli.inference.multi_gpu import MultiGpuPredictor, visible_devices
 from inception_cli.inference.predictor import DevicePredictor, Predictor
@@ -131,11 +132,12 @@ def _predict_pending(
     paths: Sequence[str], predictor: Predictor, store: RunStore, callback: ProgressCallback, outcome: Outcome
 ) -> None:
     """Predict and write the inputs without a row; a signal stops after the current batch."""
-    progress, started = outcome.progress, time.monotonic()
+    progress, started, damaged = outcome.progress, time.monotonic(), 0
     with _stop_on_signal() as signals:
         for result in predictor.predict(paths, store.pending()):
             store.write(result.first, result.predictions)
             progress.counts.update(prediction.status for prediction in result.predictions)
+            damaged += sum(PILLOW_DECODES_IT in prediction.error for prediction in result.predictions)
             progress.seconds = time.monotonic() - started
             callback.update(progress)
             if result.reduced_batch not in (None, outcome.manifest.reduced_batch):
@@ -145,6 +147,11 @@ def _predict_pending(
             if signals and progress.done < progress.total:
                 outcome.interrupted = True
                 break
+    if damaged:
+        outcome.notes.append(
+            f"{damaged:,} damaged JPEGs have no prediction, although Pillow decodes them: the publishers' code would "
+            "have counted them"
+        )
     if reduced := outcome.manifest.reduced_batch:
         outcome.notes.append(
             f"not enough memory for a batch: {reduced} images at once instead of "
@@ -231,7 +238,9 @@ def _listed(changed: Sequence[str]) -> str:
 
 def _versions() -> dict[str, str]:
     """Return the versions that predictions depend on."""
-    return {"inception": __version__} | {name: version(name) for name in ("torch", "torchvision", "pillow")}
+    return {"inception": __version__} | {
+        name: version(name) for name in ("torch", "torchvision", "pillow", "simplejpeg")
+    }
 
 
 def _major_minor(versions: Mapping[str, str]) -> dict[str, str]:

@@ -3,20 +3,32 @@
 import csv
 import io
 import json
+import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
+from unicodedata import normalize
 
 from inception_cli.config import Classes
-from inception_cli.errors import InceptionError, UsageError, one_line, os_errors
+from inception_cli.errors import InceptionError, UsageError, os_errors
+from inception_cli.files.text_list import read_lines
 
 LookupKind = Literal["wnid", "name", "number"]
 
-_NAME_COLUMNS = ("name", "label", "class")
+#: More classes than any model of this kind has; a longer list is another file.
+MAX_CLASSES = 100_000
+_MAX_BYTES = 200 * MAX_CLASSES
+
+_NAME_COLUMNS = ("name", "label", "class", "class_name", "label_name", "category")
+_NUMBER_COLUMNS = ("index", "class_index", "class_id", "id", "class_idx", "idx", "label_id")
+_NUMBER_REMEDY = "number the classes from 0 without gaps, or give a CSV with the column name alone"
+#: `9 tomato`, `9: tomato`, `9. tomato`; and `tomato: 9` with a separator, as names may end in a number.
+_NUMBER_NAME = re.compile(r"(\d+)(?:\s*[:,;=\t]\s*|[.)]?\s+)(\S.*)", re.ASCII)
+_NAME_NUMBER = re.compile(r"(.*\S)\s*[:,;=\t]\s*(\d+)", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -55,49 +67,147 @@ def is_imagenet(classes: Classes) -> bool:
 def read_classes(file: Path) -> Classes:
     """Return the class names in `file`, in the model's order: one name per line, or a .csv or .json list.
 
-    A CSV has a column `name`, `label` or `class` (or one column without a header) and may have a column `index`. JSON
-    is a list of names, or an object `{"0": name}`, whose names may be lists that end in the name (Keras's format).
+    Lines may give each class its number: `9 tomato`, `9: tomato`, `tomato: 9`. A CSV has a column of names, and may
+    have one of numbers; without a header it has one column, or two of numbers and names. JSON is a list of names, or an
+    object `{"0": name}` or `{name: 0}`; the former's names may be lists that end in the name (Keras's format).
     """
     try:
-        with os_errors(file, "give a file of class names"):
-            text = file.read_text(encoding="utf-8-sig")
-        names = _PARSERS.get(file.suffix.lower(), _from_lines)(text)
+        with os_errors(file, "give a file of class names"), file.open("rb") as stream:
+            data = stream.read(_MAX_BYTES + 1)
+        _check_count(len(data) > _MAX_BYTES)
+        lines = read_lines(data, file)
+        while lines and not lines[-1].strip():
+            lines.pop()
+        names = _PARSERS.get(file.suffix.lower(), _from_lines)(lines)
+        _check_count(len(names) > MAX_CLASSES)
         return Classes(tuple(names))
-    except ValueError as error:
+    except (ValueError, RecursionError, csv.Error) as error:
         raise InceptionError(f"{file}: {error}; give one class name per line, in the model's order") from error
 
 
-def _from_lines(text: str) -> list[str]:
-    return [line.strip() for line in text.rstrip().split("\n")]
+def _check_count(too_many: bool) -> None:
+    if too_many:
+        raise ValueError(f"more than {MAX_CLASSES:,} classes, which is no list of a model's classes")
 
 
-def _from_csv(text: str) -> list[str]:
-    rows = [row for row in csv.reader(io.StringIO(text)) if row]
-    titles = [title.strip().lower() for title in rows[0]] if rows else []
-    column = next((titles.index(title) for title in _NAME_COLUMNS if title in titles), None)
-    if column is None and any(len(row) > 1 for row in rows):
-        raise ValueError(f"no column is called {', '.join(_NAME_COLUMNS)}")
-    if column is None:
-        return [row[0].strip() for row in rows]
-    names = [row[column].strip() if column < len(row) else "" for row in rows[1:]]
-    if "index" not in titles:
-        return names
-    return _in_order((row[titles.index("index")], name) for row, name in zip(rows[1:], names, strict=True))
+def _from_lines(lines: Sequence[str]) -> list[str]:
+    """Return the names in lines, in the order of their numbers if they have numbers."""
+    _check_count(len(lines) > MAX_CLASSES)
+    stripped = [line.strip() for line in lines]
+    matches = [_NUMBER_NAME.fullmatch(line) for line in stripped]
+    missing = [number for number, match in enumerate(matches, start=1) if not match]
+    if 2 * len(missing) < len(matches):
+        if missing:
+            raise ValueError(f"line {missing[0]} has no number, but other lines begin with one; {_NUMBER_REMEDY}")
+        return _in_order([(match[1], match[2]) for match in matches if match])
+    trailing = [match for line in stripped if (match := _NAME_NUMBER.fullmatch(line))]
+    if stripped and len(trailing) == len(stripped):
+        return _in_order([(match[2], match[1]) for match in trailing])
+    return stripped
 
 
-def _from_json(text: str) -> list[str]:
-    value: Any = json.loads(text)
-    if isinstance(value, dict):
-        value = _in_order((key, name[-1] if isinstance(name, list) and name else name) for key, name in value.items())
+def _from_csv(lines: Sequence[str]) -> list[str]:
+    _check_count(len(lines) > MAX_CLASSES + 1)
+    delimiter = next((each for each in ",;\t" if _name_columns(_titles(lines, each))), ",")
+    reader = csv.reader((f"{line}\n" for line in lines), delimiter=delimiter)
+    rows = [(reader.line_num, [field.strip() for field in row]) for row in reader if row]
+    titles = _titles(lines, delimiter)
+    if not _name_columns(titles):
+        return _from_untitled([row for _, row in rows])
+    for number, row in rows[1:]:
+        if len(row) != len(titles):
+            raise ValueError(f"line {number} has not {len(titles)} fields but {len(row)}; quote names with commas")
+    return _from_columns(titles, list(zip(*(row for _, row in rows[1:]), strict=True)) or [()] * len(titles))
+
+
+def _titles(lines: Sequence[str], delimiter: str) -> list[str]:
+    return [title.strip().lower() for title in next(csv.reader(lines, delimiter=delimiter), [])]
+
+
+def _name_columns(titles: Sequence[str]) -> list[int]:
+    return [titles.index(title) for title in _NAME_COLUMNS if title in titles]
+
+
+def _from_untitled(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the names in a CSV without a header: one column, or numbers and names in either order."""
+    if all(len(row) == 1 for row in rows):
+        return _from_lines([row[0] for row in rows])
+    if all(len(row) == 2 for row in rows):
+        for number, name in ((0, 1), (1, 0)):
+            if all(is_number(row[number]) for row in rows):
+                return _in_order([(row[number], row[name]) for row in rows])
+    raise ValueError(f"no column is called {', '.join(_NAME_COLUMNS)}")
+
+
+def _from_columns(titles: Sequence[str], columns: Sequence[Sequence[str]]) -> list[str]:
+    """Return the names in a CSV; of several columns of numbers those that count the classes must agree."""
+    numeric = {position for position, texts in enumerate(columns) if all(map(is_number, texts))}
+    candidates = _name_columns(titles)
+    name = next((position for position in candidates if position not in numeric), candidates[0])
+    numbers = [titles.index(title) for title in _NUMBER_COLUMNS if title in titles]
+    numbers += [position for position in candidates if position in numeric]
+    orders: dict[str, list[str]] = {}
+    problem: ValueError | None = None
+    for position in (position for position in numbers if position != name):
+        try:
+            orders[titles[position]] = _in_order(list(zip(columns[position], columns[name], strict=True)))
+        except ValueError as error:
+            problem = problem or error
+    if problem and not orders:
+        raise problem
+    if len(set(map(tuple, orders.values()))) > 1:
+        raise ValueError(f"the columns {' and '.join(orders)} number the classes in different orders; keep one of them")
+    return next(iter(orders.values()), list(columns[name]))
+
+
+def _from_json(lines: Sequence[str]) -> list[str]:
+    value: Any = json.loads("\n".join(lines), object_pairs_hook=_pairs)
+    if isinstance(value, _Pairs):
+        by_name = all(_is_index(number) for _, number in value) and (
+            all(isinstance(number, int) for _, number in value) or not all(is_number(key) for key, _ in value)
+        )
+        pairs = [(str(number), key) if by_name else (key, _last(number)) for key, number in value]
+        value = _in_order(pairs) if all(isinstance(name, str) for _, name in pairs) else None
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
         raise ValueError("the JSON is not a list of names")
     return value
 
 
-def _in_order(numbered: Iterable[tuple[str, str]]) -> list[str]:
-    names = {int(number): name for number, name in numbered}
-    if sorted(names) != list(range(len(names))):
-        raise ValueError("its class indices are not 0, 1, 2, …")
+class _Pairs(tuple[tuple[str, Any], ...]):
+    """The members of a JSON object, in which a name may occur twice."""
+
+
+def _pairs(members: list[tuple[str, Any]]) -> _Pairs:
+    return _Pairs(members)
+
+
+def _is_index(value: Any) -> bool:
+    return is_number(value) if isinstance(value, str) else isinstance(value, int) and not isinstance(value, bool)
+
+
+def _last(name: Any) -> Any:
+    return name[-1] if isinstance(name, list) and name else name
+
+
+def _in_order(numbered: Sequence[tuple[str, str]]) -> list[str]:
+    """Return names in the order of their numbers 0, 1, 2, …; numbers from 1 must be in ascending order.
+
+    ValueError for other numbers. From 1 in another order they may be a publisher's own ids, such as ILSVRC2012's, which
+    are not the model's order.
+    """
+    _check_count(len(numbered) > MAX_CLASSES)
+    names: dict[int, str] = {}
+    for text, name in numbered:
+        if not is_number(text) or len(text) > 9:
+            raise ValueError(f"{name[:80]!r} has the number {text[:20]!r}; {_NUMBER_REMEDY}")
+        if int(text) in names:
+            raise ValueError(f"{names[int(text)]!r} and {name!r} both have the number {text}; {_NUMBER_REMEDY}")
+        names[int(text)] = name
+    if list(names) == list(range(1, len(names) + 1)):
+        return list(names.values())
+    missing = next((number for number in range(len(names)) if number not in names), None)
+    if missing is not None:
+        raise ValueError(f"its class numbers are not 0, 1, 2, … (no class has {missing}); {_NUMBER_REMEDY}")
     return [names[number] for number in range(len(names))]
 
 
@@ -107,7 +217,8 @@ _PARSERS = {".csv": _from_csv, ".json": _from_json}
 def class_lookup(kind: LookupKind, classes: Classes) -> Callable[[str], int]:
     """Return the function from a text to a model index, by wnid, name or index; -1 for a text that is not a class.
 
-    In names, case and `_` for a space make no difference, unless two classes would then have the same name.
+    In names, case, `_` for a space and the Unicode form make no difference, unless two classes would then have the same
+    name.
     """
     if kind == "wnid":
         known = {synset.wnid: synset.index for synset in synsets()}
@@ -132,7 +243,8 @@ def is_number(text: str) -> bool:
 
 
 def _loose(name: str) -> str:
-    return name.replace("_", " ").casefold().strip()
+    # NFC: a name from macOS may have its accents as characters of their own.
+    return normalize("NFC", name.replace("_", " ").casefold().strip())
 
 
 def _loose_index(classes: Classes) -> dict[str, int]:
@@ -153,13 +265,9 @@ def find_classes(only_classes: str, classes: Classes) -> tuple[int, ...]:
                 f"only_classes {only_classes} is for ImageNet's classes, not for these {len(classes)}; give a file"
             )
         return tuple(synset.index for synset in synsets() if (synset.in_a if only_classes == "a" else synset.in_r))
-    try:
-        lines = Path(only_classes).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InceptionError(
-            f"{only_classes}: {one_line(error)}; give a, r, or a file with one class per line"
-        ) from error
-    texts = [line.strip() for line in lines if line.strip()]
+    with os_errors(only_classes, "give a, r, or a file with one class per line"):
+        data = Path(only_classes).read_bytes()
+    texts = [line.strip() for line in read_lines(data, only_classes) if line.strip()]
     lookup = class_lookup(recognise(texts, classes) or "name", classes)
     unknown = [text for text in texts if lookup(text) < 0]
     if unknown or not texts:

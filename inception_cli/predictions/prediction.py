@@ -21,7 +21,7 @@ class Prediction:
     labels: tuple[str, ...] = ()  # class names
     scores: tuple[float, ...] = ()  # softmax in fp32, mean over views, then over networks
     error: str = ""  # one line: why there is no class
-    decision: object | None = None
+    decision: object | None = None  # reserved: the label after thresholds; always None
     rounded: InitVar[bool] = False
 
     def __post_init__(self, rounded: bool) -> None:

@@ -3,10 +3,10 @@
     python tests/bench/decode.py PHOTOS [--limit 500] [--precision fp32] [--rounds 5]
 
 Speed is measured from file to crop, with torchvision's preset, on one thread: photos per second of processor time, as
-they are and enlarged to 12 megapixels. `exact`, `fast`, the same two without libjpeg's warnings (decoded by Pillow) and
-a plain torchvision transform take turns; medians of the rounds. Required: `exact` and `fast` take at most 3 % longer
-than Pillow. Agreement is that of the classes by the bundled weights, fast with exact, on the photos as they are and
-enlarged to a short side of 3,000, which must be decoded at a reduced scale. Required: 99.5 % of top-1, a mean
+they are and enlarged to 12 megapixels. `exact`, `fast`, the same two decoded by Pillow alone, which does not notice
+damaged JPEGs, and a plain torchvision transform take turns; medians of the rounds. Required: `exact` and `fast` take at
+most 3 % longer than Pillow. Agreement is that of the bundled weights' classes, fast with exact, on the photos as they
+are and enlarged to a short side of 3,000, which must be decoded at a reduced scale. Required: 99.5 % of top-1, a mean
 difference of 1 of 255.
 Prints a table each, then one line of JSON.
 """
@@ -57,7 +57,7 @@ def crop(path: str, config: PixelConfig) -> None:
 
 
 def by_pillow(path: str, config: PixelConfig) -> None:
-    """Decode without libjpeg's warnings: damaged JPEGs are not noticed."""
+    """Decode by Pillow alone, which discards libjpeg's warnings."""
     with patch.object(jpeg, "read_bytes", lambda file: None):
         crop(path, config)
 

@@ -6,7 +6,7 @@ import pytest
 
 from inception_cli.config import Classes
 from inception_cli.errors import InceptionError, UsageError
-from inception_cli.evaluation.label_formats import NUMBER_FORMATS, label_lookup, numbers_to_indices
+from inception_cli.evaluation.class_numbering import NUMBER_FORMATS, label_lookup, numbers_to_indices
 from inception_cli.predictions.classes import find_classes, imagenet, recognise, synsets
 
 FRUIT = Classes(("Apple", "Red pear", "kiwi"))
