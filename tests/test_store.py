@@ -182,3 +182,8 @@ def test_a_manifest_is_read_without_torch() -> None:
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
 
     assert ended.stdout.strip() == "set()"
+
+
+def test_a_manifest_of_a_newer_version_is_refused() -> None:
+    with pytest.raises(ValueError, match="format_version 2: it was written by a newer version"):
+        Manifest.decode(replace(NEW, format_version=2).encode())

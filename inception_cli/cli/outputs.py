@@ -19,7 +19,7 @@ class OutputFile:
 
     option: str
     path: str | None
-    marker: bytes = b""  # empty: whoever writes the file decides whether it may be replaced
+    marker: bytes = b""  # empty: the store that writes the file checks this
 
 
 def check_outputs(outputs: Iterable[OutputFile], inputs: Iterable[str | None], force: bool = False) -> None:

@@ -95,11 +95,14 @@ class Manifest:
             fields = json.loads(data)
             if isinstance(fields, dict) and "format_version" not in fields:
                 fields = _from_0_1(fields)
-            return msgspec.convert(fields, cls)
+            manifest = msgspec.convert(fields, cls)
         except RecursionError as error:
             raise ValueError("nested too deeply") from error
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"a field is missing or of another type ({error})") from error
+        if manifest.format_version > FORMAT_VERSION:
+            raise ValueError(f"format_version {manifest.format_version}: it was written by a newer version of inception")
+        return manifest
 
     def with_result(self, counts: Mapping[str, int], images_per_s: float) -> "Manifest":
         """Return the manifest of the finished run."""
