@@ -29,8 +29,8 @@ from inception_cli.storage.input_list import InputList
 
 
 @pytest.fixture
-def run() -> RunConfig:
-    settings = Settings(("demo",), batch_size=10, workers=0, device="cpu", precision="fp32")
+def run(stub: str) -> RunConfig:
+    settings = Settings((stub,), batch_size=10, workers=0, device="cpu", precision="fp32")
     return resolve(settings, Plan(threads=torch.get_num_threads()))
 
 

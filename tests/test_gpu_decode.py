@@ -145,13 +145,17 @@ def mixed(tmp_path: Path, photos: Path) -> InputList:
     return InputList.of([*Discovery([str(folder)]), str(folder / "nowhere.jpg")])
 
 
-@pytest.fixture(scope="module")
-def run() -> RunConfig:
-    """Return a run of the demo weights in batches of eight; every JPEG is decoded by the device, here the CPU."""
-    settings = Settings(("demo",), batch_size=8, workers=0, device="cpu", precision="fp32")
-    plan = replace(resolve_plan(settings), threads=torch.get_num_threads())
-    exact = resolve(settings, plan)
+def run_on_device(weights: str) -> RunConfig:
+    """Return a run in batches of eight; every JPEG is decoded by the device, here the CPU."""
+    settings = Settings((weights,), batch_size=8, workers=0, device="cpu", precision="fp32")
+    exact = resolve(settings, replace(resolve_plan(settings), threads=torch.get_num_threads()))
     return replace(exact, pixels=replace(exact.pixels, decode="gpu"))
+
+
+@pytest.fixture(scope="module")
+def run(stub: str) -> RunConfig:
+    """Return a run of the stub network."""
+    return run_on_device(stub)
 
 
 def predict(predictor: Predictor, paths: Sequence[str], start: int = 0) -> list[Prediction]:
@@ -170,7 +174,8 @@ def assert_close(actual: Sequence[Prediction], expected: Sequence[Prediction]) -
         assert one.scores[:1] == pytest.approx(other.scores[:1], abs=0.02), one.path
 
 
-def test_predictions_equal_those_of_exact(run: RunConfig, mixed: InputList) -> None:
+def test_predictions_equal_those_of_exact(mixed: InputList) -> None:
+    run = run_on_device("demo")
     exact = replace(run, pixels=replace(run.pixels, decode="exact"))
 
     actual = predict(DevicePredictor(run), mixed)
@@ -265,6 +270,7 @@ def pixels_of(file: NDArray[np.uint8]) -> int:
         return image.width * image.height
 
 
+@pytest.mark.slow
 def test_hostile_files_have_the_same_status_as_with_exact(tmp_path: Path) -> None:
     paths = [path for path, kind in write(tmp_path / "hostile") if not (kind and kind.interference)]
     bounded = replace(PIXELS, max_pixels=1_000_000)

@@ -18,7 +18,7 @@ def new_manifest(batch_size: int = 4, top_k: int = 1) -> Manifest:
     """Return the manifest of a run that has just begun."""
     return Manifest(
         inputs=("photos",),
-        directory="/work",
+        directory="/home/user",
         run=run_config(batch_size, top_k),
         versions={"inception": "0.2.0"},
         network=NetworkCounts(params=3, macs=5, flops=10, mmpretrain_count=6),
