@@ -1,7 +1,9 @@
 """One loop for every store: list the inputs, resume, predict, write, publish."""
 
+import errno
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +13,7 @@ from records import run_config
 
 from inception_cli.config import Engine, LabelSources, RunConfig, Settings
 from inception_cli.errors import InceptionError, NoImages, UsageError
+from inception_cli.images.failure import PILLOW_DECODES_IT
 from inception_cli.inference import runner
 from inception_cli.inference.predictor import BatchResult
 from inception_cli.inference.runner import RunProgress, run_job
@@ -273,3 +276,38 @@ def test_a_second_signal_stops_at_once() -> None:
         assert signals == [signal.SIGINT]
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_damaged_images_that_a_publisher_would_count_are_noted(
+    stub_predictor: StubPredictor, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaged(path: str) -> Prediction:
+        error = f"damaged {PILLOW_DECODES_IT}" if path.endswith(("03.jpg", "07.jpg")) else "damaged"
+        return Prediction(path, "corrupt", error=error)
+
+    monkeypatch.setattr(sys.modules[__name__], "prediction", damaged)
+
+    outcome = run_job([str(folder)], SETTINGS, StreamStore(lambda predictions: None), Callback())
+
+    assert [note for note in outcome.notes if note.startswith("2 damaged JPEGs have no prediction")]
+
+
+def test_a_folder_that_cannot_be_read_is_in_the_manifest_and_makes_the_run_incomplete(
+    open_store: OpenStore, stub_predictor: StubPredictor, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "private").mkdir()
+    scandir = os.scandir
+
+    def deny(path: os.PathLike[str] | bytes) -> object:  # root may read every folder
+        if b"private" in os.fsencode(path):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", deny)
+    monkeypatch.setattr(sys.modules[__name__], "prediction", lambda path: Prediction(path, "ok", (0,), ("a",), (0.5,)))
+
+    outcome = run_job([str(folder)], SETTINGS, open_store(), Callback())
+
+    assert (outcome.progress.not_ok, outcome.incomplete) == (0, True)
+    assert outcome.manifest.unreadable_folders == 1
+    assert outcome.manifest.unreadable_examples == (f"{folder}/private: permission denied",)
