@@ -101,7 +101,9 @@ class Manifest:
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"a field is missing or of another type ({error})") from error
         if manifest.format_version > FORMAT_VERSION:
-            raise ValueError(f"format_version {manifest.format_version}: it was written by a newer version of inception")
+            raise ValueError(
+                f"format_version {manifest.format_version}: it was written by a newer version of inception"
+            )
         return manifest
 
     def with_result(self, counts: Mapping[str, int], images_per_s: float) -> "Manifest":
