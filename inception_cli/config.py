@@ -260,6 +260,11 @@ class RunConfig:
         """Images in a batch: with V views each, max(1, B // V)."""
         return images_per_batch(self.loader.batch_size, self.pixels.crops)
 
+    def batch_numbers(self, positions: range) -> range:
+        """Return the numbers of the batches that hold these positions; batch i begins at i · images_per_batch."""
+        size = self.images_per_batch
+        return range(positions.start // size, -(-positions.stop // size))
+
     def rows_depend_on(self) -> dict[str, Any]:
         """Return every value that the bytes of the rows depend on; workers and the timeout are left out."""
         values = asdict(self)

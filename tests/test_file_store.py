@@ -582,7 +582,7 @@ def test_a_file_that_cannot_be_written_is_an_error_of_one_line(tmp_path: Path, o
 
 
 def test_a_folder_without_permission_is_an_error_of_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def denied(*_: object) -> int:  # root has every permission
+    def denied(*_: object) -> int:  # root is never refused
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(os, "open", denied)

@@ -56,9 +56,8 @@ class MultiGpuPredictor:
 
     def predict(self, paths: Sequence[str], pending: Sequence[range]) -> Iterator[BatchResult]:
         """Yield the predictions of the inputs at the `pending` positions in order, a batch at a time."""
-        size = self.run.images_per_batch
         for positions in pending:
-            yield from self._predict_batches(paths, range(positions.start // size, -(-positions.stop // size)))
+            yield from self._predict_batches(paths, self.run.batch_numbers(positions))
 
     def _predict_batches(self, paths: Sequence[str], numbers: range) -> Iterator[BatchResult]:
         run, deaths = share_workers(self.run, len(self.devices)), Counter[str]()

@@ -73,9 +73,8 @@ class DevicePredictor:
 
     def predict(self, paths: Sequence[str], pending: Sequence[range]) -> Iterator[BatchResult]:
         """Yield the predictions of the inputs at the `pending` positions in order, a batch at a time."""
-        size = self.run.images_per_batch
         for positions in pending:
-            yield from self.predict_batches(paths, range(positions.start // size, -(-positions.stop // size)))
+            yield from self.predict_batches(paths, self.run.batch_numbers(positions))
 
     def predict_batches(self, paths: Sequence[str], numbers: range) -> Iterator[BatchResult]:
         """Yield the predictions of the batches with these numbers; batch i begins at position i · images_per_batch."""
