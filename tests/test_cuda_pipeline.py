@@ -1,5 +1,7 @@
 """Batches in flight and batches of a fixed size: one prediction per input, in order. Simulated on a CPU."""
 
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -182,7 +184,7 @@ def test_map_ahead_computes_the_next_result_in_a_thread() -> None:
             assert may_continue.wait(10)
         return -item
 
-    results = map_ahead(range(5), negate)
+    results = map_ahead(range(5), negate, 1)
 
     assert [next(results), next(results)] == [0, -1]  # while the thread waits in the call for 2
     may_continue.set()
@@ -195,7 +197,7 @@ def test_map_ahead_yields_the_results_before_an_error() -> None:
         yield from range(3)
         raise OSError("the disk is gone")
 
-    results = map_ahead(items(), lambda item: item)
+    results = map_ahead(items(), lambda item: item, 1)
 
     assert [next(results) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(OSError, match="gone"):
@@ -252,8 +254,30 @@ def test_batches_for_a_gpu_are_in_pinned_memory(
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 
 
+@pytest.mark.parametrize(("device", "code"), [("cuda:0", 1), ("cpu", 0)])
+def test_a_gpu_that_gives_no_result_ends_the_process_in_one_line(device: str, code: int) -> None:
+    script = f"""
+import time
+from inception_cli.network.cuda_pipeline import deadline
+with deadline({device!r}, 0.5):
+    time.sleep(2)
+with deadline({device!r}, 1):
+    pass
+time.sleep(2)  # a timer that goes on would end this
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+
+    assert ended.returncode == code
+    lines = ended.stderr.splitlines()
+    assert len(lines) == code
+    if code:
+        assert lines[0].startswith("error: cuda:0: no result within 0.5 seconds; ")
+        assert lines[0].endswith("--timeout; the same command resumes")
+
+
 @pytest.mark.gpu
 @needs_gpu
+@pytest.mark.filterwarnings("ignore")  # warnings of torch's compiler
 @pytest.mark.parametrize("compiled", ["off", "on"])
 @pytest.mark.parametrize("workers", [0, 2])
 def test_gpu_and_cpu_predict_the_same_classes(

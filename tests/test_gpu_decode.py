@@ -3,6 +3,7 @@
 Without a GPU torchvision's CPU decoder is used in place of nvJPEG.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from io import BytesIO
@@ -12,7 +13,6 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
-import torchvision
 from draw import pictures
 from formats import FORMATS, drawn, saved
 from hostile import write
@@ -38,8 +38,8 @@ PIXELS = PixelConfig(PRESETS["torchvision"], decode="gpu")
 
 
 def tensor(image: Image.Image) -> torch.Tensor:
-    """Return an image as the decoder does: (1, 3, H, W)."""
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
+    """Return an image as the decoder does: (3, H, W)."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -47,19 +47,31 @@ def tensor(image: Image.Image) -> torch.Tensor:
 def test_views_equal_those_of_pillow_within_two_levels(preset: str, crops: int) -> None:
     pixels = PixelConfig(PRESETS[preset], crops)
     for image in pictures(3, seed=5):
-        actual = tensor_views(tensor(image), pixels)[0].numpy().astype(int)
+        actual = tensor_views([tensor(image)], pixels)[0].numpy().astype(int)
         expected = views(image, pixels)
 
         assert actual.shape == expected.shape
         assert np.abs(actual - expected).max() <= 2
 
 
-def test_images_of_the_same_size_are_resized_together() -> None:
-    one, other = (tensor(image.resize((400, 300))) for image in pictures(2))
+def test_images_of_different_sizes_are_resized_together() -> None:
+    one, other = (tensor(image.resize(size)) for image, size in zip(pictures(2), [(400, 300), (311, 907)], strict=True))
 
-    both = tensor_views(torch.cat([one, other]), PIXELS)
+    both = tensor_views([one, other], PIXELS).int()
 
-    assert torch.equal(both, torch.cat([tensor_views(one, PIXELS), tensor_views(other, PIXELS)]))
+    alone = torch.cat([tensor_views([one], PIXELS), tensor_views([other], PIXELS)]).int()
+    assert (both - alone).abs().max() <= 1  # sums of another order
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_views_in_half_precision_differ_by_two_levels_at_most(preset: str) -> None:
+    pixels = PixelConfig(PRESETS[preset])
+    for image in pictures(3, seed=5):
+        actual = tensor_views([tensor(image)], pixels, torch.float16)[0].numpy().astype(int)
+        difference = np.abs(actual - views(image, pixels))
+
+        assert difference.max() <= 2
+        assert difference.mean() < 0.2
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -97,7 +109,7 @@ def test_plain_jpegs_are_decoded_by_the_gpu(kind: str, data: bytes) -> None:
     jpeg = read_jpeg(FetchedFile("x.jpg", data), PIXELS)
 
     assert jpeg is not None
-    assert jpeg.data.tobytes() == data
+    assert jpeg.data.tobytes() == re.sub(rb"Exif\0\0....", bytes(10), data)
     assert jpeg.pixels == 90 * 60
     assert jpeg.orientation == (6 if kind == "rotated" else 1)
 
@@ -204,8 +216,10 @@ def test_a_batch_holds_undecoded_files_in_place_of_pixels(mixed: InputList) -> N
 
     assert batch.jpegs is not None
     assert len(batch) == len(mixed)
-    assert len(batch.jpegs.unpack()) == len(mixed) - 5  # the PNG, the cut, the empty, the progressive, the missing
-    assert len(batch.pixels) == 5
+    assert (
+        len(batch.jpegs.unpack()) == len(mixed) - 6
+    )  # the PNG, the cut, the damaged, the empty, the progressive, the missing
+    assert len(batch.pixels) == 6
 
 
 def test_undecoded_files_are_limited_in_memory(mixed: InputList, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,15 +243,16 @@ def test_files_that_the_gpu_cannot_decode_are_decoded_by_pillow(
     mixed: InputList, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = GpuDecoder(PIXELS, "cpu")(batch_of(mixed))
-    decoder, decode, calls = GpuDecoder(PIXELS, "cpu"), torchvision.io.decode_jpeg, []
+    decoder, calls = GpuDecoder(PIXELS, "cpu"), []
+    decode = decoder._decode_files
 
-    def fail_for_odd_sizes(files: list[torch.Tensor], **kwargs: object) -> object:
+    def fail_for_odd_sizes(files: list[torch.Tensor]) -> list[torch.Tensor]:
         calls.append(len(files))
         if any(len(file) % 2 for file in files):
             raise RuntimeError("nvjpegDecodeBatched failed: 5")
-        return decode(files, **kwargs)
+        return decode(files)
 
-    monkeypatch.setattr(torchvision.io, "decode_jpeg", fail_for_odd_sizes)
+    monkeypatch.setattr(decoder, "_decode_files", fail_for_odd_sizes)
     actual = decoder(batch_of(mixed))
 
     assert calls[0] > 1
@@ -271,10 +286,11 @@ def pixels_of(file: NDArray[np.uint8]) -> int:
 
 
 @pytest.mark.slow
-def test_hostile_files_have_the_same_status_as_with_exact(tmp_path: Path) -> None:
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda:0", marks=pytest.mark.gpu)])
+def test_hostile_files_have_the_same_status_as_with_exact(device: str, tmp_path: Path) -> None:
     paths = [path for path, kind in write(tmp_path / "hostile") if not (kind and kind.interference)]
     bounded = replace(PIXELS, max_pixels=1_000_000)
-    decoder = GpuDecoder(bounded, "cpu")
+    decoder = GpuDecoder(bounded, device)
     exact = load_batches(paths, replace(bounded, decode="exact"), LoaderConfig(64))
 
     for actual, expected in zip(map(decoder, load_batches(paths, bounded, LoaderConfig(64))), exact, strict=True):
@@ -284,15 +300,27 @@ def test_hostile_files_have_the_same_status_as_with_exact(tmp_path: Path) -> Non
         assert len(actual.pixels) == len(expected.pixels)
 
 
-def test_a_torchvision_without_decoder_is_an_error_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(files: object, **kwargs: object) -> None:
-        raise RuntimeError("decode_jpegs_cuda: torchvision not compiled with nvJPEG support")
+@pytest.mark.parametrize("error", [RuntimeError("not compiled with nvJPEG"), ImportError("no torchcodec"), OSError()])
+def test_without_a_decoder_there_is_an_error_in_one_line(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(device: torch.device, files: object) -> None:
+        raise error
 
-    monkeypatch.setattr(torchvision.io, "decode_jpeg", fail)
-    with pytest.raises(
-        InceptionError, match=r"^decode gpu: torchvision .* cannot decode JPEGs on cpu; use decode fast$"
-    ):
+    monkeypatch.setattr(gpu_decode, "DECODERS", (fail, fail))
+    message = r"^decode gpu: torchvision .* cannot decode JPEGs on cpu; pip install torchcodec, or use decode fast$"
+    with pytest.raises(InceptionError, match=message):
         GpuDecoder(PIXELS, "cpu")
+
+
+@pytest.mark.parametrize("decoder", gpu_decode.DECODERS)
+def test_each_decoder_gives_stored_pixels(decoder: gpu_decode.Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu_decode, "DECODERS", (decoder,))
+    jpeg = read_jpeg(FetchedFile("x.jpg", with_orientation(6)), PIXELS)
+    assert jpeg is not None
+
+    (image,) = GpuDecoder(PIXELS, "cpu")._decode([jpeg.data.copy()])
+
+    with Image.open(BytesIO(with_orientation(6))) as stored:
+        assert torch.equal(image, tensor(stored))
 
 
 def test_decode_gpu_without_a_gpu_is_an_error_in_one_line(inception: Inception, photos: Path, tmp_path: Path) -> None:
@@ -307,10 +335,10 @@ def test_a_failure_of_pillow_is_a_failure_of_the_batch(monkeypatch: pytest.Monke
     (tmp_path / "x.jpg").write_bytes(jpeg_bytes())
     decoder = GpuDecoder(PIXELS, "cpu")
 
-    def fail(files: object, **kwargs: object) -> None:
+    def fail(files: object) -> None:
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(torchvision.io, "decode_jpeg", fail)
+    monkeypatch.setattr(decoder, "_decode_files", fail)
     monkeypatch.setattr(gpu_decode, "read", lambda source, pixels: Failure("corrupt", "damaged image"))
 
     batch = decoder(batch_of([str(tmp_path / "x.jpg")]))

@@ -101,6 +101,19 @@ def test_long_runs_are_compiled_where_that_pays(
     assert resolve_plan(replace(settings, device="cpu", compile=choice), None, images).compile is compiled
 
 
+@pytest.mark.parametrize(
+    ("images", "crops", "compiled"), [(1_999_999, 1, False), (2_000_000, 1, True), (20_000, 144, True)]
+)
+def test_a_gpu_compiles_for_millions_of_views(
+    images: int, crops: Any, compiled: bool, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "compiling_pays", lambda device: True)
+    monkeypatch.setattr(machine, "find_device", lambda requested: "cuda")
+    monkeypatch.setattr(machine, "fastest_precision", lambda device: "bf16")
+
+    assert resolve_plan(replace(settings, crops=crops), None, images).compile is compiled
+
+
 def test_the_batch_size_of_a_gpu_is_measured_in_long_runs(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch_size, "find_batch_size", lambda plan, side, classes: 300 + side + classes)
     plan = Plan("cuda", "bf16")

@@ -1,5 +1,6 @@
 """Workers that die, hang or lack memory: every image gets its result, and only the cause is `failed`."""
 
+import gc
 import multiprocessing
 import os
 import shutil
@@ -209,6 +210,17 @@ def test_an_image_that_does_not_fit_into_memory_is_too_large(paths: InputList, m
     monkeypatch.setattr(dataset, "views", views)
 
     assert {offset: each.status for offset, each in failures(loaded(paths, workers=0)).items()} == {7: "too_large"}
+
+
+def test_workers_do_not_collect_the_garbage_of_their_parent(monkeypatch: pytest.MonkeyPatch, paths: InputList) -> None:
+    def failure(source: object, config: object) -> Failure:
+        return Failure("corrupt", f"{gc.get_freeze_count()}")
+
+    monkeypatch.setattr(decode, "read", failure)
+    counts = {int(failure.error) for failure in failures(loaded(paths)).values()}
+
+    assert min(counts) > 1000
+    assert gc.get_freeze_count() == 0
 
 
 def test_an_exception_in_a_worker_is_raised_in_the_parent(paths: InputList, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,6 +31,7 @@ __all__ = ["Failure", "FetchedFile", "Jpeg", "Source", "read", "read_jpeg"]
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "JPEG2000", "AVIF", "ICO", "QOI")
 #: Formats without a signature, which would accept many damaged files of other formats: only tried for their suffix.
 UNSIGNED_FORMATS = {".tga": "TGA", ".icb": "TGA", ".vda": "TGA", ".vst": "TGA", ".dib": "DIB"}
+EXIF_SEGMENT = re.compile(rb"(\xff\xe1..)Exif\0\0.{4}", re.DOTALL)  # of a JPEG: marker, length, name, header
 TRANSPOSITIONS = {  # by EXIF orientation, as in PIL.ImageOps.exif_transpose
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -57,7 +58,10 @@ Source = str | FetchedFile
 
 @dataclass(frozen=True)
 class Jpeg:
-    """A JPEG that is not decoded yet: the bytes of its file, its number of pixels and its EXIF orientation."""
+    """A JPEG that is not decoded yet: the bytes of its file, its number of pixels and its EXIF orientation.
+
+    The start of the EXIF segment is overwritten: some decoders would turn the image, even without `config.exif`.
+    """
 
     data: NDArray[np.uint8]
     pixels: int
@@ -102,7 +106,8 @@ def read_jpeg(source: Source, config: PixelConfig) -> Jpeg | None:
                 return None
             if pixels > min(config.max_pixels, MAX_JPEG):
                 return None
-            return Jpeg(np.frombuffer(data, np.uint8), pixels, _orientation(image) if config.exif else 1)
+            orientation = _orientation(image) if config.exif else 1
+            return Jpeg(np.frombuffer(EXIF_SEGMENT.sub(rb"\1" + bytes(10), data), np.uint8), pixels, orientation)
     except Exception:  # `read` raises the same and reports it
         return None
 

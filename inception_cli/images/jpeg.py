@@ -83,9 +83,8 @@ def load(image: JpegImageFile, data: bytes, scaled: bool) -> Image.Image:
 def seems_whole(data: bytes) -> bool:
     """Return whether a JPEG is one whole scan and an end marker, as far as its markers tell; nothing is decoded."""
     jpeg = _parse(data)
-    if not (len(jpeg.scans) == 1 and jpeg.complete and data[jpeg.end :] == JPEG_END) or jpeg.scans[0].zeroed:
-        return False
-    return not _restart_damage(jpeg.scans[0])
+    whole = len(jpeg.scans) == 1 and jpeg.complete and data[jpeg.end :] == JPEG_END and _contiguous_header(data)
+    return whole and not jpeg.scans[0].zeroed and not _restart_damage(jpeg.scans[0])
 
 
 def _decode(data: bytes, image: JpegImageFile, scaled: bool) -> Image.Image | None:
@@ -270,6 +269,16 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
         if position > len(data) or not (length or marker == END):
             return
         yield marker, start, position
+
+
+def _contiguous_header(data: bytes) -> bool:
+    """Return whether the segments up to the first scan follow each other without bytes in between."""
+    end = len(JPEG_SIGNATURE)
+    for marker, start, stop in _segments(data):
+        if start != end or marker == SOS:
+            return start == end
+        end = stop
+    return False
 
 
 def _may_hide_damage(data: bytes, components: int) -> bool:

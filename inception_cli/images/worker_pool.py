@@ -1,5 +1,6 @@
 """Worker processes of a PyTorch DataLoader that may die or hang without ending the run."""
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -10,6 +11,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from multiprocessing.process import BaseProcess
 from multiprocessing.sharedctypes import RawValue
 from typing import Any, Generic, Protocol, Self, TypeVar, cast
 
@@ -72,8 +74,13 @@ class WorkerPool(Generic[T]):
         pin: bool = False,
     ) -> None:
         self._timeout, self._counter, self._started = timeout, counter, shared_counter()
-        others = set(multiprocessing.active_children())
-        with block_interrupts(), without_main_module(), _keep_sigchld_handler(), warnings.catch_warnings():
+        with (
+            block_interrupts(),
+            without_main_module(),
+            _keep_sigchld_handler(),
+            _frozen_objects(),
+            warnings.catch_warnings(),
+        ):
             # More workers than cores are the user's choice. Readers use no threads, so forking is safe.
             warnings.filterwarnings("ignore", "This DataLoader will create")
             warnings.filterwarnings("ignore", ".*multi-threaded, use of fork", DeprecationWarning)
@@ -88,7 +95,7 @@ class WorkerPool(Generic[T]):
                 worker_init_fn=partial(_init_worker, self._started),
             )
             self._items: Iterator[T] | None = iter(loader)
-        self._processes = set(multiprocessing.active_children()) - others
+        self._processes: list[BaseProcess] = self._items._workers  # type: ignore[attr-defined]  # DataLoader's own
 
     def __iter__(self) -> Self:
         return self
@@ -176,6 +183,16 @@ def _keep_sigchld_handler() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGCHLD, handler)
+
+
+@contextmanager
+def _frozen_objects() -> Iterator[None]:
+    """Keep the garbage collector of forked processes off the objects of this one: freeing a GPU's tensor ends them."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _init_worker(started: Counter, worker: int) -> None:

@@ -16,6 +16,7 @@ from inception_cli.network.cuda_pipeline import (
     HostToDevice,
     PendingResult,
     copy_to_host,
+    deadline,
     keep_in_flight,
     map_ahead,
     pad_batch,
@@ -26,6 +27,9 @@ from inception_cli.network.onednn import keep_memory
 from inception_cli.predictions.prediction import Prediction
 from inception_cli.storage.input_list import LocatedPaths
 from inception_cli.weights.load import load_network
+
+#: Threads that decode batches on a GPU: while nvJPEG decodes one, another is resized.
+DECODING_THREADS = 2
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,12 @@ class DevicePredictor:
     def decode_on_device(self, batches: Iterable[Batch]) -> Iterable[Batch]:
         """Return the batches with all images decoded: with `decode="gpu"` workers leave JPEGs to the device."""
         self.load()
-        return map_ahead(batches, self._decoder) if self._decoder else batches
+        return map_ahead(batches, self._decode, DECODING_THREADS) if self._decoder else batches
+
+    def _decode(self, batch: Batch) -> Batch:
+        assert self._decoder
+        with deadline(self.run.plan.device, self.run.loader.timeout):
+            return self._decoder(batch)
 
     def __call__(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Pixels (N, V, S, S, 3) uint8 → classes (N, K) int64 and scores (N, K) fp32, best first, on the CPU.
@@ -106,7 +115,8 @@ class DevicePredictor:
 
     def _predictions(self, paths: Sequence[str], batch: Batch, answer: PendingResult) -> list[Prediction]:
         """Return a prediction for each image of the batch, in order, failures in their places."""
-        classes, scores = (each.tolist() for each in answer())
+        with deadline(self.run.plan.device, self.run.loader.timeout):
+            classes, scores = (each.tolist() for each in answer())
         failures, names = dict(batch.failures), self.run.classes.names
         predictions = []
         for offset in range(len(batch.pixels)):

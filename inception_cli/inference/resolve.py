@@ -13,8 +13,8 @@ from inception_cli.predictions.classes import find_classes, read_classes
 from inception_cli.weights.download import DownloadProgress, ignore_progress
 from inception_cli.weights.load import find_weights
 
-#: From this many images on, torch.compile saves more time than the minute that it takes.
-WORTH_COMPILING = 10_000
+#: From this many views on, torch.compile saves more time than the minute that it takes: on a CPU, on a GPU.
+WORTH_COMPILING, WORTH_COMPILING_ON_GPU = 10_000, 2_000_000
 #: From this many images on, a GPU's best batch size saves more time than measuring it takes.
 WORTH_MEASURING = 10_000
 
@@ -64,7 +64,8 @@ def resolve_plan(settings: Settings, earlier: RunConfig | None = None, images: i
     elif earlier:
         compiled = earlier.plan.compile
     else:
-        compiled = images >= WORTH_COMPILING and compiling_pays(device)
+        enough = WORTH_COMPILING_ON_GPU if device.startswith("cuda") else WORTH_COMPILING
+        compiled = images * settings.crops >= enough and compiling_pays(device)
     plan = Plan(device, precision, compiled, threads=earlier.plan.threads if earlier else machine.cores())
     require_precision(plan)
     return plan
@@ -109,4 +110,4 @@ def _workers(settings: Settings) -> int:
     """Return one worker a core: at the lowest priority they use what the network leaves. With a GPU decoder a few."""
     if settings.workers != "auto":
         return settings.workers
-    return min(4 if settings.decode == "gpu" else 16, machine.cores())
+    return min(8 if settings.decode == "gpu" else 16, machine.cores())

@@ -3,9 +3,13 @@
 On other devices the same functions copy and compute at once.
 """
 
+import os
+import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -66,14 +70,14 @@ def copy_to_host(classes: Tensor, scores: Tensor) -> PendingResult:
     return wait
 
 
-def map_ahead(items: Iterable[T], function: Callable[[T], T]) -> Iterator[T]:
-    """Yield `function(item)` for each item in order, while a thread computes the next one.
+def map_ahead(items: Iterable[T], function: Callable[[T], T], threads: int) -> Iterator[T]:
+    """Yield `function(item)` for each item in order, while threads compute the next ones.
 
     An error is raised after the results of all items before it.
     """
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         futures = (pool.submit(function, item) for item in items)
-        yield from (future.result() for future in keep_in_flight(futures, 1))
+        yield from (future.result() for future in keep_in_flight(futures, threads))
 
 
 def keep_in_flight(items: Iterable[T], count: int) -> Iterator[T]:
@@ -91,3 +95,27 @@ def keep_in_flight(items: Iterable[T], count: int) -> Iterator[T]:
         yield from in_flight
         raise
     yield from in_flight
+
+
+@contextmanager
+def deadline(device: str, seconds: float) -> Iterator[None]:
+    """End the process with one line when a GPU takes longer than this: waiting for it cannot be interrupted."""
+
+    def end_process() -> None:
+        sys.stderr.write(
+            f"error: {device}: no result within {seconds:g} seconds; if nvidia-smi reports a faulty GPU, exclude it "
+            "with CUDA_VISIBLE_DEVICES, else choose a larger --timeout; the same command resumes\n"
+        )
+        sys.stderr.flush()
+        os._exit(1)  # an orderly exit would wait for the GPU as well
+
+    if not device.startswith("cuda"):
+        yield
+        return
+    timer = threading.Timer(seconds, end_process)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

@@ -4,6 +4,7 @@ The network passed in is not changed; the new one shares the tensors that are no
 """
 
 import copy
+import warnings
 from collections.abc import Sequence
 from itertools import takewhile
 
@@ -14,7 +15,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from inception_cli.config import Plan
 from inception_cli.errors import InceptionError
-from inception_cli.network import onednn
+from inception_cli.network import cudnn, onednn
 from inception_cli.network.model import ConvBN, InceptionV3, Mixed, PoolConvBN
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -45,8 +46,13 @@ def optimize(network: InceptionV3, mean: Sequence[float], std: Sequence[float], 
     network = fold_batch_norm(network)
     network = fold_scaling(network, mean, std, dtype)
     network = pool_after_conv(network)
-    network = merge_1x1_convs(network)
+    cudnn_fuses = plan.device.startswith("cuda") and cudnn.available(plan.device, dtype)
+    if not cudnn_fuses:  # cuDNN would copy each part of a merged output before it reads it
+        network = merge_1x1_convs(network)
     network = cast(network, plan.device, dtype)
+    if cudnn_fuses:
+        network = cudnn.fuse(network)
+    warnings.filterwarnings("ignore", "TensorFloat32 tensor cores")  # torch.compile's advice to round fp32
     if plan.precision == "fp32":
         torch.backends.cudnn.allow_tf32 = False  # on by default: convolutions would round fp32 to 10 bits
     if plan.compile and plan.device == "cpu":

@@ -8,13 +8,14 @@ of JSON. With `--device cpu` only predictions are compared, with torchvision's C
 
 import argparse
 import json
+import multiprocessing
 import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import cycle, islice
 from pathlib import Path
@@ -23,13 +24,18 @@ from typing import Any
 import torch
 from torch import nn
 from torchvision.io import ImageReadMode, decode_jpeg
+from torchvision.models import inception_v3
 
 from inception_cli.config import PRESETS, LoaderConfig, PixelConfig, Plan, RunConfig, Settings
 from inception_cli.images.dataset import load_batches
+from inception_cli.images.decode import Failure, read
 from inception_cli.images.discovery import Discovery
-from inception_cli.inference.predictor import DevicePredictor
+from inception_cli.images.gpu_decode import GpuDecoder
+from inception_cli.images.preprocess import views
+from inception_cli.inference.predictor import DECODING_THREADS, DevicePredictor
 from inception_cli.inference.resolve import resolve, resolve_plan
 from inception_cli.machine import cores
+from inception_cli.network.cuda_pipeline import map_ahead
 from inception_cli.network.fusion import optimize
 from inception_cli.network.model import InceptionV3
 from inception_cli.predictions.classes import imagenet
@@ -56,31 +62,30 @@ def per_second(call: Callable[[], object], count: float, seconds: float) -> floa
     return calls * count / (time.perf_counter() - start)
 
 
-def timm_networks() -> dict[str, tuple[nn.Module, torch.dtype]]:
-    """Return timm's network in bf16, eager and compiled."""
+def peers() -> dict[str, tuple[nn.Module, torch.dtype]]:
+    """Return torchvision's network in fp32 as it is, and timm's in bf16, channels-last and compiled."""
     import timm
 
-    def build() -> nn.Module:
-        network: nn.Module = timm.create_model("inception_v3", pretrained=False).eval().cuda()
-        return network.to(torch.bfloat16, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
-
-    compiled = build()
+    network: nn.Module = timm.create_model("inception_v3", pretrained=False).eval().cuda()
+    compiled = network.to(torch.bfloat16, memory_format=torch.channels_last)  # type: ignore[call-overload]
     compiled.compile(mode="reduce-overhead", dynamic=False)
-    return {"timm eager bf16": (build(), torch.bfloat16), "timm compiled bf16": (compiled, torch.bfloat16)}
+    eager = inception_v3(weights=None, init_weights=False).eval().cuda()
+    return {"torchvision fp32": (eager, torch.float32), "timm compiled bf16": (compiled, torch.bfloat16)}
 
 
 @torch.inference_mode()
 def networks_alone(device: str, sizes: list[int], seconds: float) -> dict[str, float]:
     """Return images per second by network and batch size, for the batches that fit into memory."""
     ours: InceptionV3 = InceptionV3().initialise(0)
-    plans = [Plan(device, precision, compiled) for precision in ("fp32", "fp16", "bf16") for compiled in (False, True)]
+    plans = [Plan(device, precision) for precision in ("fp32", "fp16", "bf16")]
+    plans += [Plan(device, precision, compile=True) for precision in ("fp16", "bf16")]
     rates = {}
     our_networks: dict[str, tuple[nn.Module, torch.dtype]] = {
         f"ours {plan.precision}{' compiled' if plan.compile else ''}": (optimize(ours, HALF, HALF, plan), torch.uint8)
         for plan in plans
     }
-    for name, (network, dtype) in {**our_networks, **timm_networks()}.items():
-        for size in sizes:
+    for name, (network, dtype) in {**our_networks, **peers()}.items():
+        for size in sizes[-2:] if "compiled" in name else sizes:  # each size is compiled anew
             pixels = torch.randint(0, 256, (size, 299, 299, 3), dtype=torch.uint8, device=device).permute(0, 3, 1, 2)
             images = pixels if dtype == torch.uint8 else (pixels / 127.5 - 1).to(dtype)
             try:
@@ -106,7 +111,9 @@ def repeated(folder: Path, into: Path, number: int) -> Path:
     return into
 
 
-def files_to_csv(device: str, decode: str, folder: Path, short: Path, temporary: Path) -> tuple[float, float]:
+def files_to_csv(
+    device: str, decode: str, compiled: str, folder: Path, short: Path, temporary: Path
+) -> tuple[float, float]:
     """Return images per second of the command without its start-up, which a short run measures, and GPU utilisation."""
     file = temporary / "random.safetensors"
     save_weights(file, InceptionV3().initialise(0), imagenet().names, PRESETS["torchvision"], {})
@@ -120,7 +127,7 @@ def files_to_csv(device: str, decode: str, folder: Path, short: Path, temporary:
             utilisation.append(float(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
 
     def seconds(photos: Path) -> float:
-        arguments = ["classify", str(photos), "-w", str(file), "--device", device, "--compile", "on"]
+        arguments = ["classify", str(photos), "-w", str(file), "--device", device, "--compile", compiled]
         arguments += ["--decode", decode]
         start = time.perf_counter()
         subprocess.run(
@@ -152,12 +159,49 @@ def decoding(device: str, paths: InputList, seconds: float) -> dict[str, float]:
         if time.perf_counter() - start > 5 * seconds:
             break
     rates = {f"CPU, {cores()} workers": count / (time.perf_counter() - start)}
+    rates[f"CPU, {cores()} processes"] = decoding_processes(paths[:400], config, seconds)
+    for name, batches_of in (("files", None), ("GpuDecoder", GpuDecoder(replace(config, decode="gpu"), device))):
+        loaded = load_batches(paths, replace(config, decode="gpu"), LoaderConfig(256, min(8, cores())))
+        start, count = time.perf_counter(), 0
+        for batch in map_ahead(loaded, batches_of, DECODING_THREADS) if batches_of else loaded:
+            count += len(batch)
+        rates[f"{name}, {min(8, cores())} workers"] = count / (time.perf_counter() - start)
     data = [torch.frombuffer(bytearray(Path(path).read_bytes()), dtype=torch.uint8) for path in paths[:128]]
     try:
         rates["nvJPEG"] = per_second(lambda: decode_jpeg(data, ImageReadMode.RGB, device), len(data), seconds)
     except RuntimeError as error:
         print(f"nvJPEG: {' '.join(str(error).split())[:100]}")
     return rates
+
+
+def decoding_processes(paths: Sequence[str], config: PixelConfig, seconds: float) -> float:
+    """Return images per second of one independent process a core, each of which decodes all paths again and again."""
+    with multiprocessing.get_context("spawn").Pool(cores()) as pool:
+        return sum(pool.starmap(decode_alone, [(paths, config, seconds)] * cores(), chunksize=1))
+
+
+def decode_alone(paths: Sequence[str], config: PixelConfig, seconds: float) -> float:
+    start, count = time.perf_counter(), 0
+    while time.perf_counter() - start < seconds:
+        image = read(paths[count % len(paths)], config)
+        assert not isinstance(image, Failure)
+        views(image, config)
+        count += 1
+    return count / (time.perf_counter() - start)
+
+
+@torch.inference_mode()
+def fp32_check(device: str) -> dict[str, float | str]:
+    """Return the distance of logits in fp32 from the CPU's, and whether two batch sizes have the same classes."""
+    network, pixels = InceptionV3().initialise(0), torch.randint(0, 256, (64, 3, 299, 299), dtype=torch.uint8)
+    ours = optimize(network, HALF, HALF, Plan(device))
+    whole = ours(pixels.to(device)).cpu()
+    parts = torch.cat([ours(part.to(device)).cpu() for part in torch.split(pixels, 7)])
+    expected = optimize(network, HALF, HALF, Plan("cpu"))(pixels[:16])
+    return {
+        "fp32: distance of logits from the CPU's": f"{float((whole[:16] - expected).norm() / expected.norm()):.1e}",
+        "fp32: same class at batches 64 and 7": f"{int((whole.argmax(1) == parts.argmax(1)).sum())} of 64",
+    }
 
 
 def agreement(device: str, paths: InputList) -> dict[str, str]:
@@ -212,9 +256,12 @@ def main() -> None:
         folder = repeated(args.folder, temporary / "long", args.photos)
         short = repeated(args.folder, temporary / "short", min(1000, args.photos // 10))
         results["decoding_per_s"] = decoding(args.device, InputList.of(Discovery([str(folder)])), args.seconds)
-        for decode in ("fast", "gpu"):
-            rate, busy = files_to_csv(args.device, decode, folder, short, temporary)
-            results[f"files_to_csv_per_s, {decode}"], results[f"busy_percent, {decode}"] = rate, busy
+        for decode, compiled in (("fast", "off"), ("gpu", "off"), ("gpu", "on")):
+            rate, busy = files_to_csv(args.device, decode, compiled, folder, short, temporary)
+            name = f"decode {decode}, compile {compiled}"
+            results[f"files to CSV/s, {name}"], results[f"GPU busy percent, {name}"] = rate, busy
+            print(name, rate, busy, flush=True)
+    results["fp32"] = fp32_check(args.device)
     results["agreement"] = agreement(args.device, InputList.of(Discovery([str(args.folder)])))
     print_results(results)
 
