@@ -5,6 +5,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -62,14 +63,21 @@ def imported_names(nodes: Iterator[ast.AST]) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+@cache
+def tree(module: str) -> ast.Module:
+    """Return the syntax tree of a module."""
+    return ast.parse(MODULES[module].read_text())
+
+
+@cache
 def imports(module: str) -> set[str]:
     """Return everything that a module imports, in functions and for the type checker too."""
-    return set(imported_names(ast.walk(ast.parse(MODULES[module].read_text()))))
+    return set(imported_names(ast.walk(tree(module))))
 
 
 def imports_on_loading(module: str) -> set[str]:
     """Return the modules of the package that are imported as soon as this one is."""
-    return {name for name in imported_names(iter(ast.parse(MODULES[module].read_text()).body)) if name in MODULES}
+    return {name for name in imported_names(iter(tree(module).body)) if name in MODULES}
 
 
 def libraries(module: str) -> set[str]:
@@ -79,8 +87,8 @@ def libraries(module: str) -> set[str]:
 
 def functions() -> Iterator[tuple[str, int]]:
     """Yield the name of every function in the package, and its number of lines."""
-    for module, path in MODULES.items():
-        for node in ast.walk(ast.parse(path.read_text())):
+    for module in MODULES:
+        for node in ast.walk(tree(module)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 assert node.end_lineno
                 yield f"{module}.{node.name}", node.end_lineno - node.lineno + 1

@@ -105,7 +105,7 @@ def test_the_package_alone_imports_nothing_heavy() -> None:
         inception_cli.Nonsense  # noqa: B018
 
 
-@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+@pytest.mark.parametrize("method", ["spawn", pytest.param("forkserver", marks=pytest.mark.slow)])
 def test_a_script_needs_no_main_guard(method: str, tmp_path: Path) -> None:
     """Workers that are spawned import the main script, unless they are kept from it."""
     script = tmp_path / "script.py"

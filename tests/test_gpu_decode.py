@@ -203,6 +203,7 @@ def test_workers_send_files_unchanged(run: RunConfig, mixed: InputList) -> None:
     assert predict(DevicePredictor(run), mixed, start=16) == expected[16:]
 
 
+@pytest.mark.slow
 def test_several_processes_give_the_same_predictions(run: RunConfig, mixed: InputList) -> None:
     assert predict(MultiGpuPredictor(run, ("cpu", "cpu")), mixed) == predict(DevicePredictor(run), mixed)
 

@@ -1,5 +1,7 @@
 """Training: datasets, augmentation, optimisation, choice of the best epoch, resuming."""
 
+import errno
+import os
 import signal
 import subprocess
 import sys
@@ -273,6 +275,26 @@ def test_every_epoch_has_another_sample_and_other_crops(config: TrainConfig, mon
         pass
     assert len({plan.seed for plan in plans}) == 3
     assert len({plan.positions.tobytes() for plan in plans}) == 3
+
+
+def test_a_folder_that_cannot_be_read_is_an_error(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    private = config.train_dir / "red" / "private"
+    private.mkdir()
+    scandir = os.scandir
+
+    def refuse(path: bytes) -> object:
+        if path.rstrip(b"/").endswith(b"private"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    try:
+        with pytest.raises(
+            InceptionError, match=r"^1 folder cannot be read \(.*/private: permission denied\); change"
+        ):
+            dataset.list_samples(config.train_dir, ["blue", "green", "red"])
+    finally:
+        private.rmdir()
 
 
 def dataset_of(folder: Path, prepare: str = "shrink") -> ImageDataset:

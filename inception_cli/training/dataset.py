@@ -89,10 +89,16 @@ def require_no_splits(folder: Path, names: Sequence[str]) -> None:
 
 
 def list_samples(folder: Path, classes: Sequence[str]) -> list[Sample]:
-    """Return the images of each class folder, sorted; InceptionError for a class without any."""
+    """Return the images of each class folder, sorted.
+
+    InceptionError for a class without any, and for a folder that cannot be read: its images would be left out.
+    """
     samples: list[Sample] = []
     for label, name in enumerate(classes):
-        of_class = [Sample(path, label) for path in Discovery([str(folder / name)])]
+        discovery = Discovery([str(folder / name)])
+        of_class = [Sample(path, label) for path in discovery]
+        if discovery.unreadable.count:
+            raise InceptionError(f"{discovery.unreadable}; change the permissions, or move such folders out of {folder}")
         if not of_class:
             raise empty_class_error(folder / name)
         samples += of_class
