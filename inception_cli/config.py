@@ -3,14 +3,26 @@
 The records are frozen and validated when they are built: UsageError names the field and the values that it takes.
 """
 
+import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from inception_cli.errors import UsageError
+from inception_cli.errors import (
+    MAX_TEXT,
+    UsageError,
+    excerpt,
+    require,
+    require_choice,
+    require_range,
+    require_sha256,
+    require_text,
+    require_timeout,
+)
 
 Auto = Literal["auto"]
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -25,23 +37,29 @@ LabelFormat = Literal["wnid", "name", "number", "minus-1", "plus-1", "ilsvrc", "
 
 #: Smallest input side of Inception V3 in pixels; below it the last grid would be empty.
 MIN_SIDE = 75
+#: Largest side of a resized image in pixels; more classes than any model of this kind has.
+MAX_SIDE, MAX_CLASSES = 100_000, 100_000
+#: Limits far beyond what helps: larger numbers are typing errors, or come from a damaged manifest.
+MAX_BATCH_SIZE, MAX_PROCESSES = 1_000_000, 4096
 #: Names of devices: `cuda` is every visible GPU, `cuda:N` a single one.
-DEVICE = re.compile(r"cpu|mps|cuda(:\d+)?")
+DEVICE = re.compile(r"cpu|mps|cuda(:\d{1,4})?")
+SKIP = re.compile(r"skip-(\d{1,9})", re.ASCII)  # a label format
 
 _HALF = (0.5, 0.5, 0.5)
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-def require(condition: bool, message: str) -> None:
-    """Raise UsageError with `message` unless `condition` holds."""
-    if not condition:
-        raise UsageError(message)
+def require_device(value: str, choices: str) -> None:
+    """Raise UsageError unless `value` is the name of a device."""
+    require(bool(DEVICE.fullmatch(value)), f"device {excerpt(repr(value))}: choose {choices}")
 
 
-def require_choice(name: str, value: object, choices: Sequence[object]) -> None:
-    """Raise UsageError unless `value` is one of `choices`."""
-    require(value in choices, f"{name} {value!r}: choose from {', '.join(map(str, choices))}")
+def require_label_format(value: str) -> None:
+    """Raise UsageError unless `value` is one of LabelFormat, or `skip-N`."""
+    choices = ", ".join((*get_args(LabelFormat), "skip-N"))
+    known = value in get_args(LabelFormat) or bool(SKIP.fullmatch(value))
+    require(known, f"label_format {excerpt(repr(value))}: choose from {choices}")
 
 
 @dataclass(frozen=True)
@@ -61,13 +79,17 @@ class Preset:
     exif: bool
 
     def __post_init__(self) -> None:
-        label = f"preset {self.name}"
+        require_text("preset.name", self.name)
+        label = f"preset {excerpt(self.name)}"
         require(0 < self.size <= self.resize, f"{label}: need 0 < size <= resize, not {self.size} and {self.resize}")
+        require_range(f"{label}: resize", self.resize, 1, MAX_SIDE)
         require_choice(f"{label}: filter", self.filter, get_args(Filter))
         require(self.antialias or self.filter == "bilinear", f"{label}: only bilinear works without antialias")
         require(
-            len(self.mean) == len(self.std) == 3 and min(self.std) > 0,
-            f"{label}: mean and std are three numbers each, std above zero",
+            len(self.mean) == len(self.std) == 3
+            and all(abs(value) <= 1000 for value in self.mean)
+            and all(0 < value <= 1000 for value in self.std),
+            f"{label}: mean is three numbers from -1000 to 1000, std three numbers above 0 and at most 1000",
         )
 
 
@@ -93,13 +115,15 @@ class Classes:
     names: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        require(bool(self.names), "there are no classes")
+        require(bool(self.names), "there are no classes: names is empty")
+        require(len(self.names) <= MAX_CLASSES, f"there are {len(self.names):,} classes, more than {MAX_CLASSES:,}")
         for index, name in enumerate(self.names):
             require(bool(name.strip()), f"class {index} has no name")
+            require(len(name) <= MAX_TEXT, f"the name of class {index} has more than {MAX_TEXT:,} characters")
         if len(self.index) < len(self.names):
             # Some ImageNet lists have two cranes: a lookup by name would lose a class.
             duplicate = next(name for index, name in enumerate(self.names) if self.index[name] != index)
-            raise UsageError(f"the class {duplicate!r} occurs twice")
+            raise UsageError(f"the class {excerpt(repr(duplicate))} occurs twice")
 
     def __len__(self) -> int:
         return len(self.names)
@@ -125,6 +149,16 @@ class Weights:
     licence: str = ""
     notes: tuple[str, ...] = ()  # assumptions that the user should know about
 
+    def __post_init__(self) -> None:
+        for name in ("name", "file", "source"):
+            require_text(name, getattr(self, name))
+        require_sha256("sha256", self.sha256)
+        for name in ("top1", "top5"):
+            if (percent := getattr(self, name)) is not None:
+                require_range(name, percent, 0, 100)
+        for name, text in (("licence", self.licence), *(("notes", note) for note in self.notes)):
+            require(len(text) <= MAX_TEXT, f"{name} has more than {MAX_TEXT:,} characters")
+
 
 @dataclass(frozen=True)
 class PixelConfig:
@@ -139,7 +173,7 @@ class PixelConfig:
     def __post_init__(self) -> None:
         require_choice("crops", self.crops, get_args(Crops))
         require_choice("decode", self.decode, get_args(Decode))
-        require(self.max_pixels >= 1, f"max_pixels must be at least 1, not {self.max_pixels}")
+        require_range("max_pixels", self.max_pixels, 1)
 
     @property
     def fast(self) -> bool:
@@ -159,9 +193,9 @@ class LoaderConfig:
     timeout: float = 60.0
 
     def __post_init__(self) -> None:
-        require(self.batch_size >= 1, f"batch_size must be at least 1, not {self.batch_size}")
-        require(self.workers >= 0, f"workers must be at least 0, not {self.workers}")
-        require(self.timeout > 0, f"timeout must be above 0 seconds, not {self.timeout}")
+        require_range("batch_size", self.batch_size, 1, MAX_BATCH_SIZE)
+        require_range("workers", self.workers, 0, MAX_PROCESSES)
+        require_timeout(self.timeout)
 
 
 @dataclass(frozen=True)
@@ -175,8 +209,8 @@ class Plan:
 
     def __post_init__(self) -> None:
         require_choice("precision", self.precision, get_args(Precision))
-        require(bool(DEVICE.fullmatch(self.device)), f"device {self.device!r}: choose cpu, cuda, cuda:N or mps")
-        require(self.threads >= 1, f"threads must be at least 1, not {self.threads}")
+        require_device(self.device, "cpu, cuda, cuda:N or mps")
+        require_range("threads", self.threads, 1, MAX_PROCESSES)
 
 
 @dataclass(frozen=True)
@@ -207,22 +241,17 @@ class Settings:
         require(bool(self.weights), "weights: give at least one name or file")
         if self.preset is not None:
             require_choice("preset", self.preset, get_args(PresetName))
-        require_choice("crops", self.crops, get_args(Crops))
-        require_choice("decode", self.decode, get_args(Decode))
-        require_choice("precision", self.precision, get_args(PrecisionChoice))
-        require_choice("compile", self.compile, get_args(CompileChoice))
-        require_choice("engine", self.engine, get_args(Engine))
-        require(
-            self.device == "auto" or bool(DEVICE.fullmatch(self.device)),
-            f"device {self.device!r}: choose auto, cpu, cuda, cuda:N or mps",
-        )
-        require(self.timeout > 0, f"timeout must be above 0 seconds, not {self.timeout}")
-        for name, least in (("top_k", 1), ("batch_size", 1), ("workers", 0), ("actors", 1), ("max_pixels", 1)):
-            value = getattr(self, name)
-            require(
-                value == "auto" or (isinstance(value, int) and value >= least),
-                f"{name} must be at least {least}, not {value!r}",
-            )
+        closed = {"crops": Crops, "decode": Decode, "precision": PrecisionChoice, "compile": CompileChoice}
+        for name, choices in (closed | {"engine": Engine}).items():
+            require_choice(name, getattr(self, name), get_args(choices))
+        if self.device != "auto":
+            require_device(self.device, "auto, cpu, cuda, cuda:N or mps")
+        require_timeout(self.timeout)
+        require_range("top_k", self.top_k, 1)
+        for name, least in (("batch_size", 1), ("workers", 0), ("actors", 1), ("max_pixels", 1)):
+            most = {"batch_size": MAX_BATCH_SIZE, "workers": MAX_PROCESSES}.get(name, math.inf)
+            if (value := getattr(self, name)) != "auto":
+                require_range(name, value, least, most)
         require(
             self.engine == "ray" or (self.ray_address is None and self.actors == "auto"),
             "ray_address and actors need engine ray",
@@ -249,6 +278,11 @@ class RunConfig:
                 f"{first.name} and {other.name} cannot be an ensemble: their classes or input sizes differ; "
                 "classify with one after the other",
             )
+        require(self.pixels.preset == first.preset, "pixels.preset and the preset of weights differ")
+        classes = len(first.classes)
+        ascending = all(index < other for index, other in pairwise((-1, *self.only_classes, classes)))
+        require(ascending, f"only_classes must be ascending indices of the {classes} classes")
+        require_range("top_k", self.top_k, 1, len(self.only_classes) or classes)
 
     @property
     def classes(self) -> Classes:
@@ -294,6 +328,16 @@ class LabelSources:
     exclude: str | None = None  # a file
     sha256: Mapping[str, str] = field(default_factory=dict)  # of the files, by name
 
+    def __post_init__(self) -> None:
+        files = [("val_dir", self.val_dir), *(("labels", name) for name in self.labels), ("exclude", self.exclude)]
+        for name, file in files:
+            if file is not None:
+                require_text(name, file)
+        if self.label_format is not None:
+            require_label_format(self.label_format)
+        for sha256 in self.sha256.values():
+            require_sha256("sha256", sha256)
+
     def __bool__(self) -> bool:
         return bool(self.val_dir or self.labels)
 
@@ -334,10 +378,10 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         require(self.size >= MIN_SIDE, f"size {self.size}: Inception V3 needs at least {MIN_SIDE} pixels")
-        require(self.epochs >= 1, f"epochs must be at least 1, not {self.epochs}")
-        require(self.batch_size >= 2, f"batch_size must be at least 2 for batch norm, not {self.batch_size}")
-        require(self.workers >= 0, f"workers must be at least 0, not {self.workers}")
-        require(self.seed >= 0, f"seed must be at least 0, not {self.seed}")
+        require_range("epochs", self.epochs, 1)
+        require_range("batch_size (for batch norm)", self.batch_size, 2)
+        require_range("workers", self.workers, 0)
+        require_range("seed", self.seed, 0)
         require(self.precision in ("fp32", "bf16"), f"precision {self.precision}: training runs in fp32 or bf16")
         require(self.out.suffix == ".safetensors", f"{self.out}: trained weights are a .safetensors file")
 

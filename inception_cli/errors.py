@@ -1,4 +1,4 @@
-"""Exceptions that are shown to users in one line, and the exit codes of the `inception` command.
+"""Exceptions that are shown to users in one line, the exit codes of the `inception` command, and checks of fields.
 
 InceptionError          1  one line that names the file and the remedy
 ├── UsageError          2  invalid command-line usage, or an invalid argument (also a ValueError)
@@ -6,10 +6,16 @@ InceptionError          1  one line that names the file and the remedy
 └── GateNotMet          5  a metric is below the expected value
 """
 
-from collections.abc import Iterator
+import math
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
+
+#: Longest name, path or note in characters; PATH_MAX of Linux.
+MAX_TEXT = 4096
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class ExitCode(IntEnum):
@@ -53,6 +59,18 @@ def one_line(error: BaseException, limit: int = 200) -> str:
     return " ".join(str(error).split())[:limit] or type(error).__name__
 
 
+def excerpt(value: object, limit: int = 60) -> str:
+    """Return a value of a user's file as text in a message: at most `limit` characters, its beginning and its end."""
+    text = value if isinstance(value, str) else repr(value)
+    half = (limit - 3) // 2
+    return text if len(text) <= limit else f"{text[:half]} … {text[-half:]}"
+
+
+def plural(n: int, one: str, many: str = "") -> str:
+    """Return a number with its noun: "1 row", "2,000 rows"; `many` is the plural where it is not `one` with an s."""
+    return f"{n:,} {one if n == 1 else many or f'{one}s'}"
+
+
 def os_reason(error: OSError) -> str:
     """Return the operating system's reason in lower case, without the file name."""
     return (error.strerror or one_line(error)).lower()
@@ -65,3 +83,39 @@ def os_errors(file: Path | str, remedy: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise InceptionError(f"{file}: {os_reason(error)}; {remedy}") from error
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise UsageError with `message` unless `condition` holds."""
+    if not condition:
+        raise UsageError(message)
+
+
+def require_choice(name: str, value: object, choices: Sequence[object]) -> None:
+    """Raise UsageError unless `value` is one of `choices`."""
+    require(value in choices, f"{name} {excerpt(repr(value))}: choose from {', '.join(map(str, choices))}")
+
+
+def require_range(name: str, value: object, least: float, most: float = math.inf) -> None:
+    """Raise UsageError unless `value` is a number from `least` to `most`."""
+    upper = f" and at most {most}" if most < math.inf else ""
+    require(
+        isinstance(value, int | float) and least <= value <= most,
+        f"{name} must be at least {least}{upper}, not {excerpt(value)}",
+    )
+
+
+def require_text(name: str, value: str) -> None:
+    """Raise UsageError for a text that is blank or longer than MAX_TEXT."""
+    require(bool(value.strip()), f"{name} is empty")
+    require(len(value) <= MAX_TEXT, f"{name} has {len(value):,} characters, more than {MAX_TEXT:,}")
+
+
+def require_sha256(name: str, value: str) -> None:
+    """Raise UsageError unless `value` is a sha256 in hexadecimal."""
+    require(bool(_SHA256.fullmatch(value)), f"{name} {excerpt(repr(value))} is no sha256 in hexadecimal")
+
+
+def require_timeout(seconds: float) -> None:
+    """Raise UsageError unless `seconds` is a finite number above zero."""
+    require(0 < seconds < math.inf, f"timeout must be above 0 seconds, and finite, not {seconds}")

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from inception_cli.config import Precision
-from inception_cli.errors import InceptionError, UsageError
+from inception_cli.errors import InceptionError, UsageError, plural
 
 #: Images with more pixels than this are not decoded by default: 2 GB in Pillow, four bytes a pixel.
 MAX_PIXELS = 500_000_000
@@ -43,7 +43,8 @@ def find_device(requested: str) -> str:
         raise InceptionError(f"device {requested}: torch {torch.__version__} finds none here; use the device cpu")
     if kind == "cuda" and number and int(number) >= torch.cuda.device_count():
         raise InceptionError(
-            f"device {requested}: there are {torch.cuda.device_count()} CUDA devices, counted from 0; use cuda:0"
+            f"device {requested}: this machine has {plural(torch.cuda.device_count(), 'CUDA device')}, counted from 0; "
+            "use cuda:0"
         )
     return requested
 

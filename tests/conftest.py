@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import stub_network
+import torch
 from lively import lively
 from PIL import Image, ImageOps
 from running import Ended, Inception, code_of
@@ -24,6 +25,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if number and hasattr(os, "sched_setaffinity"):
         allotted = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {allotted[int(number) % len(allotted)]})
+        torch.set_num_threads(1)  # it counted the cores when it was imported
 
 
 @pytest.fixture(scope="session")

@@ -364,23 +364,3 @@ def test_a_missing_output_folder_is_an_error_before_the_run(inception: Inception
     assert ended.code == 1
     assert str(missing) in ended.err
     assert "no such folder" in ended.err
-
-
-@pytest.mark.usefixtures("stub_network")
-def test_a_full_standard_output_is_a_one_line_error(
-    inception: Inception, photos: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with Path("/dev/full").open("wb", buffering=0) as full:
-
-        class Full:
-            buffer = full
-
-            def flush(self) -> None:
-                pass
-
-        monkeypatch.setattr("sys.stdout", Full())
-        ended = inception("classify", photos, "-w", "demo", "-j", 0, "-o", "-")
-
-    assert ended.code == 1
-    assert "no space left" in ended.err.lower()
-    assert "Traceback" not in ended.err

@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,10 @@ from PIL import Image
 from running import Ended, Inception, code_of
 from safetensors.torch import load_file, save_file
 
-from inception_cli.cli import console
+from inception_cli.cli import jobs
+from inception_cli.cli.progress import ProgressBar
 from inception_cli.config import PRESETS
+from inception_cli.errors import InceptionError
 from inception_cli.inference.predictor import DevicePredictor
 from inception_cli.inference.runner import RunProgress
 from inception_cli.predictions.formats import read_predictions
@@ -224,10 +226,36 @@ def test_json_prints_the_manifest(inception: Inception, photos: Path, stub: str,
     assert printed["inputs"] == [str(photos / "a")]
 
 
-def test_json_without_a_file_prints_the_manifest_alone(inception: Inception, photos: Path, stub: str) -> None:
-    ended = inception("classify", photos / "a", "-w", stub, "-j", 0, "--json")
+def test_json_without_a_file_prints_the_manifest_and_the_predictions(
+    inception: Inception, photos: Path, stub: str, tmp_path: Path
+) -> None:
+    missing = os.fsdecode(b"gr\xfcn.jpg")
+    words = photos / "a", missing, "-w", stub, "-j", 0, "-b", 3, "-k", 2
+    inception("classify", *words, "-o", tmp_path / "p.csv")
 
-    assert json.loads(ended.out)["counts"] == {"ok": 8}
+    printed = json.loads(inception("classify", *words, "--json").out)
+
+    assert printed["counts"] == {"ok": 8, "missing": 1}
+    expected = [asdict(row) for row in read_predictions(tmp_path / "p.csv")]
+    for row in expected:
+        del row["decision"]
+    assert printed["predictions"] == json.loads(json.dumps(expected))
+    last = printed["predictions"][-1]
+    assert [*last] == ["path", "status", "classes", "labels", "scores", "error"]
+    assert [*last.values()] == [r"gr\xfcn.jpg", "missing", [], [], [], "no such file"]
+
+
+@pytest.mark.parametrize(("limit", "listed"), [(8, True), (7, False)])
+def test_json_prints_the_predictions_of_few_inputs_only(
+    limit: int, listed: bool, inception: Inception, photos: Path, stub: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert jobs.MAX_JSON_INPUTS == 1000
+    monkeypatch.setattr(jobs, "MAX_JSON_INPUTS", limit)
+
+    printed = json.loads(inception("classify", photos / "a", "-w", stub, "-j", 0, "-b", 3, "--json").out)
+
+    assert ("predictions" in printed) == listed
+    assert printed["n"] == 8
 
 
 # Bad input: a row with its status, and the rest of its batch does not change.
@@ -292,7 +320,7 @@ def resnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["PHOTOS", "-w", "none.pth"], 1, "none.pth: no such file"),
         (["PHOTOS", "-w", "RESNET"], 1, "a ResNet"),
         (["PHOTOS", "-w", "CHECKPOINT", "--preset", "tim"], 2, "'torchvision', 'mmpretrain', 'timm', 'timm-gluon'"),
-        (["PHOTOS", "-w", "CHECKPOINT", "--classes", "TEXTS/a.txt"], 2, "has 1000"),
+        (["PHOTOS", "-w", "CHECKPOINT", "--classes", "TEXTS/a.txt"], 2, "has 1,000"),
         (["PHOTOS", "-w", "CHECKPOINT", "--device", "cpuu"], 2, "choose auto, cpu, cuda, cuda:N or mps"),
         (["PHOTOS", "-w", "CHECKPOINT", "--crops", "7"], 2, "1, 10, 12, 144"),
         (["PHOTOS", "-w", "CHECKPOINT", "--batch-size", "some"], 2, "neither a number nor auto"),
@@ -361,21 +389,53 @@ def test_a_finished_file_is_not_overwritten_without_force(
     assert len(rows(tmp_path / "p.csv")) == 8
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), InceptionError("refused"), OSError("disk")], ids=repr)
+@pytest.mark.parametrize(
+    ("command", "where"),
+    [
+        (("evaluate", "--val-dir"), "inception_cli.cli.progress.ProgressBar.loading"),
+        (("classify",), "inception_cli.cli.progress.ProgressBar.loading"),  # then PyTorch is imported
+        (("classify",), "inception_cli.inference.runner._resolve"),
+        (("classify",), "inception_cli.inference.runner._predictor"),
+        (("classify",), "inception_cli.inference.predictor.load_network"),  # the header has been written
+    ],
+)
+def test_a_run_that_fails_before_its_first_row_leaves_no_file(
+    command: tuple[str, ...],
+    where: str,
+    error: BaseException,
+    stub: str,
+    inception: Inception,
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(where, fail)
+
+    ended = inception(*command, photos, "-w", stub, "-j", 0, "-o", tmp_path / "p.csv")
+
+    assert ended.code == (130 if isinstance(error, KeyboardInterrupt) else 1)
+    assert [*tmp_path.iterdir()] == []
+
+
 # Interruption: the rows stay, and the same command resumes the run.
 
 
 @pytest.fixture
 def interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C when the second batch is done, once."""
-    update, done = console.ProgressBar.update, []
+    update, done = ProgressBar.update, []
 
-    def interrupt(bar: console.ProgressBar, progress: RunProgress) -> None:
+    def interrupt(bar: ProgressBar, progress: RunProgress) -> None:
         update(bar, progress)
         done.append(progress.done)
         if len(done) == 2:
             os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(console.ProgressBar, "update", interrupt)
+    monkeypatch.setattr(ProgressBar, "update", interrupt)
 
 
 @pytest.mark.usefixtures("interrupted")
@@ -466,13 +526,13 @@ def test_two_runs_with_one_output_do_not_mix(
     words = ["classify", str(photos / "a"), "-w", stub, "-j", "0", "-o", str(tmp_path / "p.csv")]
     codes: list[int] = []
 
-    def start_another(bar: console.ProgressBar, progress: RunProgress) -> None:
+    def start_another(bar: ProgressBar, progress: RunProgress) -> None:
         child = os.fork()
         if not child:
             os._exit(code_of(*words))
         codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
-    monkeypatch.setattr(console.ProgressBar, "update", start_another)
+    monkeypatch.setattr(ProgressBar, "update", start_another)
 
     ended = inception(*words)
 
@@ -541,7 +601,7 @@ def test_info_of_a_file_shows_its_classes_and_preset(inception: Inception, check
     ended = inception("info", "-w", checkpoint)
 
     assert ended.code == 0
-    assert "1000 classes: tench" in ended.out
+    assert "1,000 classes: tench" in ended.out
     assert "from -1.0 to 1.0" in ended.out
 
 

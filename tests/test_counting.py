@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from inception_cli.network.counting import Counts, Stage, count
+from inception_cli.network.counting import Counts, Stage, count, output_shape
 from inception_cli.network.model import InceptionV3
 
 # fmt: off
@@ -78,3 +79,26 @@ def test_only_the_classifier_depends_on_the_number_of_classes(counts: Counts) ->
 
     assert ten.stages[-1] == Stage("fc", (10,), 20_490, 20_480)
     assert counts.stages[:-1] == ten.stages[:-1]
+
+
+@pytest.mark.parametrize("side", [75, 142])
+def test_shapes_of_all_layers_equal_those_of_a_forward_pass(side: int) -> None:
+    network, shapes = InceptionV3(3).eval(), {}
+
+    def compare(layer: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+        shapes[layer] = output_shape(layer, inputs[0].shape), tuple(output.shape)
+
+    for layer in network.modules():
+        if not any(layer.children()):
+            layer.register_forward_hook(compare)
+    with torch.inference_mode():
+        network(torch.zeros(1, 3, side, side))
+
+    assert len(shapes) == 94 * 3 + 4 + 9 + 3  # ConvBNs; max and average poolings; avgpool, dropout and fc
+    assert all(actual == expected for actual, expected in shapes.values())
+
+
+def test_nothing_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nn.functional, "conv2d", None)
+
+    assert count.__wrapped__(7, 299).macs == 5_713_216_096 - 993 * 2048

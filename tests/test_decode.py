@@ -237,7 +237,9 @@ def test_errors_of_the_operating_system_have_a_status(
     [
         (OSError(errno.EIO, "Input/output error"), "failed"),
         (OSError(errno.EINVAL, "Invalid argument"), "corrupt"),
-        (MemoryError(), "too_large"),
+        (MemoryError(), "failed"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "failed"),
+        (OSError("out of memory error when reading image file"), "failed"),  # Pillow for code -9 of a decoder
         (RecursionError(), "corrupt"),
         (SyntaxError("broken\nat \x1b[31m line 2 " + 300 * "x"), "corrupt"),
         (struct.error("unpack requires 4 bytes"), "corrupt"),

@@ -21,8 +21,9 @@ from lively import lively
 from running import Inception
 
 from inception_cli.errors import InceptionError
+from inception_cli.files.hashing import sha256
 from inception_cli.weights import download
-from inception_cli.weights.download import cached_path, fetch, find_cached, ignore_progress, sha256
+from inception_cli.weights.download import cached_path, fetch, find_cached, ignore_progress
 from inception_cli.weights.registry import PUBLISHED, TORCHVISION, Published, demo_file
 
 BODY = bytes(range(256)) * 4000  # a million bytes

@@ -96,7 +96,17 @@ def test_json_has_every_field_of_the_contract(kept: Path, inception: Inception) 
 def test_the_table_has_the_published_columns(kept: Path, inception: Inception) -> None:
     ended = inception("evaluate", "--predictions", kept)
 
-    for text in ("Params (M)", "Flops (G)", "Top-1 (%)", "Top-5 (%)", "measured, n = 24", "23.83", "5.75", "50.00 ±"):
+    for text in (
+        "Params (M)",
+        "Flops (G)",
+        "Top-1 (%)",
+        "Top-5 (%)",
+        "measured, n = 24",
+        "23.83",
+        "5.75",
+        "50.00",
+        "31.43 – 68.57",
+    ):
         assert text in ended.out
     assert "wnids; 24 of 24 photos have a label" in ended.out
 
@@ -145,7 +155,7 @@ def test_images_without_a_label_and_labels_without_an_image_are_counted_and_name
 
     assert ended.code == 0
     assert "23 photos have no label" in ended.out
-    assert "1 names in the label file match no photo: elsewhere.jpg" in ended.out
+    assert "1 name in the label file matches no photo: elsewhere.jpg" in ended.out
 
 
 @pytest.mark.parametrize(("expected", "tolerance", "code"), [(50, 0, 0), (50.04, 0.05, 0), (50.1, 0.05, 5)])
@@ -224,7 +234,7 @@ def test_top5_of_three_classes_is_noted_as_always_right(photos: Path, tmp_path: 
     ended = inception("evaluate", "--val-dir", tmp_path / "val", "-w", tmp_path / "three.safetensors", "-j", 0)
 
     assert ended.code == 0
-    assert "100.00 ±" in ended.out
+    assert "100.00" in ended.out
     assert "3 classes" in ended.out
 
 

@@ -128,7 +128,7 @@ def test_a_run_that_lacks_rows_is_not_published(tmp_path: Path) -> None:
     store = begun(tmp_path)
     write(store, range(2000))
 
-    with pytest.raises(InceptionError, match="2000 rows for 2500 inputs"):
+    with pytest.raises(InceptionError, match="2,000 rows for 2,500 inputs"):
         store.publish(MANIFEST)
 
     assert (tmp_path / "_run.json").exists()

@@ -151,8 +151,8 @@ def test_predictions_are_converted_as_if_they_had_been_csv_before(rows: list[Pre
         (b"\xef\xbb\xbf" + csv_header(1), 1, "byte order mark"),
         (csv_header(1) + b"x,ok,1,a\n", 2, "4 fields instead of 6"),
         (csv_header(1) + b"x,ok,1,a,0.5,\n\xc3,ok,1,a,0.5,\n", 3, "not UTF-8"),
-        (csv_header(1) + b"x,ok,1,a,high,\n", 2, "could not convert"),
-        (csv_header(1) + b"x,ok,1.5,a,0.5,\n", 2, "invalid literal"),
+        (csv_header(1) + b"x,ok,1,a,high,\n", 2, "top1_score is 'high'"),
+        (csv_header(1) + b"x,ok,1.5,a,0.5,\n", 2, "top1_index is '1.5'"),
         (csv_header(1) + b"x,fine,1,a,0.5,\n", 2, "status 'fine' is none of"),
         (csv_header(1) + b'x,ok,1,"a,0.5,\n', 2, "unexpected end of data"),
         (csv_header(1) + b'x,ok,1,"a"b,0.5,\n', 2, "expected after"),
@@ -210,13 +210,25 @@ def test_the_same_rows_have_the_same_bytes(suffix: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_score_that_is_nan_is_read_back(tmp_path: Path, suffix: str) -> None:
-    file = file_of(tmp_path, suffix, [Prediction("x", "ok", (1,), ("a",), (math.nan,))], 1)
+@pytest.mark.parametrize(
+    ("index", "score", "column"),
+    [
+        *((1, score, "top2_score") for score in (math.nan, math.inf, -math.inf, -0.001, 1.001)),
+        *((index, 0.5, "top2_index") for index in (-5, 100_000, 2_000_000_000)),
+    ],
+)
+def test_a_number_that_no_run_writes_is_an_error_that_names_line_and_column(
+    tmp_path: Path, suffix: str, index: int, score: float, column: str
+) -> None:
+    row = Prediction("x", "ok", (1, index), ("a", "b"), (0.5, score))
+    if suffix == ".jsonl" and math.isinf(score):
+        return  # JSON has no infinity: it is not written
+    file = file_of(tmp_path, suffix, [ROWS[0], row], 2)
 
-    (row,) = read_predictions(file)
-
-    assert math.isnan(row.scores[0])
-    assert read_table(file)["top1_score"].isna().tolist() == [True]
+    for read in (read_predictions, read_table):
+        with pytest.raises(InceptionError, match=rf"line \d: {column} is ") as error:
+            list(read(file))
+        assert str(error.value).startswith(f"{file}, line ")
 
 
 def test_jsonl_is_an_object_per_line_with_null_for_missing_values(tmp_path: Path) -> None:
@@ -255,9 +267,19 @@ ONE = '{"path": "x", "status": "ok", "top1_index": 1, "top1_label": "a", "top1_s
         ("[1, 2]\n", 1, "not a JSON object"),
         ('{"path": "x"}\n', 1, "the columns are not those"),
         (ONE + ONE.replace('"error"', '"why"'), 2, "columns differ from those of the first line"),
-        (ONE + ONE.replace('"a"', "1"), 2, "not a string"),
-        (ONE + ONE.replace("0.5", '"high"'), 2, "could not convert"),
-        (ONE + ONE.replace('top1_index": 1', 'top1_index": null'), 2, "int"),
+        (ONE + ONE.replace('"a"', "1"), 2, "top1_label is 1, not a string"),
+        (ONE + ONE.replace('"x"', "1"), 2, "path is 1, not a string"),
+        (ONE + ONE.replace("null", "false"), 2, "error is False, not a string"),
+        (ONE + ONE.replace("0.5", '"high"'), 2, "top1_score is 'high'"),
+        (ONE + ONE.replace("0.5", "true"), 2, "top1_score is True"),
+        (ONE + ONE.replace("0.5", "9" * 400), 2, "(top1_score is|not JSON)"),
+        (ONE + ONE.replace("0.5", "null"), 2, "top1_score is None"),
+        *(
+            (ONE + ONE.replace('top1_index": 1', f'top1_index": {value}'), 2, "(top1_index is|not JSON)")
+            for value in ("null", "true", "1.7", "-5", "2e9", "2000000000", "[]", "9" * 5000)
+        ),
+        (ONE + ONE.replace('"ok"', f'"{"x" * 5000}"'), 2, "status 'xxx.* is none of"),
+        (ONE + "[" * 100_000 + "\n", 2, "not JSON"),
         (ONE + ONE.replace('"ok"', '"fine"'), 2, "status 'fine' is none of"),
         (ONE + ONE[:40], 2, "not JSON"),
     ],
@@ -271,6 +293,7 @@ def test_damaged_jsonl_is_one_line_that_names_the_file_and_the_line(
     with pytest.raises(InceptionError, match=message) as error:
         list(read_predictions(file))
 
+    assert len(str(error.value)) <= 300 + len(str(file))
     assert str(error.value).startswith(f"{file}, line {line}: ")
     assert "inception classify" in str(error.value)
 

@@ -71,6 +71,7 @@ def run_command(words: list[str]) -> None:
     """Run a command with the stub network in a forked process."""
     from running import code_of
 
+    multiprocessing.set_start_method("fork", force=True)  # workers start at once, as the imports are done
     stub_network.install(pytest.MonkeyPatch())
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)
@@ -121,7 +122,13 @@ def command(photos: Path, weights: str, workers: int) -> list[str]:
 def test_a_run_killed_at_random_moments_ends_with_the_bytes_of_an_uninterrupted_one(
     workers: int, suffix: str, photos: Path, stub: str, tmp_path: Path
 ) -> None:
-    kill_runs(Forked, command(photos / "a", stub, workers), tmp_path / f"p.{suffix}", moments=2 if workers else 4, seed=workers)
+    kill_runs(
+        Forked,
+        command(photos / "a", stub, workers),
+        tmp_path / f"p.{suffix}",
+        moments=2 if workers else 4,
+        seed=workers,
+    )
 
 
 @pytest.mark.slow

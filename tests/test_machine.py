@@ -76,7 +76,8 @@ def test_a_device_that_is_not_here_is_refused_with_the_remedy(monkeypatch: pytes
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert machine.find_device("cuda:1") == "cuda:1"
-    with pytest.raises(InceptionError, match="device cuda:2: there are 2 CUDA devices, counted from 0; use cuda:0"):
+    said = "device cuda:2: this machine has 2 CUDA devices, counted from 0; use cuda:0"
+    with pytest.raises(InceptionError, match=said):
         machine.find_device("cuda:2")
 
 

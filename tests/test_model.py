@@ -7,7 +7,7 @@ from lively import lively, lively_state_dict, pictures, scaled
 from torch import Tensor, nn
 
 from inception_cli.config import MIN_SIDE
-from inception_cli.network.model import InceptionV3
+from inception_cli.network.model import ConvBN, InceptionV3, copy_modules, network_without_values
 
 
 def distance(actual: Tensor, expected: Tensor) -> float:
@@ -110,3 +110,32 @@ def test_lively_network_predicts_other_classes_for_other_pictures_and_other_pres
 
     assert len(set(expected.tolist())) >= len(pixels) / 3
     assert (expected != wrong_preset).sum() >= len(pixels) / 3
+
+
+def test_network_without_values_has_the_shapes_of_a_new_network_and_is_its_own_copy() -> None:
+    for aux in (False, True):
+        with torch.device("meta"):
+            new = InceptionV3(3, aux).eval()
+        first, second = (network_without_values(3, aux) for _ in range(2))
+        first.register_module("fc", nn.Identity())
+
+        assert str(second).replace("  (AuxLogits): None\n", "") == str(new)
+        assert [*second.state_dict()] == [*new.state_dict()]
+        assert all(parameter.requires_grad and parameter.is_meta for parameter in second.parameters())
+
+
+def test_copied_modules_share_values_but_are_changed_alone() -> None:
+    layer = ConvBN(1, 2, 3)
+    copied = copy_modules(layer)
+    with torch.no_grad():
+        layer.conv.weight.fill_(7)
+    assert copied.conv.weight.eq(7).all()
+
+    copied.conv.register_forward_hook(lambda *_: None)
+    copied.eval().double()
+    del copied.relu
+
+    assert {name for name, _ in layer.named_children()} == {"conv", "bn", "relu"}
+    assert layer.conv.training
+    assert not layer.conv._forward_hooks
+    assert all(tensor.dtype in (torch.float32, torch.int64) for tensor in layer.state_dict().values())

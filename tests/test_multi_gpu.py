@@ -132,6 +132,19 @@ def test_a_batch_on_which_every_process_dies_is_an_error_of_one_line(
 
 
 @pytest.mark.usefixtures("_fast_start")
+def test_a_stopped_process_is_replaced(
+    paths: InputList, run: RunConfig, plain: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(multi_gpu, "POLL_SECONDS", 0.3)
+    run = replace(run, loader=LoaderConfig(4, 0, timeout=0.6))
+    deadly = Deadly(paths, 13, 1, tmp_path / "deaths", signal.SIGSTOP)
+
+    assert csv(predict(deadly, run)) == plain
+    assert deadly.deaths.read_text() == "x"
+    assert multiprocessing.active_children() == []
+
+
+@pytest.mark.usefixtures("_fast_start")
 def test_batches_of_a_faulty_device_go_to_the_others(paths: InputList, run: RunConfig, plain: list[bytes]) -> None:
     assert csv(predict(paths, run, ("cuda:63", "cpu"))) == plain
 

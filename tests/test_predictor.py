@@ -93,6 +93,36 @@ def test_results_give_the_reduced_batch(little_memory: list[int], predictor: Dev
     assert [row.path for row in rows(results)] == paths
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("std::bad_alloc"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory"),
+    ],
+    ids=str,
+)
+def test_a_batch_that_does_not_fit_into_the_memory_of_the_processor_is_halved(
+    error: Exception, predictor: DevicePredictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    best_classes = DevicePredictor._best_classes
+
+    def limited(self: DevicePredictor, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        if len(pixels) > 2:
+            raise error
+        return best_classes(self, pixels)
+
+    pixels = torch.randint(256, (4, 1, 75, 75, 3), dtype=torch.uint8)
+    expected = predictor(pixels)
+    monkeypatch.setattr(DevicePredictor, "_best_classes", limited)
+
+    classes, scores = predictor(pixels)
+
+    assert predictor.reduced_batch == 2
+    assert torch.equal(classes, expected[0])
+    assert torch.allclose(scores, expected[1])
+
+
 def test_a_device_without_memory_for_one_image_is_an_error_of_one_line(
     stub: str, inception: Inception, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,3 +150,20 @@ def test_another_error_of_the_network_is_not_taken_for_a_lack_of_memory(
 
     assert ended.code == 1
     assert "shapes cannot be multiplied" in ended.err
+
+
+def test_scores_that_are_not_numbers_are_no_prediction(
+    predictor: DevicePredictor, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    best_classes = DevicePredictor._best_classes
+
+    def overflow(self: DevicePredictor, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        classes, scores = best_classes(self, pixels)
+        return classes, torch.where(torch.tensor([[False], [True], [False]]), torch.nan, scores)
+
+    monkeypatch.setattr(DevicePredictor, "_best_classes", overflow)
+
+    predictions = rows([*predictor.predict([*map(str, sorted(photos.rglob("*.jpg"))[:3])], [range(3)])])
+
+    assert [row.status for row in predictions] == ["ok", "failed", "ok"]
+    assert "--precision fp32" in predictions[1].error

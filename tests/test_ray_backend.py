@@ -12,7 +12,7 @@ import torch
 from records import run_config
 from stub_network import WEIGHTS
 
-from inception_cli.config import PRESETS, Plan, RunConfig, Settings
+from inception_cli.config import Plan, RunConfig, Settings
 from inception_cli.images.dataset import load_batches
 from inception_cli.inference import ray_backend
 from inception_cli.inference.predictor import BatchResult, DevicePredictor
@@ -49,7 +49,6 @@ def test_a_decoding_task_makes_the_batches_of_a_plain_run(
 ) -> None:
     monkeypatch.setattr(ray_backend, "REMOTE_IMAGES", 8)
     monkeypatch.setattr(ray_backend, "is_remote", lambda path: remote)
-    run = replace(run, pixels=replace(run.pixels, preset=PRESETS["torchvision"]))
     paths = path_list(photos, 17)
 
     decoded = [*ray_backend._decode(piece_of(paths, 1000), run, str(Path.cwd()))]

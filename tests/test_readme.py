@@ -15,8 +15,8 @@ from lively import lively
 from running import Inception
 
 from inception_cli.errors import ExitCode
+from inception_cli.files.hashing import sha256
 from inception_cli.predictions.prediction import STATUSES
-from inception_cli.weights.download import sha256
 from inception_cli.weights.registry import PUBLISHED
 
 ROOT = Path(__file__).parent.parent

@@ -186,7 +186,7 @@ def test_remote_images_are_found_by_the_same_rules_as_local_ones(
 
 @pytest.mark.parametrize(
     ("rows", "page"),
-    [("preds.csv", "preds.html"), ("out/preds", "out/preds.html"), (f"{STORE}/out/preds/", "preds.html")],
+    [("preds.csv", "preds.html"), ("out/preds.csv", "out/preds.html"), (f"{STORE}/out/preds/", "preds.html")],
 )
 def test_the_suggested_report_is_named_after_its_predictions(rows: str, page: str, inception: Inception) -> None:
     ended = inception("report", rows)

@@ -19,8 +19,8 @@ from inception_cli.images.thumbnail import SIDE, thumbnail
 from inception_cli.predictions.formats import csv_header, to_csv
 from inception_cli.predictions.prediction import Prediction
 from inception_cli.predictions.text import harmless
-from inception_cli.report import samples
-from inception_cli.report.build import build_page, describe, write_report
+from inception_cli.report import plots, samples
+from inception_cli.report.build import build_page, describe, file_link, write_report
 from inception_cli.report.samples import collect_samples
 
 
@@ -173,6 +173,55 @@ def test_a_photo_that_cannot_be_read_is_shown_without_picture() -> None:
     assert made.page.count(b"no picture") > page_of(rows()).page.count(b"no picture")
 
 
+@pytest.mark.parametrize(
+    ("most", "ticks"),
+    [
+        (1, [0, 1]),
+        (3, [0, 1, 2, 3]),
+        (5, [0, 2, 4, 6]),
+        (17, [0, 5, 10, 15, 20]),
+        (1_300_000, [0, 500_000, 1_000_000, 1_500_000]),
+    ],
+)
+def test_the_axis_has_few_whole_numbers(most: int, ticks: list[int]) -> None:
+    assert plots.whole_ticks(most) == ticks
+
+
+def test_the_bars_fit_below_the_highest_whole_number() -> None:
+    plot = plots.confidence([0] * 19 + [3], [0] * 20)
+
+    assert [text for _, text in plot.y_ticks] == ["0", "1", "2", "3"]
+    assert min(rect.y for rect in plot.rects) == plots.TOP
+    assert [text for _, text in plots.confidence([1_300_000], [0]).y_ticks] == ["0", "500 k", "1 M", "1.5 M"]
+
+
+def test_the_page_says_of_how_many_photos_it_shows_the_least_confident(monkeypatch: pytest.MonkeyPatch) -> None:
+    all_of_them = " ".join(Parsed(page_of(rows(), evaluation(rows())).page).text.split())
+    monkeypatch.setattr(samples, "LEAST_CONFIDENT", 5)
+    monkeypatch.setattr(samples, "MISTAKES", 2)
+    monkeypatch.setattr(samples, "PER_CONFUSION", 1)
+    some = " ".join(Parsed(page_of(rows(), evaluation(rows())).page).text.split())
+
+    assert "All 36 photos with a prediction, the lowest top-1 score first" in all_of_them
+    assert "All 9 wrong predictions, the highest score first" in all_of_them
+    assert "5 of the 36 photos with a prediction, the lowest top-1 score first" in some
+    assert "2 of the 9 wrong predictions, the highest score first" in some
+    assert "1 of 3 photos" in some
+
+
+def test_a_link_leads_from_the_page_to_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("in").mkdir()
+    Path("in/a \udcff#?.jpg").touch()
+
+    assert file_link("in/a #?.jpg", tmp_path) == "in/a%20%23%3F.jpg"
+    assert file_link("in/a.jpg", tmp_path / "pages") == "../in/a.jpg"
+    assert file_link(str(tmp_path / "in/a.jpg"), tmp_path) == "in/a.jpg"
+    assert file_link(r"in/a \xff#?.jpg", tmp_path) == "in/a%20%FF%23%3F.jpg"
+    assert file_link("javascript:alert(1)", tmp_path) == "javascript%3Aalert%281%29"
+    assert file_link("s3://bucket/a.jpg", tmp_path) == ""
+
+
 def test_rows_without_any_prediction_make_a_page() -> None:
     text = Parsed(page_of([row for row in rows() if row.status != "ok"]).page).text
 
@@ -184,7 +233,9 @@ def test_measured_and_published_accuracy_are_in_one_table() -> None:
     found = evaluation(rows())
     text = " ".join(Parsed(page_of(rows(), found).page).text.split())
 
-    assert f"{found.results[0].metrics.top1:.2f} ±" in text
+    low, high = found.results[0].metrics.top1_ci
+    # The same bounds in the headline and in the table.
+    assert text.replace("\xa0", " ").count(f"{low:.2f} – {high:.2f}") == 2
     assert "published (<i>weights) 23.83 5.75 77.294 93.45" in text
     assert "0.0 % as given; 100.0 % if <otherwise>" in text
 

@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote, unquote
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
@@ -33,7 +34,9 @@ def browser() -> Iterator[Browser]:
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the report of 36 labelled photos with hostile names, and of two files without a prediction."""
     file = tmp_path_factory.mktemp("page") / "report.html"
-    file.write_bytes(page_of(rows(), evaluation(rows())).page)
+    file.write_bytes(
+        page_of(rows(), evaluation(rows()), link=lambda path: quote(f"linked/{path}", errors="replace")).page
+    )
     return file
 
 
@@ -161,11 +164,34 @@ def test_a_photo_opens_and_closes_by_keyboard(page: Page) -> None:
     assert viewer.is_visible()
     assert viewer.locator(".path").text_content() == first.get_attribute("title")
     assert viewer.locator("li").count() == 3
+    assert (viewer.locator(".eyebrow").text_content() or "").startswith("1 of 36")
     page.keyboard.press("ArrowRight")
+    assert (viewer.locator(".eyebrow").text_content() or "").startswith("2 of 36")
     assert viewer.locator(".path").text_content() == shown(page).nth(1).get_attribute("title")
     page.keyboard.press("Escape")
     assert not viewer.is_visible()
     expect(shown(page).nth(1)).to_be_focused()
+
+
+def test_the_viewer_links_to_the_file(page: Page) -> None:
+    shown(page).first.click()
+
+    link = page.locator("#viewer .open a")
+    title = shown(page).first.get_attribute("title") or ""
+    assert unquote(link.get_attribute("href") or "") == f"linked/{title}"
+    assert link.get_attribute("rel") == "noopener"
+    page.keyboard.press("Escape")
+    page.locator("#least-confident .card").last.click()
+    assert (page.locator("#viewer .eyebrow").text_content() or "").startswith("36 of 36")
+
+
+@pytest.mark.parametrize("width", [320, 1200])
+def test_the_labels_of_an_axis_are_within_the_page(width: int, page: Page) -> None:
+    page.set_viewport_size({"width": width, "height": 700})
+
+    lefts = page.locator(".plot text").evaluate_all("all => all.map(each => each.getBoundingClientRect().left)")
+
+    assert min(lefts) >= 0
 
 
 def test_pictures_are_decoded(page: Page) -> None:

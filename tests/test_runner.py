@@ -145,15 +145,15 @@ def test_a_stream_gets_every_batch_in_order(stub_predictor: StubPredictor, folde
     assert outcome.manifest.n == 30
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_stops_the_run_after_the_batch_and_the_next_run_resumes_it(
     number: signal.Signals, open_store: OpenStore, stub_predictor: StubPredictor, folder: Path
 ) -> None:
-    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    handlers = [*map(signal.getsignal, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))]
     store = open_store()
     first = run_job([str(folder)], SETTINGS, store, Callback(4, number))
     assert (first.interrupted, first.progress.done, stub_predictor.predicted) == (True, 16, [0, 4, 8, 12])
-    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
+    assert [*map(signal.getsignal, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))] == handlers
     assert first.manifest.n == 0
     (folder / "30.jpg").touch()
 

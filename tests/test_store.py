@@ -30,7 +30,7 @@ FULL = replace(
     run=replace(NEW.run, only_classes=(1, 3)),
     labels=LabelSources("val", ("a.csv",), "wnid", "exclude.txt", {"a.csv": "0" * 64}),
     reduced_batch=2,
-    file=FileState(3, "1" * 64, "path,status\n", 77),
+    file=FileState(3, "1" * 64, "path,status,top1_index,top1_label,top1_score,error\n", 77),
     folder=FolderState(3, "1" * 64, 1000),
 )
 

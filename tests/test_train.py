@@ -289,9 +289,7 @@ def test_a_folder_that_cannot_be_read_is_an_error(config: TrainConfig, monkeypat
 
     monkeypatch.setattr(os, "scandir", refuse)
     try:
-        with pytest.raises(
-            InceptionError, match=r"^1 folder cannot be read \(.*/private: permission denied\); change"
-        ):
+        with pytest.raises(InceptionError, match=r"^1 folder cannot be read \(.*/private: permission denied\); change"):
             dataset.list_samples(config.train_dir, ["blue", "green", "red"])
     finally:
         private.rmdir()

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from unittest import mock
 
 import msgspec
 import pytest
@@ -19,8 +20,10 @@ from inception_cli.config import PRESETS, Classes, Weights
 from inception_cli.errors import InceptionError, UsageError
 from inception_cli.network.model import InceptionV3
 from inception_cli.predictions.classes import imagenet
+from inception_cli.weights import load
 from inception_cli.weights.load import find_weights, load_network, save_weights
 from inception_cli.weights.read import read_checkpoint
+from inception_cli.weights.registry import demo_file
 
 State = dict[str, Tensor]
 
@@ -173,7 +176,7 @@ def test_given_preset_replaces_the_own_one_with_a_note(checkpoint: Path) -> None
 
 
 def test_wrong_number_of_class_names_is_refused(checkpoint: Path) -> None:
-    with pytest.raises(UsageError, match=r"^classes: there are 2 names, but .* has 1000 classes"):
+    with pytest.raises(UsageError, match=r"^classes: 2 names, but .* has 1,000 classes"):
         find_weights(str(checkpoint), classes=Classes(("cat", "dog")))
 
 
@@ -311,6 +314,17 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
 def test_unknown_name_suggests_the_nearest_one() -> None:
     with pytest.raises(UsageError, match=r"^weights 'torchvison' is unknown: did you mean torchvision\?"):
         find_weights("torchvison")
+
+
+def test_weights_are_hashed_once_in_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed = mock.Mock(return_value="0" * 64)
+    monkeypatch.setattr(load, "sha256", hashed)
+    load._hash_of_state.cache_clear()
+
+    load_network(find_weights("demo"))
+
+    hashed.assert_called_once_with(demo_file())
+    load._hash_of_state.cache_clear()
 
 
 def test_weights_file_that_changed_during_a_run_is_refused(tmp_path: Path) -> None:

@@ -1,25 +1,33 @@
 """Workers that die, hang or lack memory: every image gets its result, and only the cause is `failed`."""
 
+import errno
 import gc
 import multiprocessing
 import os
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from functools import wraps
+from multiprocessing.heap import Heap
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
 from draw import pictures
+from PIL import Image
 from torch.multiprocessing import reductions
 
 from inception_cli.config import PRESETS, LoaderConfig, PixelConfig
-from inception_cli.images import dataset, decode, preprocess, worker_pool
+from inception_cli.errors import os_reason
+from inception_cli.images import dataset, decode, worker_pool
 from inception_cli.images.dataset import Batch, load_batches
 from inception_cli.images.decode import Failure
+from inception_cli.images.failure import OUT_OF_MEMORY
 from inception_cli.storage.input_list import InputList
 
 PIXELS = PixelConfig(PRESETS["torchvision"])
@@ -198,18 +206,122 @@ def test_a_slow_disk_fails_no_image(paths: InputList, monkeypatch: pytest.Monkey
     assert failures(loaded(few, workers=1, timeout=0.6)) == {}
 
 
-def test_an_image_that_does_not_fit_into_memory_is_too_large(paths: InputList, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, calls = preprocess.views, []
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("module", [decode, dataset], ids=["decoding", "resizing"])
+def test_an_image_that_does_not_fit_into_memory_is_failed(
+    module: ModuleType, workers: int, paths: InputList, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "_read_image" if module is decode else "views"
+    real, target = getattr(module, name), Image.open(paths[7]).convert("RGB").tobytes()
 
-    def views(image: object, pixels: PixelConfig) -> object:
-        calls.append(image)
-        if len(calls) == 8:
+    def call(*arguments: object) -> object:
+        image: Any = real(*arguments) if module is decode else arguments[0]
+        if image.tobytes() == target:
             raise MemoryError
-        return real(image, pixels)  # type: ignore[arg-type]
+        return image if module is decode else real(*arguments)
 
-    monkeypatch.setattr(dataset, "views", views)
+    monkeypatch.setattr(module, name, call)
 
-    assert {offset: each.status for offset, each in failures(loaded(paths, workers=0)).items()} == {7: "too_large"}
+    batches = loaded(paths, workers)
+
+    assert failures(batches) == {7: Failure("failed", "out of memory")}
+    monkeypatch.undo()
+    assert_equal_except({7}, batches, paths)
+
+
+def test_an_image_that_fits_into_memory_while_no_other_worker_runs_is_loaded(
+    paths: InputList, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, parent = decode.read, os.getpid()
+
+    def read(path: str, pixels: PixelConfig) -> object:
+        siblings = len(Path(f"/proc/{parent}/task/{parent}/children").read_text().split())
+        if Path(path).stem in ("07", "08", "19") and os.getpid() != parent and siblings > 1:
+            return OUT_OF_MEMORY
+        return real(path, pixels)
+
+    monkeypatch.setattr(decode, "read", read)
+
+    batches = loaded(paths)
+
+    assert failures(batches) == {}
+    assert_equal_except(set(), batches, paths)
+
+
+def test_memory_that_is_short_between_two_images_fails_none(paths: InputList, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_memory(batch: Batch) -> Batch:
+        raise MemoryError
+
+    monkeypatch.setattr(Batch, "to_shared_memory", no_memory)
+
+    assert_equal_except(set(), loaded(paths), paths)
+
+
+@pytest.mark.parametrize(
+    ("target", "error"),
+    [
+        ("multiprocessing.heap.Arena.__init__", OSError(errno.EROFS, os.strerror(errno.EROFS))),
+        ("multiprocessing.Lock", FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))),
+        ("multiprocessing.Lock", PermissionError(errno.EACCES, os.strerror(errno.EACCES))),
+        ("os.fork", BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))),
+        ("os.fork", OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))),
+    ],
+    ids=str,
+)
+def test_workers_that_cannot_start_are_an_error_of_one_line(
+    target: str, error: OSError, paths: InputList, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("multiprocessing.heap.BufferWrapper._heap", Heap())  # nothing is left of an earlier arena
+    monkeypatch.setattr(target, fail)
+
+    with pytest.raises(worker_pool.WorkersNotStarted) as raised:
+        loaded(paths)
+    text = str(raised.value)
+    assert text.startswith(f"worker processes cannot start: {os_reason(error)}: ")
+    assert "--workers 0" in text
+    assert capfd.readouterr() == ("", "")
+    if target != "os.fork":
+        assert len(loaded(paths, workers=0)) == 7
+
+
+@pytest.mark.parametrize("workers", [1, 2, 8])
+def test_workers_have_as_many_open_files_as_they_need(
+    workers: int, paths: InputList, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The limit is raised as far as the system allows; below that there is one line."""
+    limits: list[tuple[int, int]] = []
+    allowed = len(os.listdir("/dev/fd")) + 15 + 8 * workers  # noqa: PTH208
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (16, allowed))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, pair: limits.append(pair))
+
+    with pytest.raises(worker_pool.WorkersNotStarted, match=rf"{allowed} open files .*{workers} workers.*ulimit -n"):
+        loaded(paths, workers)
+    assert limits == []
+
+    monkeypatch.undo()
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed - 8, before[1]))
+        batches = load_batches(InputList.of([*paths] * 3), PIXELS, LoaderConfig(3, workers, 5.0))
+        assert sum(len(batch) for batch in batches) == 60
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > allowed - 8
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_workers_live_on_when_their_terminal_is_closed(paths: InputList) -> None:
+    stream = load_batches(InputList.of([*paths] * 5), PIXELS, LoaderConfig(3, 2, 30.0))
+    batches = [next(stream)]
+    children = multiprocessing.active_children()
+    for child in children:
+        assert child.pid
+        os.kill(child.pid, signal.SIGHUP)
+    batches += [next(stream) for _ in range(10)]
+    assert [child.is_alive() for child in children] == [True, True]
+    stream.close()  # type: ignore[attr-defined]
 
 
 def test_workers_do_not_collect_the_garbage_of_their_parent(monkeypatch: pytest.MonkeyPatch, paths: InputList) -> None:

@@ -2,6 +2,7 @@
 
 import json as jsonlib
 from dataclasses import fields
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -10,6 +11,7 @@ from inception_cli import __version__
 from inception_cli.cli import jobs
 from inception_cli.cli import options as o
 from inception_cli.cli.outputs import REPORT_MARKER, OutputFile, check_outputs
+from inception_cli.cli.usage import Command, Group, require_predictions
 from inception_cli.config import LabelSources, Settings, TrainSettings
 from inception_cli.errors import ExitCode, UsageError
 from inception_cli.files.remote import local_copy
@@ -17,16 +19,17 @@ from inception_cli.files.remote import local_copy
 HELP = """Classify folders of photos with Inception V3, and measure the accuracy.
 
 \b
-inception classify photo.jpg                    predict the class of one photo
-inception classify ./photos --out preds.csv     write a row for every photo
-inception report preds.csv --out preds.html     look at the predictions in a browser
-inception classify ./photos --weights demo      ten classes of groceries, no download
+inception classify photo.jpg                 predict the class of one photo
+inception classify ./photos --out preds.csv  write a row for every photo
+inception report preds.csv --out preds.html  view the predictions in a browser
+inception classify ./photos --weights demo   ten grocery classes, no download
 
 Run a command with --help for its options and more examples.
 """
 
 app = typer.Typer(
     name="inception",
+    cls=Group,
     help=HELP,
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -49,7 +52,7 @@ def root(
     pass
 
 
-@app.command()
+@app.command(cls=Command)
 def classify(
     context: typer.Context,
     inputs: o.Inputs,
@@ -86,7 +89,7 @@ def classify(
     \b
     inception classify photo.jpg
     inception classify ./photos --out preds.csv
-    inception classify ./photos --weights demo --out preds.csv --report report.html
+    inception classify ./photos --out preds.csv --report preds.html
 
     The same command resumes an interrupted run.
     """
@@ -108,7 +111,7 @@ def classify(
         raise typer.Exit(ExitCode.SOME_FAILED)
 
 
-@app.command()
+@app.command(cls=Command)
 def evaluate(
     context: typer.Context,
     val_dir: o.ValDir = None,
@@ -163,6 +166,7 @@ def evaluate(
     output = jobs.Output(json, quiet, verbose, per_class, report)
     output.check(out, [predictions, *labels, exclude, against, *weights, classes, only_classes], force)
     if predictions:
+        require_predictions(predictions)
         evaluation = jobs.evaluate_predictions(predictions, only_classes, settings, output)
     else:
         evaluation = jobs.evaluate_folder(settings, _settings(context), out, restart, force, output)
@@ -170,7 +174,7 @@ def evaluate(
         raise typer.Exit(ExitCode.SOME_FAILED)
 
 
-@app.command(name="report")
+@app.command(name="report", cls=Command)
 def report_command(
     rows: o.Rows,
     out: o.ReportOut = None,
@@ -189,8 +193,10 @@ def report_command(
     from inception_cli.storage.store import read_manifest
 
     if not out:
+        require_predictions(rows)
         raise UsageError(f"--out FILE is missing: give --out {jobs.report_path(rows)}, for example")
     check_outputs([OutputFile("--out", out, REPORT_MARKER)], [rows, *labels], force)
+    require_predictions(rows)
     with local_copy(rows) as file:
         manifest = read_manifest(file)
         sources = LabelSources(val_dir, tuple(labels))
@@ -202,7 +208,7 @@ def report_command(
         jobs.write_report(out, file, manifest, evaluation, quiet)
 
 
-@app.command()
+@app.command(cls=Command)
 def train(
     context: typer.Context,
     train_dir: o.TrainDir,
@@ -228,12 +234,17 @@ def train(
     inception classify ./photos --weights mine.safetensors --out preds.csv
     """
     from inception_cli.cli import console
-    from inception_cli.training.train import Trainer, resolve
+    from inception_cli.cli.progress import TrainingProgress
+    from inception_cli.training.dataset import find_classes
 
     if not out:
         raise UsageError("--out FILE is missing: give --out mine.safetensors, for example")
     check_outputs([OutputFile("--out", out)], [start, train_dir])
-    with console.TrainingProgress(quiet) as progress:
+    find_classes(Path(train_dir))  # an error is reported before torch is imported, which takes seconds
+    with TrainingProgress(quiet) as progress:
+        progress.loading([start])
+        from inception_cli.training.train import Trainer, resolve
+
         trainer = Trainer(resolve(TrainSettings(**_values_of(TrainSettings, context)), progress.downloading))
         if not quiet:
             console.print_unreadable(trainer.skipped)
@@ -246,11 +257,12 @@ def train(
         print(jsonlib.dumps(record))
 
 
-@app.command()
+@app.command(cls=Command)
 def info(
-    weights: o.WeightsNames = [],  # noqa: B006
+    weights: o.DescribedWeights = [],  # noqa: B006
     preset: o.Preset = None,
     classes: o.ClassesFile = None,
+    crops: o.NumberOfCrops = 1,
     device: o.Device = "auto",
     json: o.Json = False,
     debug: o.Debug = False,
@@ -261,14 +273,14 @@ def info(
     inception info
     inception info --weights mine.safetensors
     """
-    from inception_cli.cli import console
+    from inception_cli.cli import tables
     from inception_cli.weights.describe import describe
 
-    description = describe(weights, preset, classes, device)
+    description = describe(weights, preset, classes, device, crops)
     if json:
         print(jsonlib.dumps(description))
     else:
-        console.print_info(description)
+        tables.print_info(description)
 
 
 def _values_of(record: type[Settings | TrainSettings], context: typer.Context) -> dict[str, Any]:

@@ -2,9 +2,11 @@
 
 import json as jsonlib
 import posixpath
+import sys
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,9 +18,14 @@ from inception_cli.errors import ExitCode, UsageError
 from inception_cli.files.remote import is_remote, local_copy
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from inception_cli.evaluation.evaluate import Evaluation, EvaluationSettings
     from inception_cli.inference.runner import Outcome
     from inception_cli.storage.store import Manifest, RunStore
+
+#: Inputs of which `classify --json` prints the predictions, where they are written to no file.
+MAX_JSON_INPUTS = 1000
 
 
 @dataclass(frozen=True)
@@ -59,18 +66,29 @@ def _open_store(out: str, settings: Settings, restart: bool, force: bool) -> "Ru
     return FileStore.open(Path(out), restart=restart, force=force)
 
 
-def _stream_store(inputs: list[str], out: str | None, settings: Settings, json: bool) -> "RunStore":
-    """Return the store that prints predictions: as CSV, as lines, or as bars for a single photo in a terminal."""
+def _stream_store(
+    inputs: list[str], out: str | None, settings: Settings, json: bool, terminal: "Console"
+) -> "RunStore":
+    """Return the store that prints predictions: as CSV, JSON or lines, or as bars for a single photo in a terminal."""
     from inception_cli.cli import console
-    from inception_cli.storage.stream_store import CsvStream, StreamStore
+    from inception_cli.storage.stream_store import CsvStream, JsonStream, StreamStore
 
     if settings.engine == "ray":
         raise UsageError("--engine ray writes a folder: give --out FOLDER")
     if out == "-":
         return CsvStream()
-    if json:  # the manifest alone is printed
-        return StreamStore(lambda predictions: None)
-    return StreamStore(console.print_bars if console.is_single_photo(inputs) else console.print_predictions)
+    if json:
+        return JsonStream(MAX_JSON_INPUTS)
+    show = console.print_bars if console.is_single_photo(inputs) else console.print_predictions
+    return StreamStore(lambda predictions: show(predictions, terminal))
+
+
+def _require_input(inputs: list[str], store: "RunStore") -> None:
+    """Raise InceptionError if no input of a new run exists: before torch is imported, which takes seconds."""
+    from inception_cli.images.discovery import Discovery
+
+    if store.manifest is None and not any(map(is_remote, inputs)):
+        Discovery(inputs).require_input()
 
 
 def classify(
@@ -78,23 +96,30 @@ def classify(
 ) -> "Outcome":
     """Run a job and print its summary."""
     from inception_cli.cli import console
-    from inception_cli.inference.runner import run_job
+    from inception_cli.cli.progress import ProgressBar
+    from inception_cli.storage.stream_store import JsonStream
 
     if output.json and out == "-":
         raise UsageError("--json and --out - both write to standard output: give a file name")
     streams = out in (None, "-")
-    with console.ProgressBar("classify", output.quiet) as bar:
+    with ProgressBar("classify", output.quiet or (out == "-" and sys.stdout.isatty())) as bar:
         if out is None or out == "-":
-            store = _stream_store(inputs, out, settings, output.json)
+            store = _stream_store(inputs, out, settings, output.json, bar.data)
         else:
             store = _open_store(out, settings, restart, force)
-        outcome = run_job(inputs, settings, store, bar)
+        with store:
+            _require_input(inputs, store)
+            bar.loading(settings.weights)
+            from inception_cli.inference.runner import run_job
+
+            outcome = run_job(inputs, settings, store, bar)
     if not output.quiet:
         console.print_notes(outcome, output.verbose)
         if output.json or out or output.verbose or not console.is_single_photo(inputs):
             console.print_outcome(outcome, None if streams else out, settings.engine)
     if output.json:
-        print(jsonlib.dumps(outcome.manifest.to_json()))
+        predictions = store.to_json() if isinstance(store, JsonStream) else {}
+        print(jsonlib.dumps(outcome.manifest.to_json() | predictions))
     return outcome
 
 
@@ -108,16 +133,22 @@ def evaluate_folder(
 ) -> "Evaluation":
     """Classify a folder of labelled images and score the predictions, which are kept if there is an `out`."""
     from inception_cli.cli import console
-    from inception_cli.evaluation.evaluate import record_sources
-    from inception_cli.inference.runner import run_job
+    from inception_cli.cli.progress import ProgressBar
+    from inception_cli.evaluation.evaluate import check_labels, record_sources
 
     val_dir = evaluation_settings.sources.val_dir
     if val_dir is None:
         raise UsageError("give --val-dir DIR with images in one folder per class, or --predictions FILE to score")
     sources = record_sources(evaluation_settings.sources)
-    with tempfile.TemporaryDirectory() as folder, console.ProgressBar("evaluate", output.quiet) as bar:
+    with tempfile.TemporaryDirectory() as folder:
         rows = out or str(Path(folder, "rows" if settings.engine == "ray" else "rows.csv"))
-        outcome = run_job([val_dir], settings, _open_store(rows, settings, restart, force), bar, sources)
+        with ProgressBar("evaluate", output.quiet) as bar, _open_store(rows, settings, restart, force) as store:
+            _require_input([val_dir], store)
+            bar.loading(settings.weights)
+            from inception_cli.inference.runner import run_job
+
+            check = partial(check_labels, sources=sources)
+            outcome = run_job([val_dir], settings, store, bar, sources, check)
         if not output.quiet:
             console.print_notes(outcome, output.verbose)
             console.print_outcome(outcome, out, settings.engine)
@@ -143,7 +174,7 @@ def evaluate_predictions(
 
 def _evaluate(rows: Path, manifest: "Manifest | None", settings: "EvaluationSettings", output: Output) -> "Evaluation":
     """Score a file of predictions, print the metrics and write the files that were requested."""
-    from inception_cli.cli import console
+    from inception_cli.cli import tables
     from inception_cli.evaluation.evaluate import evaluate, write_per_class
 
     evaluation = evaluate(rows, manifest, settings)
@@ -154,7 +185,7 @@ def _evaluate(rows: Path, manifest: "Manifest | None", settings: "EvaluationSett
     if output.json:
         print(jsonlib.dumps(evaluation.to_json()))
     else:
-        console.print_evaluation(evaluation, output.verbose)
+        tables.print_evaluation(evaluation, output.verbose)
     evaluation.check(settings)
     return evaluation
 

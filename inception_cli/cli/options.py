@@ -1,88 +1,25 @@
 """The options of the command line, each defined once: its names, its type, its help."""
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import Annotated, get_args
 
 import typer
 
-from inception_cli.config import (
-    Auto,
-    CompileChoice,
-    Crops,
-    Decode,
-    Engine,
-    LabelFormat,
-    PrecisionChoice,
-    PresetName,
+from inception_cli.cli.values import (
+    CountOrAuto,
+    complete,
+    count_or_auto,
+    crops,
+    html_file,
+    percent,
+    positive_or_auto,
+    predictions_file,
+    weights_file,
 )
-from inception_cli.errors import InceptionError, UsageError
-from inception_cli.predictions.formats import check_suffix
+from inception_cli.config import CompileChoice, Crops, Decode, Engine, LabelFormat, PrecisionChoice, PresetName
 from inception_cli.weights.registry import DEMO, PUBLISHED
-
-if TYPE_CHECKING:
-    CountOrAuto = int | Auto
-else:
-    CountOrAuto = str  # Typer accepts no unions; the parser returns a number or "auto"
 
 WEIGHTS_NAMES = (*PUBLISHED, DEMO)
 DEVICES = ("auto", "cpu", "cuda", "mps")
-
-
-def complete(choices: Sequence[object]) -> Callable[[str], list[str]]:
-    """Return a shell completion of the choices; where none matches, shells offer files."""
-    return lambda incomplete: [text for text in map(str, choices) if text.startswith(incomplete)]
-
-
-def count_or_auto(text: str) -> CountOrAuto:
-    """Parse a number from 0 on, or "auto"."""
-    if text == "auto":
-        return "auto"
-    if not (text.isascii() and text.isdigit()):
-        raise typer.BadParameter(f"{text!r} is neither a number nor auto")
-    return int(text)
-
-
-def positive_or_auto(text: str) -> CountOrAuto:
-    """Parse a number from 1 on, or "auto"."""
-    if text == "0":
-        raise typer.BadParameter("it must be at least 1, or auto")
-    return count_or_auto(text)
-
-
-def crops(value: str | int) -> int:
-    """Parse the number of crops; Typer passes the default as a number."""
-    text = str(value)
-    if text not in map(str, get_args(Crops)):
-        raise typer.BadParameter(f"{text!r} is not one of {', '.join(map(str, get_args(Crops)))}")
-    return int(text)
-
-
-def html_file(option: typer.CallbackParam, name: str | None) -> str | None:
-    """Check before a long run that the report can be written to this file."""
-    if name is None:
-        return None
-    file, flag = Path(name), option.opts[0]
-    if file.suffix.lower() not in (".html", ".htm"):
-        raise UsageError(f"{flag} {name}: the report is an .html file; give a name that ends in .html")
-    if not file.parent.is_dir():
-        raise InceptionError(f"{file.parent}: no such folder; create it, or choose another {flag}")
-    if file.is_dir():
-        raise InceptionError(f"{file} is a folder; name a file in it, such as {file / 'report.html'}")
-    return name
-
-
-def predictions_file(context: typer.Context, name: str | None) -> str | None:
-    """Check that predictions can be written to this file; `classify` also writes to standard output (`-`)."""
-    if name is None or context.params.get("engine") == "ray":  # Ray writes a folder
-        return name
-    if not (name == "-" and context.info_name == "classify"):
-        try:
-            check_suffix(Path(name))
-        except InceptionError as error:
-            raise UsageError(f"--out {error}") from error
-    return name
-
 
 Inputs = Annotated[
     list[str],
@@ -113,7 +50,10 @@ RowsOut = Annotated[
         help="A .csv, .jsonl or .parquet file to keep the predictions in; with --engine ray a folder.",
     ),
 ]
-WeightsOut = Annotated[str | None, typer.Option("--out", "-o", metavar="FILE", help="The .safetensors file to write.")]
+WeightsOut = Annotated[
+    str | None,
+    typer.Option("--out", "-o", metavar="FILE", callback=weights_file, help="The .safetensors file to write."),
+]
 ReportOut = Annotated[
     str | None, typer.Option("--out", "-o", metavar="FILE", callback=html_file, help="The .html file to write.")
 ]
@@ -137,6 +77,18 @@ WeightsNames = Annotated[
         autocompletion=complete(WEIGHTS_NAMES),
         help="Published weights (see inception info; demo needs no download) or a file. Repeat for an ensemble.",
         show_default="torchvision",
+        rich_help_panel=WEIGHTS,
+    ),
+]
+DescribedWeights = Annotated[
+    list[str],
+    typer.Option(
+        "--weights",
+        "-w",
+        metavar="NAME|FILE",
+        autocompletion=complete(WEIGHTS_NAMES),
+        help="Published weights or a file. Repeat for an ensemble.",
+        show_default="all published weights",
         rich_help_panel=WEIGHTS,
     ),
 ]
@@ -353,7 +305,11 @@ Against = Annotated[
 ExpectTop1 = Annotated[
     float | None,
     typer.Option(
-        "--expect-top1", metavar="X", help="Exit with 5 if top-1 is below X percent.", rich_help_panel=METRICS
+        "--expect-top1",
+        metavar="X",
+        callback=percent,
+        help="Exit with 5 if top-1 is below X percent.",
+        rich_help_panel=METRICS,
     ),
 ]
 Tolerance = Annotated[

@@ -14,24 +14,20 @@ sorted     a rank among 0, 1, 2, … sorted as strings; the index is the name at
 skip-N     like number, but class N had no folder when the labels were numbered: N means class N + 1, and so on
 """
 
-import re
 from collections.abc import Callable
 from typing import get_args
 
-from inception_cli.config import Classes, LabelFormat
+from inception_cli.config import SKIP, Classes, LabelFormat, require_label_format
 from inception_cli.errors import UsageError
 from inception_cli.predictions.classes import class_lookup, is_imagenet, is_number, synsets
 
-FORMATS = (*get_args(LabelFormat), "skip-N")
 NUMBER_FORMATS = tuple(format for format in get_args(LabelFormat) if format not in ("wnid", "name"))
-
-_SKIP = re.compile(r"skip-(\d+)")
 
 
 def numbers_to_indices(format: str, count: int) -> list[int]:
     """Return the model indices that the numbers 0…count mean in a format, for `count` classes; -1 for none."""
     numbers = range(count + 1)
-    if skip := _SKIP.fullmatch(format):
+    if skip := SKIP.fullmatch(format):
         indices = [number + (number >= int(skip[1])) for number in numbers]
     elif format == "number":
         indices = [*numbers]
@@ -55,7 +51,7 @@ def numbers_to_indices(format: str, count: int) -> list[int]:
 
 def is_number_format(format: str) -> bool:
     """Return whether labels of this format are numbers."""
-    return format in NUMBER_FORMATS or bool(_SKIP.fullmatch(format))
+    return format in NUMBER_FORMATS or bool(SKIP.fullmatch(format))
 
 
 def label_lookup(format: str, classes: Classes) -> Callable[[str], int]:
@@ -63,8 +59,7 @@ def label_lookup(format: str, classes: Classes) -> Callable[[str], int]:
 
     UsageError for an unknown format, and for one of ImageNet's with other classes.
     """
-    if format not in FORMATS[:-1] and not is_number_format(format):
-        raise UsageError(f"label_format {format!r}: choose from {', '.join(FORMATS)}")
+    require_label_format(format)
     if format in ("wnid", "ilsvrc") and not is_imagenet(classes):
         raise UsageError(
             f"label_format {format} is for ImageNet's classes, not for these {len(classes)}; try name or number"

@@ -1,6 +1,6 @@
 """Score a file of predictions against labels: metrics, comparison and the table of published figures. No torch."""
 
-import hashlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,13 @@ from inception_cli.evaluation.compare import Comparison, compare
 from inception_cli.evaluation.label_order import Finding, check_label_order
 from inception_cli.evaluation.labels import Labels, exclude_images, labels_from_file, labels_from_folders
 from inception_cli.evaluation.metrics import Metrics, compute_metrics, per_class_csv
+from inception_cli.files.hashing import sha256
 from inception_cli.files.remote import local_copy
 from inception_cli.predictions.classes import find_classes, imagenet
-from inception_cli.predictions.formats import classes_per_row
+from inception_cli.predictions.formats import classes_per_row, escape_bytes
 from inception_cli.predictions.prediction import header
-from inception_cli.predictions.table import read_table, seen_classes
-from inception_cli.storage.store import Manifest
+from inception_cli.predictions.table import read_table, require_classes, seen_classes
+from inception_cli.storage.store import Manifest, NetworkCounts
 
 #: Top-1 and top-5 of the paper's Inception V3 in percent, by (networks, crops): tables 3, 4 and 5 of arXiv:1512.00567;
 #: for four networks the top-5 of the validation set that their caption gives.
@@ -63,6 +64,20 @@ class TableRow:
 
 
 @dataclass(frozen=True)
+class Protocol:
+    """How many networks see how many views of each photo, and what that takes for one photo."""
+
+    networks: int
+    views: int
+    total: NetworkCounts
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is one network that sees one view."""
+        return self.networks * self.views == 1
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """The results of an evaluation, one per set of labels; the first is the one that is expected and compared."""
 
@@ -83,7 +98,7 @@ class Evaluation:
     def to_json(self) -> dict[str, Any]:
         """Return the document of `evaluate --json`; accuracies in percent, not rounded; null: not known."""
         run = self.manifest.run if self.manifest else None
-        network = self.manifest.network if self.manifest else None
+        network, protocol = self.manifest.network if self.manifest else None, self.protocol
         return {
             "model": "Inception V3",
             "weights": [weights.name for weights in run.weights] if run else None,
@@ -94,6 +109,7 @@ class Evaluation:
             "params": network.params if network else None,
             "macs": network.macs if network else None,
             "flops": network.flops if network else None,
+            "protocol": asdict(protocol) if protocol else None,
             **_figures(self.metrics),
             "published": self.published,
             "paper": self.paper,
@@ -101,6 +117,14 @@ class Evaluation:
             "truths": [{"truth": each.labels.description, **_figures(each.metrics)} for each in self.results],
             "against": asdict(self.comparison) if self.comparison else None,
         }
+
+    @property
+    def protocol(self) -> Protocol | None:
+        """The networks and views of the run, with their counts."""
+        if not self.manifest:
+            return None
+        networks, views = len(self.manifest.run.weights), self.manifest.run.pixels.crops
+        return Protocol(networks, views, self.manifest.network.per_photo(networks, views))
 
     @property
     def published(self) -> dict[str, Any] | None:
@@ -127,11 +151,15 @@ class Evaluation:
         """Return the table of published figures: measured, published for the weights, and the paper's."""
         network = self.manifest.network if self.manifest else None
         params, macs = (network.params, network.mmpretrain_count) if network else (None, None)
+        total = self.protocol.total if self.protocol else None
+        all_params, all_macs = (total.params, total.mmpretrain_count) if total else (None, None)
         rows = []
         for result in self.results:
             metrics, several = result.metrics, len(self.results) > 1
             name = f"measured, n = {metrics.n:,}" + (f" ({result.labels.source})" if several else "")
-            rows.append(TableRow(name, params, macs, metrics.top1, metrics.top5, metrics.top1_ci, metrics.top5_ci))
+            rows.append(
+                TableRow(name, all_params, all_macs, metrics.top1, metrics.top5, metrics.top1_ci, metrics.top5_ci)
+            )
         if published := self.published:
             name = f"published ({published['name']})"
             rows.append(TableRow(name, params, macs, published["top1"], published["top5"]))
@@ -154,6 +182,7 @@ def evaluate(rows: Path, manifest: Manifest | None, settings: EvaluationSettings
     """Score a file of predictions against every set of labels, which the manifest gives if `settings` do not."""
     table = read_table(rows, _columns(classes_per_row(rows), labels=manifest is None))
     classes = manifest.run.classes if manifest else seen_classes(table)
+    require_classes(table, classes, rows)
     sources = _label_sources(settings.sources, manifest)
     results = tuple(
         Result(labels, compute_metrics(table, labels), check_label_order(table, labels))
@@ -166,10 +195,15 @@ def evaluate(rows: Path, manifest: Manifest | None, settings: EvaluationSettings
     return Evaluation(manifest, results, compare(table, other, results[0].labels))
 
 
+def check_labels(paths: Sequence[str], classes: Classes, sources: LabelSources) -> None:
+    """Raise InceptionError, before a run, if its ground truth cannot be read or none of its labels is a class."""
+    _read_labels([escape_bytes(path) for path in paths], classes, sources)
+
+
 def record_sources(sources: LabelSources) -> LabelSources:
     """Return `sources` with the sha256 of their files, for the manifest."""
     files = (*sources.labels, *([sources.exclude] if sources.exclude else []))
-    return replace(sources, sha256={name: _sha256(Path(name)) for name in files})
+    return replace(sources, sha256={name: _hash(Path(name)) for name in files})
 
 
 def require_same_only_classes(manifest: Manifest | None, only_classes: str) -> None:
@@ -194,7 +228,7 @@ def write_per_class(file: Path, metrics: Metrics) -> None:
 
 def _columns(k: int, labels: bool) -> list[str]:
     """Return the columns that are needed: the five best classes, or to find out the classes, all with their labels."""
-    kinds = ("_index", "_label") if labels else ("_index",)
+    kinds = ("_index", "_label") if labels else ("_index", "top1_label")
     top = [name for name in header(k if labels else min(k, 5)) if name.endswith(kinds)]
     return ["path", "status", *top, "top1_score"]
 
@@ -236,6 +270,6 @@ def _figures(metrics: Metrics) -> dict[str, Any]:
     }
 
 
-def _sha256(file: Path) -> str:
-    with os_errors(file, "give an existing label file"), file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def _hash(file: Path) -> str:
+    with os_errors(file, "give an existing label file"):
+        return sha256(file)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from inception_cli.config import Classes
+from inception_cli.errors import excerpt
 from inception_cli.evaluation.class_numbering import is_number_format, label_lookup
 from inception_cli.predictions.classes import is_number, recognise
 
@@ -109,5 +110,5 @@ def _contradiction(one: Column, other: Column) -> int | None:
 
 def _contradict(one: Column, other: Column, path: str) -> ValueError:
     return ValueError(
-        f"the columns {one.title} and {other.title} contradict each other (first at {path}); keep one of them"
+        f"the columns {one.title} and {other.title} contradict each other (first at {excerpt(path)}); keep one of them"
     )

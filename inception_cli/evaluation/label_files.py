@@ -10,15 +10,16 @@ real          ReaL's real.json: for the n-th image all correct indices, or none
 import csv
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from inception_cli.config import Classes
-from inception_cli.errors import InceptionError, os_errors
+from inception_cli.errors import InceptionError, excerpt, one_line, os_errors
 from inception_cli.evaluation.class_numbering import label_lookup
 from inception_cli.evaluation.label_columns import LABEL_COLUMNS, find_label_column
 from inception_cli.files.text_list import read_lines
+from inception_cli.predictions.classes import is_number
 
 PATH_COLUMNS = ("path", "file", "filename", "file_name", "image", "image_path", "image_id", "imageid", "img")
 
@@ -59,27 +60,30 @@ def read_labels(file: Path, classes: Classes, format: str | None = None) -> Labe
     if format:
         label_lookup(format, classes)  # raises UsageError for a wrong format
     text = _read_lines(file)
-    lines = [line for line in text if line.strip()]
+    lines = {number: line for number, line in enumerate(text, start=1) if line.strip()}
+    first = next(iter(lines), 0)
     try:
-        if lines and lines[0].lstrip()[:1] in ("[", "{"):
-            return _parse_real("\n".join(text))
         if not lines:
             raise ValueError("the file is empty")
-        if file.suffix.lower() in (".csv", ".tsv") or _is_header(lines[0]):
-            return _parse_csv(text[text.index(lines[0]) :], classes, format)
-        if any(len(line.split()) > 1 or "," in line for line in lines):
+        if lines[first].lstrip()[:1] in ("[", "{"):
+            return _parse_real("\n".join(text))
+        if file.suffix.lower() in (".csv", ".tsv") or _is_header(lines[first]):
+            return _parse_csv(text, first - 1, classes, format)
+        if any(len(line.split()) > 1 or "," in line for line in lines.values()):
             return LabelFile("caffe", _by_name(_pairs(lines)))
-        return _parse_devkit(lines)
+        return _parse_devkit([*lines.values()])
     except (ValueError, RecursionError) as error:
+        problem = "nested too deeply" if isinstance(error, RecursionError) else one_line(error)
         raise InceptionError(
-            f"{file}: {error}; a label file has lines of `path label`, or is a CSV with columns such as path and label"
+            f"{file}: {problem}; "
+            "a label file has lines of `path label`, or is a CSV with columns such as path and label"
         ) from error
 
 
 def read_image_names(file: Path) -> tuple[str, ...]:
     """Return the images that `file` lists: one path per line, or one number per line, n for ILSVRC2012_val_0000000n."""
     lines = [line.strip() for line in _read_lines(file) if line.strip()]
-    if all(line.isascii() and line.isdigit() for line in lines):
+    if all(map(is_number, lines)):
         return tuple(validation_image(int(line)) for line in lines)
     return tuple(lines)
 
@@ -102,31 +106,38 @@ def _read_lines(file: Path) -> list[str]:
 
 
 def _parse_real(text: str) -> LabelFile:
-    sets = json.loads(text)
+    sets = json.loads(text, parse_int=str)  # labels are texts; Python refuses to convert numbers of 5,000 digits
     if not isinstance(sets, list) or not all(isinstance(each, list) for each in sets):
         raise ValueError("the JSON is not a list of lists, as ReaL's real.json is")
-    labels = {validation_image(n): tuple(str(label) for label in each) for n, each in enumerate(sets, start=1)}
+    labels = {}
+    for n, each in enumerate(sets, start=1):
+        for label in each:
+            if not isinstance(label, str):
+                raise ValueError(f"image {n} has the label {excerpt(json.dumps(label))}, which is no number")
+        labels[validation_image(n)] = tuple(each)
     return LabelFile("real", labels, "number")
 
 
 def _parse_devkit(lines: list[str]) -> LabelFile:
-    format = "ilsvrc" if all(line.strip().isdigit() for line in lines) else None
+    format = "ilsvrc" if all(is_number(line.strip()) for line in lines) else None
     return LabelFile("devkit", {validation_image(n): (line.strip(),) for n, line in enumerate(lines, start=1)}, format)
 
 
-def _parse_csv(lines: Sequence[str], classes: Classes, format: str | None) -> LabelFile:
+def _parse_csv(lines: Sequence[str], first: int, classes: Classes, format: str | None) -> LabelFile:
+    """Return the labels in the lines of a CSV from position `first` on."""
     # Not pandas.read_csv: it fills rows that are too short, and converts text such as "NA" and "007".
-    reader = csv.reader((f"{line}\n" for line in lines), delimiter=_delimiter(lines[0]), strict=True)
+    reader = csv.reader((f"{line}\n" for line in lines[first:]), delimiter=_delimiter(lines[first]), strict=True)
     try:
         titles = [title.strip().lower() for title in next(reader)]
-        rows = [row for row in reader if row]
+        numbered = [(first + reader.line_num, row) for row in reader if row]
     except csv.Error as error:
-        raise ValueError(f"line {reader.line_num}: {error}") from error
+        raise ValueError(f"line {first + reader.line_num}: {error}") from error
     if titles == _KAGGLE:
-        pairs = _csv_pairs(rows, 0, 1)
-        return LabelFile("kaggle", _by_name((path, prediction.split()[0]) for path, prediction in pairs))
+        pairs = _csv_pairs(numbered, 0, 1)
+        return LabelFile("kaggle", _by_name((line, path, label.split()[0]) for line, path, label in pairs))
     path = _path_column(titles)
-    return LabelFile("csv", _by_name(_csv_pairs(rows, path, find_label_column(titles, rows, path, classes, format))))
+    label = find_label_column(titles, [row for _, row in numbered], path, classes, format)
+    return LabelFile("csv", _by_name(_csv_pairs(numbered, path, label)))
 
 
 def _path_column(titles: Sequence[str]) -> int:
@@ -136,29 +147,32 @@ def _path_column(titles: Sequence[str]) -> int:
     return position
 
 
-def _csv_pairs(rows: Iterable[Sequence[str]], path: int, label: int) -> Iterator[tuple[str, str]]:
-    for row in rows:
+def _csv_pairs(rows: Iterable[tuple[int, Sequence[str]]], path: int, label: int) -> Iterator[tuple[int, str, str]]:
+    """Yield the number of the line, the path and the label of each row."""
+    for line, row in rows:
         if len(row) <= max(path, label) or not row[label].strip():
-            raise ValueError(f"{row[0]} has no label")
-        yield row[path], row[label].strip()
+            raise ValueError(f"line {line}: {excerpt(row[0])} has no label")
+        yield line, row[path], row[label].strip()
 
 
-def _pairs(lines: Sequence[str]) -> Iterator[tuple[str, str]]:
-    separator = "\t" if all("\t" in line for line in lines) else None  # with tabs, names and labels may have spaces
-    for number, line in enumerate(lines, start=1):
-        name, *label = line.rstrip().rsplit(separator, maxsplit=1)
+def _pairs(lines: Mapping[int, str]) -> Iterator[tuple[int, str, str]]:
+    """Yield the number of the line, the path and the label of each line."""
+    with_tabs = all("\t" in line for line in lines.values())  # then names and labels may have spaces
+    for number, line in lines.items():
+        name, *label = line.rstrip().rsplit("\t" if with_tabs else None, maxsplit=1)
         if not label:
             raise ValueError(f"line {number} has no label")
-        yield name.rstrip(), label[0].strip()
+        yield number, name.rstrip(), label[0].strip()
 
 
-def _by_name(pairs: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
+def _by_name(rows: Iterable[tuple[int, str, str]]) -> dict[str, tuple[str, ...]]:
     labels: dict[str, tuple[str, ...]] = {}
     sets: dict[str, tuple[str, ...]] = {}  # one object per label, not per image
-    for name, label in ((name.removeprefix("./"), label) for name, label in pairs):
-        labelled = sets.setdefault(label, (label,))
+    for line, path, label in rows:
+        name, labelled = path.removeprefix("./"), sets.setdefault(label, (label,))
         if labels.setdefault(name, labelled) != labelled:
-            raise ValueError(f"{name} is labelled {labels[name][0]} and {label}")
+            other = excerpt(labels[name][0])
+            raise ValueError(f"line {line}: {excerpt(name)} is labelled {other} and {excerpt(label)}")
     return labels
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inception_cli.config import Classes
-from inception_cli.errors import InceptionError
+from inception_cli.errors import InceptionError, excerpt, plural
 from inception_cli.evaluation.class_numbering import is_number_format, label_lookup
 from inception_cli.evaluation.label_files import read_image_names, read_labels
 from inception_cli.evaluation.path_matching import match_paths
@@ -35,7 +35,7 @@ class Examples:
     def of(cls, names: Iterable[str]) -> "Examples":
         """Count `names` and keep the first five."""
         listed = list(names)
-        return cls(len(listed), tuple(listed[:5]))
+        return cls(len(listed), tuple(excerpt(name, 200) for name in listed[:5]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +74,8 @@ class Labels:
         """What was recognised, in a sentence."""
         kind = f"numbers (--label-format {self.format})" if is_number_format(self.format) else f"{self.format}s"
         excluded = f", {self.excluded.count:,} excluded" if self.excluded.count else ""
-        return f"{self.source}: {kind}; {self.labelled:,} of {len(self):,} photos have a label{excluded}"
+        photos = plural(len(self), "photo has", "photos have")
+        return f"{self.source}: {kind}; {self.labelled:,} of {photos} a label{excluded}"
 
     @property
     def warning(self) -> str:
@@ -82,9 +83,8 @@ class Labels:
         photos = len(self) - self.excluded.count
         if 2 * self.labelled >= photos:
             return ""
-        return (
-            f"{self.source}: only {self.labelled:,} of {photos:,} photos have a label; the figures are of these alone"
-        )
+        counted = plural(photos, "photo has", "photos have")
+        return f"{self.source}: only {self.labelled:,} of {counted} a label; the figures are of these alone"
 
     def of(self, row: int) -> tuple[int, ...]:
         """Return the correct classes of a row."""
@@ -171,4 +171,4 @@ def _below(path: str, val_dir: str) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
-    return ", ".join(escape_bytes(name) for name in names[:3]) + (", …" if len(names) > 3 else "")
+    return ", ".join(excerpt(escape_bytes(name), 40) for name in names[:3]) + (", …" if len(names) > 3 else "")

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from inception_cli.errors import InceptionError
+from inception_cli.errors import InceptionError, plural
 from inception_cli.evaluation.labels import Labels
 from inception_cli.predictions.table import class_indices, is_ok
 
@@ -178,11 +178,16 @@ def _check_classes(predicted: NDArray[np.integer], labels: Labels) -> None:
 def _notes(places: int, labels: Labels, multi_label: int) -> tuple[str, ...]:
     notes, classes = [], len(labels.classes)
     if places < min(5, classes):
-        notes.append(f"the rows hold {places} of {classes} classes, so there is no top-5: classify with --top-k 5")
+        notes.append(
+            f"the rows hold {places} of {plural(classes, 'class', 'classes')}, so there is no top-5: "
+            "classify with --top-k 5"
+        )
     elif classes <= 5:
-        notes.append(f"with {classes} classes, top-5 is always right")
+        notes.append(f"with {plural(classes, 'class', 'classes')}, top-5 is always right")
     if multi_label:
-        notes.append(f"per-class metrics and confusions leave out {multi_label:,} photos with several correct classes")
+        notes.append(
+            f"per-class metrics and confusions leave out {plural(multi_label, 'photo')} with several correct classes"
+        )
     return tuple(notes)
 
 

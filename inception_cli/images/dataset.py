@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -12,9 +13,9 @@ from torch.utils.data import Dataset, get_worker_info
 
 from inception_cli.config import LoaderConfig, PixelConfig, images_per_batch
 from inception_cli.images import decode
-from inception_cli.images.failure import Failure, out_of_memory
+from inception_cli.images.failure import OUT_OF_MEMORY, Failure
 from inception_cli.images.preprocess import shipped_views, views
-from inception_cli.images.worker_pool import WorkerPool, WorkersLost, shared_counter
+from inception_cli.images.worker_pool import SharedCounter, WorkerPool, WorkersLost, shared_counter
 
 #: Batches that each worker makes ahead.
 PREFETCH = 2
@@ -91,7 +92,8 @@ def load_batches(
     this process decodes, and a file that makes it hang or crash ends the run.
     """
     size = images_per_batch(loader.batch_size, config.crops)
-    dataset = _Batches(_Images(paths, config), size, MAX_UNDECODED // max(1, loader.workers * PREFETCH))
+    counter = shared_counter() if loader.workers else SimpleNamespace(value=0)
+    dataset = _Batches(_Images(paths, config, counter), size, MAX_UNDECODED // max(1, loader.workers * PREFETCH))
     numbers = range(len(dataset)) if batches is None else batches
     if any(number not in range(len(dataset)) for number in numbers):
         raise ValueError(f"batches {numbers}: {len(paths)} images make {len(dataset)} batches of {size}")
@@ -119,9 +121,9 @@ def shared_memory_note(config: PixelConfig, loader: LoaderConfig, folder: str = 
 class _Images(Dataset[Views]):
     """The images of a list: their views, or the undecoded file if the GPU decodes it, or the failure."""
 
-    def __init__(self, paths: Sequence[decode.Source], config: PixelConfig) -> None:
+    def __init__(self, paths: Sequence[decode.Source], config: PixelConfig, counter: SharedCounter) -> None:
         self.paths, self.config = paths, config
-        self.counter = shared_counter()
+        self.counter = counter
 
     def __getitem__(self, position: int) -> Views:
         return self.load(position)
@@ -139,7 +141,7 @@ class _Images(Dataset[Views]):
         try:
             return image if isinstance(image, Failure) else views(image, self.config)
         except MemoryError:
-            return out_of_memory().failure
+            return OUT_OF_MEMORY
 
 
 class _Batches(Dataset[Batch]):
@@ -154,7 +156,11 @@ class _Batches(Dataset[Batch]):
 
     def __getitem__(self, number: int) -> Batch:
         batch = self.assemble(number, self._load(number))
-        return batch.to_shared_memory() if get_worker_info() else batch
+        if not get_worker_info():
+            return batch
+        if any(failure == OUT_OF_MEMORY for _, failure in batch.failures):
+            raise MemoryError  # without the other workers there may be enough
+        return batch.to_shared_memory()
 
     def _load(self, number: int) -> Iterator[Views]:
         undecoded = 0
@@ -203,7 +209,7 @@ def _load_with_workers(
     """Yield the batches, whatever happens to the workers.
 
     When workers are lost, the file that caused it is not known, so the images of the prefetched batches are loaded one
-    at a time; then new workers start.
+    at a time; then new workers start. When memory was short for a batch, only its images are.
     """
     try:
         while numbers:
@@ -211,12 +217,12 @@ def _load_with_workers(
                 for batch in workers:
                     yield batch.to_tensors()
                     numbers = numbers[1:]
-            except WorkersLost:
+            except WorkersLost as lost:
                 workers.close()
-                prefetched = numbers[: loader.workers * PREFETCH]
-                for number in prefetched:
+                suspects = numbers[: 1 if lost.cause == "out of memory" else loader.workers * PREFETCH]
+                for number in suspects:
                     yield dataset.assemble(number, _load_one_by_one(dataset, number, loader.timeout))
-                numbers = numbers[len(prefetched) :]
+                numbers = numbers[len(suspects) :]
                 workers = _start_workers(dataset, loader, numbers, pin)
     finally:
         workers.close()
@@ -238,7 +244,7 @@ def _load_one_by_one(dataset: _Batches, number: int, timeout: float) -> Iterator
                 position, deaths = position + 1, 0
         except WorkersLost as lost:
             deaths += 1
-            if lost.timed_out:
+            if lost.cause == "timed out":
                 yield Failure("failed", f"reading it took longer than the timeout of {timeout:g} seconds")
             elif deaths == 2:
                 yield Failure("failed", "the worker process died while reading it")

@@ -19,7 +19,7 @@ from inception_cli.images import bmp, corruption, heif, jpeg, tiff
 from inception_cli.images.colour import to_rgb
 from inception_cli.images.corruption import TrackedFile
 from inception_cli.images.discovery import RAW, UNSUPPORTED_SUFFIXES, suffix_of
-from inception_cli.images.failure import Failure, Unreadable, os_failure, out_of_memory
+from inception_cli.images.failure import OUT_OF_MEMORY, Failure, Unreadable, os_failure
 from inception_cli.images.load import load_rgb
 from inception_cli.images.pillow_settings import strict_pillow
 from inception_cli.images.preprocess import short_sides
@@ -85,6 +85,8 @@ def read(source: Source, config: PixelConfig) -> Image.Image | Failure:
         return os_failure(error)
     except ValueError:  # a NUL in the path
         return Failure("missing", "not a valid file name")
+    except MemoryError:
+        return OUT_OF_MEMORY
 
 
 def read_jpeg(source: Source, config: PixelConfig) -> Jpeg | None:
@@ -139,7 +141,7 @@ def _require_regular(mode: int) -> None:
 def _read_image(file: TrackedFile, suffix: str, config: PixelConfig) -> Image.Image:
     """Decode a file, a second time without its metadata if the first time fails.
 
-    Raises Unreadable for a bad file, OSError for an error of the disk.
+    Raises Unreadable for a bad file, OSError for an error of the disk, MemoryError.
     """
     if UNSUPPORTED_SUFFIXES.get(suffix) == RAW:  # most are TIFFs whose first image is a thumbnail
         raise corruption.unsupported(RAW)
@@ -159,7 +161,7 @@ def _read_image(file: TrackedFile, suffix: str, config: PixelConfig) -> Image.Im
 
 
 def _unreadable(file: TrackedFile, suffix: str, config: PixelConfig, error: Exception) -> Unreadable:
-    """Return what a decoder's error means; raise it if it is an error of the disk."""
+    """Return what a decoder's error means; raise it if it is an error of the disk, or if memory is short."""
     match error:
         case Unreadable():
             return error
@@ -167,7 +169,9 @@ def _unreadable(file: TrackedFile, suffix: str, config: PixelConfig, error: Exce
             pixels = re.search(r"\d+", str(error))
             return corruption.too_large(pixels[0] if pixels else "too many", config.max_pixels)
         case MemoryError():
-            return out_of_memory()
+            raise error
+        case OSError() if "out of memory" in str(error):  # Pillow's text for a decoder
+            raise MemoryError from error
         case OSError() if error.errno not in DECODER_ERRNO:
             raise error
         case _:

@@ -118,9 +118,13 @@ class Discovery:
         self._stdin_digest = hashlib.sha256()
         self._stdin_names = 0
 
-    def __iter__(self) -> Iterator[str]:
+    def require_input(self) -> None:
+        """Raise InceptionError if no input exists; patterns and lists are not read."""
         if self.inputs and not any(name == "-" or has_magic(name) or _exists(name) for name in self.inputs):
             raise InceptionError(f"{self.inputs[0]}: no such file or folder; check the name")
+
+    def __iter__(self) -> Iterator[str]:
+        self.require_input()
         for name in self.inputs:
             if name == "-":
                 for path in self._read_stdin():

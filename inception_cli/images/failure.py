@@ -21,6 +21,10 @@ class Failure:
     error: str
 
 
+#: The failure of an image that does not fit into memory, even if no other one is decoded at the same time.
+OUT_OF_MEMORY = Failure("failed", "out of memory")
+
+
 class Unreadable(Exception):
     """Raised while a file is decoded; holds the failure of its row."""
 
@@ -42,15 +46,20 @@ def os_failure(error: OSError) -> Failure:
             return Failure("unsupported", "a socket or a device, not a file")
         case errno.EACCES | errno.EPERM:
             return Failure("denied", "permission denied")
+        case errno.ENOMEM:
+            return OUT_OF_MEMORY
         case _:
             return Failure("failed", f"the file could not be read: {printable(os_reason(error))}")
-
-
-def out_of_memory() -> Unreadable:
-    """Return the error for an image that does not fit into memory."""
-    return Unreadable("too_large", "not enough memory to decode it; a lower max_pixels skips such images")
 
 
 def printable(text: str) -> str:
     """Return a text of one line, shortened, with ? in place of control characters."""
     return "".join(c if c.isprintable() else "?" for c in text)[:MAX_ERROR_LENGTH]
+
+
+def reason(error: str) -> str:
+    """Return the error of a row without what differs from file to file, so that rows can be counted by it."""
+    if "more than max_pixels" in error:
+        return "more pixels than max_pixels" + error.partition("max_pixels")[2]
+    kind, _, _ = error.partition(": ")
+    return kind if kind in ("damaged image", "not a valid file name") else error

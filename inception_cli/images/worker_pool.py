@@ -3,6 +3,7 @@
 import gc
 import multiprocessing
 import os
+import resource
 import signal
 import sys
 import threading
@@ -13,11 +14,12 @@ from contextlib import contextmanager
 from functools import partial
 from multiprocessing.process import BaseProcess
 from multiprocessing.sharedctypes import RawValue
-from typing import Any, Generic, Protocol, Self, TypeVar, cast
+from pathlib import Path
+from typing import Any, Generic, Literal, Protocol, Self, TypeVar, cast
 
 from torch.utils.data import DataLoader, Dataset
 
-from inception_cli.errors import InceptionError
+from inception_cli.errors import InceptionError, os_reason
 
 T = TypeVar("T")
 
@@ -25,42 +27,42 @@ T = TypeVar("T")
 WORKER_NICENESS = 19
 #: Seconds between two checks of the workers while no item comes.
 POLL_SECONDS = 1.0
+#: Open files of a run beside those of its workers, and those of a worker: pipes, and shared memory of its batches.
+OPEN_FILES, OPEN_FILES_PER_WORKER = 16, 8
+#: Signals that a terminal sends to all processes of a command: Ctrl-C, and its own closing.
+INTERRUPTS = {signal.SIGINT, signal.SIGHUP}
 
 
 class WorkersLost(Exception):
-    """The workers must be replaced: one has died, or if `timed_out` they live but have made no progress."""
+    """The workers must be replaced: one has died, they have made no progress, or memory was short for the next item."""
 
-    def __init__(self, timed_out: bool) -> None:
-        super().__init__("timed out" if timed_out else "died")
-        self.timed_out = timed_out
+    def __init__(self, cause: Literal["died", "timed out", "out of memory"]) -> None:
+        super().__init__(cause)
+        self.cause = cause
 
 
 class WorkersNotStarted(InceptionError):
-    """A worker process died before it could read a file: no file is to blame."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "worker processes die before they read a file: see their messages above, or use workers=0 (--workers 0)"
-        )
+    """Worker processes cannot start, or die before they read a file: no file is to blame."""
 
 
-class Counter(Protocol):
+class SharedCounter(Protocol):
     """A number that workers increase and their parent reads; a lost update does no harm."""
 
     value: int
 
 
-def shared_counter() -> Counter:
+def shared_counter() -> SharedCounter:
     """Return a counter in shared memory. It has no lock, which a killed worker would hold forever."""
-    return cast(Counter, RawValue("Q", 0))
+    with _start_errors():
+        return cast(SharedCounter, RawValue("Q", 0))
 
 
 class WorkerPool(Generic[T]):
     """Iterate over items of a dataset, in order, made by worker processes that start at once and work ahead.
 
     `timeout` is in seconds; `counter` counts what the workers have done; with `pin` the items' own `pin_memory` puts
-    them into pinned memory. Iterating raises WorkersLost if a worker has died, or if for `timeout` seconds no item came
-    and the counter did not change; no further item can be had then.
+    them into pinned memory. Iterating raises WorkersLost if a worker has died, if for `timeout` seconds no item came
+    and the counter did not change, or if the next item raised MemoryError; no further item can be had then.
     """
 
     def __init__(
@@ -70,17 +72,21 @@ class WorkerPool(Generic[T]):
         workers: int,
         prefetch: int,
         timeout: float,
-        counter: Counter,
+        counter: SharedCounter,
         pin: bool = False,
     ) -> None:
-        self._timeout, self._counter, self._started = timeout, counter, shared_counter()
+        self._timeout, self._counter = timeout, counter
+        _allow_open_files(workers)
         with (
+            _start_errors(),
             block_interrupts(),
             without_main_module(),
             _keep_sigchld_handler(),
             _frozen_objects(),
             warnings.catch_warnings(),
         ):
+            self._started = shared_counter()
+            multiprocessing.Lock()  # fails where the many locks of a DataLoader, half made by then, would
             # More workers than cores are the user's choice. Readers use no threads, so forking is safe.
             warnings.filterwarnings("ignore", "This DataLoader will create")
             warnings.filterwarnings("ignore", ".*multi-threaded, use of fork", DeprecationWarning)
@@ -109,6 +115,9 @@ class WorkerPool(Generic[T]):
                 return next(self._items)
             except (ConnectionError, EOFError) as error:  # it died before its shared memory was handed over
                 raise self._lost() from error
+            except MemoryError as error:
+                error.__traceback__ = None  # a cycle with the DataLoader, whose threads fail when that is collected
+                raise WorkersLost("out of memory") from None
             except RuntimeError as error:
                 if not str(error).startswith("DataLoader timed out"):
                     if "exited unexpectedly" in str(error):
@@ -117,26 +126,68 @@ class WorkerPool(Generic[T]):
             if count != self._counter.value:
                 count, since = self._counter.value, time.monotonic()
             elif time.monotonic() - since > self._timeout:
-                raise WorkersLost(timed_out=True)
+                raise WorkersLost("timed out")
 
     def _lost(self) -> Exception:
-        return WorkersLost(timed_out=False) if self._started.value else WorkersNotStarted()
+        if self._started.value:
+            return WorkersLost("died")
+        return WorkersNotStarted(
+            "worker processes die before they read a file: see their messages above, or use workers=0 (--workers 0)"
+        )
 
     def close(self) -> None:
-        """Kill the worker processes."""
+        """Kill the worker processes, and wait until their memory is free; not long for one that waits for a disk."""
         for process in self._processes:
             process.kill()
+        for process in self._processes:
+            process.join(POLL_SECONDS)
         self._items = None
+
+
+def _allow_open_files(workers: int) -> None:
+    """Raise this process's limit of open files to what workers need, as far as the system allows it.
+
+    Beyond the limit workers cannot send what they have made, and their parent would wait for it.
+    """
+    needed = sum(1 for _ in Path("/dev/fd").iterdir()) + OPEN_FILES + OPEN_FILES_PER_WORKER * workers
+    limit, allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if resource.RLIM_INFINITY in (limit, allowed) or needed <= limit:
+        return
+    if allowed < needed:
+        raise WorkersNotStarted(
+            f"worker processes cannot start: {allowed} open files are allowed, and {workers} workers need {needed}: "
+            "allow more (ulimit -n 1024), or use fewer workers (--workers 0 for none)"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, allowed))
+
+
+@contextmanager
+def _start_errors() -> Iterator[None]:
+    """Turn an OSError in the block into one line: no shared memory, too many processes or too little memory."""
+    try:
+        yield
+    except OSError as error:
+        raise WorkersNotStarted(
+            f"worker processes cannot start: {os_reason(error)}: they need a writable /dev/shm, memory, and processes "
+            "(ulimit -u); use fewer workers (--workers 0 for none)"
+        ) from error
 
 
 @contextmanager
 def block_interrupts() -> Iterator[None]:
-    """Block Ctrl-C while workers start: they inherit this, until each ignores it for itself."""
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    """Block INTERRUPTS while processes start: they inherit this, until each ignores them for itself."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def ignore_interrupts() -> None:
+    """Ignore INTERRUPTS in a process that was started while they were blocked: its parent handles them."""
+    for number in INTERRUPTS:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTS)
 
 
 @contextmanager
@@ -195,9 +246,9 @@ def _frozen_objects() -> Iterator[None]:
         gc.unfreeze()
 
 
-def _init_worker(started: Counter, worker: int) -> None:
-    """Ignore Ctrl-C, which the parent handles: a worker lives until the parent kills it or exits."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _init_worker(started: SharedCounter, worker: int) -> None:
+    """Ignore interrupts, which the parent handles: a worker lives until the parent kills it or exits."""
+    ignore_interrupts()
     os.nice(WORKER_NICENESS)
     threading.Thread(target=exit_with_parent, daemon=True).start()
     started.value += 1

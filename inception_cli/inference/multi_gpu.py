@@ -3,23 +3,33 @@
 import multiprocessing
 import signal
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 import torch
 
 from inception_cli.config import RunConfig
 from inception_cli.errors import InceptionError, one_line
-from inception_cli.images.worker_pool import block_interrupts, exit_with_parent, without_main_module
+from inception_cli.images.worker_pool import (
+    SharedCounter,
+    block_interrupts,
+    exit_with_parent,
+    ignore_interrupts,
+    shared_counter,
+    without_main_module,
+)
 from inception_cli.inference.predictor import BatchResult, DevicePredictor
 
 #: A process that has used CUDA must not be forked.
 START_METHOD = "spawn"
 #: Seconds between two checks of a process while nothing arrives.
 POLL_SECONDS = 1.0
+#: Seconds between two signs of life of a process.
+PULSE_SECONDS = 0.2
 #: Processes that may die on one batch before the run ends.
 MAX_DEATHS = 3
 
@@ -48,7 +58,8 @@ class MultiGpuPredictor:
     """The networks of a run on several devices, in a process each (see Predictor).
 
     A process that dies is replaced by one on the device with the fewest deaths, which starts at the missing batch;
-    InceptionError when three have died on one batch.
+    InceptionError when three have died on one batch. One that is stopped, or hangs, is killed after `timeout` seconds;
+    for a GPU that hangs see `cuda_pipeline.deadline`.
     """
 
     def __init__(self, run: RunConfig, devices: Sequence[str], directory: str = "") -> None:
@@ -91,6 +102,7 @@ class _Lane:
     numbers: range  # of the batches that have not arrived
     process: BaseProcess = field(init=False)
     receiver: Connection = field(init=False)
+    hung: threading.Event = field(init=False)  # set when the process was killed for its silence
 
     def __post_init__(self) -> None:
         self._start()
@@ -100,12 +112,15 @@ class _Lane:
         run = replace(self.run, plan=replace(self.run.plan, device=self.devices[self.device]))
         context = multiprocessing.get_context(START_METHOD)
         self.receiver, sender = context.Pipe(duplex=False)
-        arguments = (self.paths, run, self.directory, self.numbers, sender)
+        pulse, self.hung = shared_counter(), threading.Event()
+        arguments = (self.paths, run, self.directory, self.numbers, sender, pulse)
         # Not a daemon: daemons must not have children, and this process has workers.
         self.process = context.Process(target=_serve, args=arguments, daemon=False)  # type: ignore[attr-defined]
         with block_interrupts(), without_main_module():  # until the process ignores Ctrl-C itself
             self.process.start()
         sender.close()  # the process has its own end; when that is closed, nothing can arrive any more
+        watched = (self.process, pulse, run.loader.timeout, self.hung)
+        threading.Thread(target=_kill_when_silent, args=watched, daemon=True).start()
 
     def next_result(self, deaths: Counter[str]) -> BatchResult:
         """Return the result of the next batch; `deaths` counts the processes that died by device."""
@@ -139,7 +154,8 @@ class _Lane:
             message: _Message = self.receiver.recv()
         except (EOFError, OSError):  # OSError: in the middle of a message
             self.process.join(POLL_SECONDS)
-            raise _ProcessDied(f"exit code {self.process.exitcode}") from None
+            silence = f"no sign of life for {self.run.loader.timeout:g} seconds"
+            raise _ProcessDied(silence if self.hung.is_set() else f"exit code {self.process.exitcode}") from None
         if message.error:
             raise message.error
         if message.result is None:
@@ -162,12 +178,38 @@ class _Lane:
         self.receiver.close()
 
 
-def _serve(paths: Sequence[str], run: RunConfig, directory: str, numbers: range, sender: Connection) -> None:
+def _kill_when_silent(process: BaseProcess, pulse: SharedCounter, timeout: float, hung: threading.Event) -> None:
+    """Kill a process that has begun to count its pulse, and has not counted for `timeout` seconds.
+
+    In a thread of its own: the process may stop in the middle of a message, and reading the rest cannot be interrupted.
+    """
+    count, silent = 0, 0.0  # seconds in which this process ran: Ctrl-Z stops both
+    while not wait([process.sentinel], POLL_SECONDS):
+        if count == pulse.value and count:
+            silent += POLL_SECONDS
+        else:
+            count, silent = pulse.value, 0.0
+        if silent >= timeout:
+            hung.set()
+            process.kill()
+            return
+
+
+def _count_pulse(pulse: SharedCounter) -> None:
+    """Show that this process runs, and that no native code blocks its threads."""
+    while True:
+        pulse.value += 1
+        time.sleep(PULSE_SECONDS)
+
+
+def _serve(
+    paths: Sequence[str], run: RunConfig, directory: str, numbers: range, sender: Connection, pulse: SharedCounter
+) -> None:
     """Compute the batches with these numbers in a process of its own, and send a message for each."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # handled by the parent
-        signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    ignore_interrupts()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # handled by the parent as well
     threading.Thread(target=exit_with_parent, daemon=True).start()
+    threading.Thread(target=_count_pulse, args=(pulse,), daemon=True).start()
     try:
         for result in DevicePredictor(run, directory).predict_batches(paths, numbers):
             sender.send(_Message(result=result))

@@ -30,6 +30,9 @@ from inception_cli.weights.load import load_network
 
 #: Threads that decode batches on a GPU: while nvJPEG decodes one, another is resized.
 DECODING_THREADS = 2
+#: In a RuntimeError that means that memory was short: of a GPU, of torch on the processor, of C++.
+NOT_NUMBERS = "the scores are no numbers: the weights overflow; --precision fp32 may help"
+NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "std::bad_alloc")
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,8 @@ class DevicePredictor:
             path = paths[batch.first + offset]
             if failure := failures.get(offset):
                 predictions.append(Prediction(path, failure.status, error=failure.error))
+            elif any(score != score for score in scores[offset]):
+                predictions.append(Prediction(path, "failed", error=NOT_NUMBERS))
             else:
                 labels = tuple(names[index] for index in classes[offset])
                 predictions.append(Prediction(path, "ok", tuple(classes[offset]), labels, tuple(scores[offset])))
@@ -142,13 +147,14 @@ class DevicePredictor:
             try:
                 parts.append(copy_to_host(*self._best_classes(part)))
                 first += len(part)
-            except RuntimeError as error:
+            except (RuntimeError, MemoryError) as error:
                 if not _out_of_memory(error):
                     raise
                 if len(part) == 1:
+                    other = "fewer --workers" if self.run.plan.device == "cpu" else "--device cpu with --restart"
                     raise InceptionError(
                         f"{self.run.plan.device}: not enough memory for one image; stop other programs that use it, "
-                        "or choose a smaller --batch-size, or --device cpu, with --restart"
+                        f"or choose {other}"
                     ) from error
                 self.reduced_batch = step = len(part) // 2
                 self._graph_size = min(self._graph_size, step)
@@ -182,7 +188,7 @@ class DevicePredictor:
         return logits.softmax(1)
 
 
-def _out_of_memory(error: RuntimeError) -> bool:
-    """Return whether the device, or the host, had no memory left."""
+def _out_of_memory(error: Exception) -> bool:
+    """Return whether the device, or the host, had no memory left: torch has no type of its own for the host."""
     text = str(error).lower()
-    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in text or "can't allocate memory" in text
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(each in text for each in NO_MEMORY)

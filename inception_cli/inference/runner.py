@@ -1,10 +1,11 @@
 """Run a job: list the inputs, resume, predict, write, publish."""
 
+import os.path
 import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import chdir, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
@@ -13,12 +14,12 @@ from types import FrameType
 from typing import Any, Protocol
 
 from inception_cli import __version__
-from inception_cli.config import LabelSources, RunConfig, Settings
-from inception_cli.errors import InceptionError, UsageError
+from inception_cli.config import Classes, LabelSources, RunConfig, Settings
+from inception_cli.errors import InceptionError, UsageError, excerpt, plural
 from inception_cli.files.remote import is_remote
 from inception_cli.images.dataset import shared_memory_note
 from inception_cli.images.discovery import Discovery, no_images
-from inception_cli.images.failure import PILLOW_DECODES_IT
+from inception_cli.images.failure import PILLOW_DECODES_IT, reason
 from inception_cli.inference import ray_backend, ray_cluster
 from inception_cli.inference.multi_gpu import MultiGpuPredictor, visible_devices
 from inception_cli.inference.predictor import DevicePredictor, Predictor
@@ -27,9 +28,10 @@ from inception_cli.network import onednn
 from inception_cli.network.counting import count
 from inception_cli.network.fusion import DTYPES
 from inception_cli.storage.store import Manifest, NetworkCounts, RunStore, differences
+from inception_cli.weights.describe import same_weights
 
-#: Differences from an interrupted run that are listed.
-MAX_DIFFERENCES = 5
+#: Differences from an interrupted run that are listed, and their characters.
+MAX_DIFFERENCES, MAX_SHOWN = 5, 120
 
 
 @dataclass
@@ -38,6 +40,7 @@ class RunProgress:
 
     total: int = 0
     counts: Counter[str] = field(default_factory=Counter)  # rows by status, those of an interrupted run included
+    reasons: Counter[tuple[str, str]] = field(default_factory=Counter)  # rows of this process by status and reason
     resumed: int = 0  # rows that an interrupted run had written
     seconds: float = 0.0  # of this process
 
@@ -91,10 +94,12 @@ def run_job(
     store: RunStore,
     callback: ProgressCallback,
     labels: LabelSources | None = None,
+    check: Callable[[Sequence[str], Classes], None] | None = None,
 ) -> Outcome:
     """Classify the inputs into the store, or resume the interrupted run that it holds.
 
-    `labels` goes into the manifest, so that the predictions can be scored later without naming them again.
+    `labels` goes into the manifest, so that the predictions can be scored later without naming them again. `check` is
+    called with the paths and the model's classes before anything is classified, and may raise an InceptionError.
     """
     with store:
         if store.finished and store.manifest:
@@ -109,6 +114,8 @@ def run_job(
             run = _resolve(settings, store.manifest, len(paths), callback)
             if store.manifest:
                 _require_same(store.name, store.manifest, discovery, run)
+            if check:
+                check(paths, run.classes)
             outcome = Outcome(
                 manifest=store.manifest or _manifest(discovery, run, labels),
                 notes=_notes(settings, run),
@@ -137,6 +144,7 @@ def _predict_pending(
         for result in predictor.predict(paths, store.pending()):
             store.write(result.first, result.predictions)
             progress.counts.update(prediction.status for prediction in result.predictions)
+            progress.reasons.update((row.status, reason(row.error)) for row in result.predictions if row.error)
             damaged += sum(PILLOW_DECODES_IT in prediction.error for prediction in result.predictions)
             progress.seconds = time.monotonic() - started
             callback.update(progress)
@@ -149,12 +157,12 @@ def _predict_pending(
                 break
     if damaged:
         outcome.notes.append(
-            f"{damaged:,} damaged JPEGs have no prediction, although Pillow decodes them: the publishers' code would "
-            "have counted them"
+            f"{plural(damaged, 'damaged JPEG has', 'damaged JPEGs have')} no prediction, although Pillow decodes "
+            "such files: the publishers' code would have counted them"
         )
     if reduced := outcome.manifest.reduced_batch:
         outcome.notes.append(
-            f"not enough memory for a batch: {reduced} images at once instead of "
+            f"not enough memory for a batch: {plural(reduced, 'image')} at once instead of "
             f"{outcome.manifest.run.images_per_batch}; the last digits of scores may differ from a run with more memory"
         )
 
@@ -171,9 +179,10 @@ def _predictor(settings: Settings, run: RunConfig, directory: str) -> Predictor:
 
     `directory` is the working directory that relative inputs belong to: that of the first run, if this one resumes it.
     """
-    if not Path(directory).is_dir():
+    if not os.path.isdir(directory):  # noqa: PTH112 - Path.is_dir raises an error for a name that is too long
         raise InceptionError(
-            f"{directory}: the interrupted run was started in this folder, which is missing: restore it, or --restart"
+            f"{excerpt(directory, 200)}: the interrupted run was started in this folder, which is missing: restore it, "
+            "or --restart"
         )
     if settings.engine == "ray":
         return ray_backend.RayPredictor(run, ray_backend.count_actors(settings, run.plan), directory)
@@ -231,9 +240,14 @@ def _identity(
 
 
 def _listed(changed: Sequence[str]) -> str:
-    """Return at most five differences as one text."""
-    more = len(changed) - MAX_DIFFERENCES
-    return "; ".join(changed[:MAX_DIFFERENCES]) + (f"; and {more:,} more" if more > 0 else "")
+    """Return the first differences as one text: at most five, and few enough for a line that can be read."""
+    shown = changed[:1]
+    for line in changed[1:MAX_DIFFERENCES]:
+        if len("; ".join(shown)) + len(line) > MAX_SHOWN:
+            break
+        shown = [*shown, line]
+    more = len(changed) - len(shown)
+    return "; ".join(shown) + (f"; and {more:,} more" if more > 0 else "")
 
 
 def _versions() -> dict[str, str]:
@@ -258,6 +272,7 @@ def _notes(settings: Settings, run: RunConfig) -> list[str]:
     notes = [f"{weights.name}: {note}" for weights in run.weights for note in weights.notes]
     if note := shared_memory_note(run.pixels, run.loader):
         notes.append(note)
+    notes += same_weights([(weights.name, weights.sha256) for weights in run.weights])
     if run.top_k < settings.top_k:
         notes.append(f"top-k is {run.top_k}: there are no more classes")
     return notes
@@ -268,7 +283,7 @@ def _details(run: RunConfig) -> list[str]:
     preset, plan, loader = run.pixels.preset, run.plan, run.loader
     details = [
         f"preset {preset.name} ({preset.resize} / {preset.size}, {preset.filter}), {plan.device}, {plan.precision}, "
-        f"batches of {loader.batch_size}, {loader.workers} workers"
+        f"batches of {loader.batch_size}, {plural(loader.workers, 'worker')}"
     ]
     if plan.device == "cpu" and not plan.compile and not onednn.available(DTYPES[plan.precision]):
         details.append(
@@ -282,12 +297,18 @@ def _added_images(inputs: Sequence[str], paths: Sequence[str]) -> list[str]:
     if "-" in inputs:
         return []
     known = set(paths)
-    return [path for path in Discovery(inputs) if path not in known]
+    try:
+        return [path for path in Discovery(inputs) if path not in known]
+    except InceptionError:  # the inputs were moved away; their rows say so
+        return []
 
 
 @contextmanager
 def _stop_on_signal() -> Iterator[list[int]]:
-    """Collect the numbers of SIGINT and SIGTERM in the list; a second signal raises KeyboardInterrupt at once."""
+    """Collect the numbers of signals in the list; a second one raises KeyboardInterrupt at once.
+
+    Signals are SIGINT, SIGTERM, and SIGHUP unless `nohup` has made this process ignore it.
+    """
     signals: list[int] = []
 
     def handle(number: int, frame: FrameType | None) -> None:
@@ -295,7 +316,10 @@ def _stop_on_signal() -> Iterator[list[int]]:
             raise KeyboardInterrupt
         signals.append(number)
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield signals
     finally:

@@ -4,12 +4,11 @@ On other devices the same functions copy and compute at once.
 """
 
 import os
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 import torch
@@ -102,11 +101,12 @@ def deadline(device: str, seconds: float) -> Iterator[None]:
     """End the process with one line when a GPU takes longer than this: waiting for it cannot be interrupted."""
 
     def end_process() -> None:
-        sys.stderr.write(
+        message = (
             f"error: {device}: no result within {seconds:g} seconds; if nvidia-smi reports a faulty GPU, exclude it "
             "with CUDA_VISIBLE_DEVICES, else choose a larger --timeout; the same command resumes\n"
         )
-        sys.stderr.flush()
+        with suppress(OSError):
+            os.write(2, message.encode())
         os._exit(1)  # an orderly exit would wait for the GPU as well
 
     if not device.startswith("cuda"):

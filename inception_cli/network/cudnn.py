@@ -3,14 +3,13 @@
 torch.compile would write the output of each convolution to memory, and read it again for bias and ReLU.
 """
 
-import copy
 from collections.abc import Sequence
 from functools import cache
 
 import torch
 from torch import Tensor, nn
 
-from inception_cli.network.model import ConvBN, InceptionV3
+from inception_cli.network.model import ConvBN, InceptionV3, copy_modules
 
 
 @cache
@@ -30,7 +29,7 @@ def available(device: str, dtype: torch.dtype) -> bool:
 
 def fuse(network: InceptionV3) -> InceptionV3:
     """Replace the convolutions with ReLU of a network with folded batch norms by FusedConv."""
-    network = copy.deepcopy(network)
+    network = copy_modules(network)
     for module in [*network.modules()]:
         for name, child in [*module.named_children()]:
             if type(child) is ConvBN and isinstance(child.bn, nn.Identity):

@@ -1,9 +1,8 @@
 """Rewrite a network so that it runs faster: each function returns a new network with equal logits in fp32.
 
-The network passed in is not changed; the new one shares the tensors that are not replaced.
+The network passed in is not changed; the new one shares the values of the tensors that are not replaced.
 """
 
-import copy
 import warnings
 from collections.abc import Sequence
 from itertools import takewhile
@@ -11,12 +10,12 @@ from itertools import takewhile
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from inception_cli.config import Plan
 from inception_cli.errors import InceptionError
 from inception_cli.network import cudnn, onednn
-from inception_cli.network.model import ConvBN, InceptionV3, Mixed, PoolConvBN
+from inception_cli.network.model import ConvBN, InceptionV3, Mixed, PoolConvBN, copy_modules
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -79,25 +78,24 @@ class CastInput(nn.Module):
         return logits
 
 
-def copy_sharing_tensors(network: InceptionV3) -> InceptionV3:
-    """Return a copy of the modules in eval mode that shares the network's tensors."""
-    tensors = (*network.parameters(), *network.buffers())
-    return copy.deepcopy(network, {id(tensor): tensor for tensor in tensors}).eval()
-
-
 def drop_auxiliary(network: InceptionV3) -> InceptionV3:
     """Remove the auxiliary classifier, which only training uses."""
-    network = copy_sharing_tensors(network)
+    network = copy_modules(network).eval()
     network.AuxLogits = None
     return network
 
 
 def fold_batch_norm(network: InceptionV3) -> InceptionV3:
     """Fold each batch norm into the convolution before it."""
-    network = copy_sharing_tensors(network)
+    network = copy_modules(network).eval()
     for layer in network.modules():
         if isinstance(layer, ConvBN) and isinstance(layer.bn, nn.BatchNorm2d):
-            layer.conv = fuse_conv_bn_eval(layer.conv, layer.bn)
+            conv, bn = layer.conv, layer.bn
+            assert bn.running_mean is not None
+            assert bn.running_var is not None
+            conv.weight, conv.bias = fuse_conv_bn_weights(
+                conv.weight, conv.bias, bn.running_mean, bn.running_var, bn.eps, bn.weight, bn.bias
+            )
             layer.bn = nn.Identity()
     return network
 
@@ -124,7 +122,8 @@ def pool_after_conv(network: InceptionV3) -> InceptionV3:
     for _, block in network.stages():
         if isinstance(block, Mixed) and isinstance(block.branch_pool, PoolConvBN):
             conv = block.branch_pool.conv
-            pooled_last = ConvBN(conv.in_channels, conv.out_channels, 1)
+            with torch.device("meta"):
+                pooled_last = ConvBN(conv.in_channels, conv.out_channels, 1)
             pooled_last.conv.weight = conv.weight
             pooled_last.bn = AvgPoolThenBias(bias_or_zeros(conv))
             block.branch_pool = pooled_last
@@ -170,7 +169,8 @@ class MergedMixed(nn.Module):
         super().__init__()
         convs = [layer.conv for layer in layers]
         self.widths = [conv.out_channels for conv in convs]
-        self.merged = ConvBN(convs[0].in_channels, sum(self.widths), 1)
+        with torch.device("meta"):
+            self.merged = ConvBN(convs[0].in_channels, sum(self.widths), 1)
         weight, bias = torch.cat([conv.weight for conv in convs]), torch.cat([bias_or_zeros(conv) for conv in convs])
         self.merged.conv, self.merged.bn = make_conv(weight, bias), nn.Identity()
         self.others = block.first_layers[len(layers) :]
@@ -202,9 +202,10 @@ def cast(network: InceptionV3, device: str, dtype: torch.dtype) -> InceptionV3:
 
     The classifier stays fp32: it is 0.04 % of the work, and with the 8 bits of bf16 logits would tie.
     """
-    network = copy.deepcopy(network).to(memory_format=torch.channels_last).to(device)
+    network = copy_modules(network)
     for _, stage in network.stages():
-        stage.to(dtype)
+        stage.to(device, dtype).to(memory_format=torch.channels_last)
+    network.to(device)
     network.avgpool = AvgPoolToFp32(1)
     return network
 

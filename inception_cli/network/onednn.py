@@ -5,7 +5,6 @@ each convolution (a quarter of the time), max pooling (a seventh), and fresh mem
 torch.compile's inductor calls the same operators; calling them directly needs no compiler and no minute of compiling.
 """
 
-import copy
 import ctypes
 import platform
 from contextlib import suppress
@@ -14,7 +13,7 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
-from inception_cli.network.model import ConvBN, InceptionV3
+from inception_cli.network.model import ConvBN, InceptionV3, copy_modules
 
 #: oneDNN chooses the layout of the weights by the input's shape: assume this batch size, whatever the first batch has.
 LAYOUT_BATCH = 32
@@ -44,7 +43,7 @@ def available(dtype: torch.dtype = torch.float32) -> bool:
 
 def fuse(network: InceptionV3) -> InceptionV3:
     """Replace the convolutions and max poolings of a network with folded batch norms by the layers of this module."""
-    network = copy.deepcopy(network)
+    network = copy_modules(network)
     for module in [*network.modules()]:
         for name, child in [*module.named_children()]:
             if type(child) is ConvBN and isinstance(child.bn, nn.Identity):

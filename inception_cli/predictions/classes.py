@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
@@ -13,15 +14,16 @@ from pathlib import Path
 from typing import Any, Literal
 from unicodedata import normalize
 
-from inception_cli.config import Classes
-from inception_cli.errors import InceptionError, UsageError, os_errors
+from inception_cli.config import MAX_CLASSES, Classes
+from inception_cli.errors import InceptionError, UsageError, excerpt, one_line, os_errors
 from inception_cli.files.text_list import read_lines
 
 LookupKind = Literal["wnid", "name", "number"]
 
-#: More classes than any model of this kind has; a longer list is another file.
-MAX_CLASSES = 100_000
-_MAX_BYTES = 200 * MAX_CLASSES
+#: A longer file is no list of classes.
+_MAX_BYTES, _MAX_LINES = 100 * MAX_CLASSES, 10 * MAX_CLASSES
+#: Digits of a 64-bit integer; Python refuses to convert thousands of them.
+_MAX_DIGITS = 18
 
 _NAME_COLUMNS = ("name", "label", "class", "class_name", "label_name", "category")
 _NUMBER_COLUMNS = ("index", "class_index", "class_id", "id", "class_idx", "idx", "label_id")
@@ -74,7 +76,7 @@ def read_classes(file: Path) -> Classes:
     try:
         with os_errors(file, "give a file of class names"), file.open("rb") as stream:
             data = stream.read(_MAX_BYTES + 1)
-        _check_count(len(data) > _MAX_BYTES)
+        _check_count(len(data) > _MAX_BYTES or max(data.count(b"\n"), data.count(b"\r")) > _MAX_LINES)
         lines = read_lines(data, file)
         while lines and not lines[-1].strip():
             lines.pop()
@@ -82,7 +84,8 @@ def read_classes(file: Path) -> Classes:
         _check_count(len(names) > MAX_CLASSES)
         return Classes(tuple(names))
     except (ValueError, RecursionError, csv.Error) as error:
-        raise InceptionError(f"{file}: {error}; give one class name per line, in the model's order") from error
+        problem = "nested too deeply" if isinstance(error, RecursionError) else one_line(error, 240)
+        raise InceptionError(f"{file}: {problem}; give one class name per line, in the model's order") from error
 
 
 def _check_count(too_many: bool) -> None:
@@ -103,6 +106,12 @@ def _from_lines(lines: Sequence[str]) -> list[str]:
     trailing = [match for line in stripped if (match := _NAME_NUMBER.fullmatch(line))]
     if stripped and len(trailing) == len(stripped):
         return _in_order([(match[2], match[1]) for match in trailing])
+    first: dict[str, int] = {}
+    for number, name in enumerate(stripped, start=1):
+        if not name:
+            raise ValueError(f"line {number} is empty")
+        if first.setdefault(name, number) < number:
+            raise ValueError(f"the class {excerpt(repr(name))} occurs twice, in the lines {first[name]} and {number}")
     return stripped
 
 
@@ -161,7 +170,7 @@ def _from_columns(titles: Sequence[str], columns: Sequence[Sequence[str]]) -> li
 
 
 def _from_json(lines: Sequence[str]) -> list[str]:
-    value: Any = json.loads("\n".join(lines), object_pairs_hook=_pairs)
+    value: Any = json.loads("\n".join(lines), object_pairs_hook=_pairs, parse_int=_integer)
     if isinstance(value, _Pairs):
         by_name = all(_is_index(number) for _, number in value) and (
             all(isinstance(number, int) for _, number in value) or not all(is_number(key) for key, _ in value)
@@ -175,6 +184,11 @@ def _from_json(lines: Sequence[str]) -> list[str]:
 
 class _Pairs(tuple[tuple[str, Any], ...]):
     """The members of a JSON object, in which a name may occur twice."""
+
+
+def _integer(text: str) -> int | float:
+    """Return the number in a JSON text; one with too many digits, which Python does not convert, is infinite."""
+    return int(text) if len(text) <= _MAX_DIGITS else math.inf
 
 
 def _pairs(members: list[tuple[str, Any]]) -> _Pairs:
@@ -199,9 +213,12 @@ def _in_order(numbered: Sequence[tuple[str, str]]) -> list[str]:
     names: dict[int, str] = {}
     for text, name in numbered:
         if not is_number(text) or len(text) > 9:
-            raise ValueError(f"{name[:80]!r} has the number {text[:20]!r}; {_NUMBER_REMEDY}")
+            raise ValueError(f"{excerpt(repr(name), 30)} has the number {excerpt(repr(text), 20)}; {_NUMBER_REMEDY}")
         if int(text) in names:
-            raise ValueError(f"{names[int(text)]!r} and {name!r} both have the number {text}; {_NUMBER_REMEDY}")
+            raise ValueError(
+                f"{excerpt(repr(names[int(text)]), 30)} and {excerpt(repr(name), 30)} both have the number {text}; "
+                f"{_NUMBER_REMEDY}"
+            )
         names[int(text)] = name
     if list(names) == list(range(1, len(names) + 1)):
         return list(names.values())
@@ -238,8 +255,8 @@ def recognise(texts: Collection[str], classes: Classes) -> LookupKind | None:
 
 
 def is_number(text: str) -> bool:
-    """Return whether a text is a number in ASCII digits."""
-    return text.isascii() and text.isdigit()
+    """Return whether a text is a number in at most 18 ASCII digits."""
+    return text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS
 
 
 def _loose(name: str) -> str:
@@ -265,13 +282,15 @@ def find_classes(only_classes: str, classes: Classes) -> tuple[int, ...]:
                 f"only_classes {only_classes} is for ImageNet's classes, not for these {len(classes)}; give a file"
             )
         return tuple(synset.index for synset in synsets() if (synset.in_a if only_classes == "a" else synset.in_r))
-    with os_errors(only_classes, "give a, r, or a file with one class per line"):
-        data = Path(only_classes).read_bytes()
+    remedy = "give one wnid, name or index per line"
+    with (
+        os_errors(only_classes, "give a, r, or a file with one class per line"),
+        Path(only_classes).open("rb") as stream,
+    ):
+        data = stream.read(_MAX_BYTES)
     texts = [line.strip() for line in read_lines(data, only_classes) if line.strip()]
     lookup = class_lookup(recognise(texts, classes) or "name", classes)
     unknown = [text for text in texts if lookup(text) < 0]
     if unknown or not texts:
-        raise InceptionError(
-            f"{only_classes}: {(unknown or ['(nothing)'])[0]} is not a class; give one wnid, name or index per line"
-        )
+        raise InceptionError(f"{only_classes}: {excerpt((unknown or ['(nothing)'])[0])} is not a class; {remedy}")
     return tuple(sorted({lookup(text) for text in texts}))

@@ -16,7 +16,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
-from inception_cli.errors import InceptionError, one_line, os_errors
+from inception_cli.config import MAX_CLASSES
+from inception_cli.errors import InceptionError, excerpt, one_line, os_errors, plural
 from inception_cli.predictions.prediction import Prediction, header
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def read_csv_rows(lines: Iterable[bytes], file: Path) -> Iterator[tuple[int, lis
         columns = _check_columns(next(reader, []), file)
         for fields in reader:
             if len(fields) != len(columns):
-                raise damaged(file, reader.line_num, f"{len(fields)} fields instead of {len(columns)}")
+                raise damaged(file, reader.line_num, f"{plural(len(fields), 'field')} instead of {len(columns)}")
             yield reader.line_num, fields
     except csv.Error as error:
         raise damaged(file, reader.line_num, str(error)) from error
@@ -223,18 +224,55 @@ def _prediction(values: list[Any]) -> Prediction:
     path, status, error = values[0], values[1], values[-1] or ""
     if status != "ok" and not has_classes(values):
         return Prediction(path, status, error=error)
-    classes, scores = tuple(map(int, values[2:-1:3])), tuple(map(float, values[4:-1:3]))
+    classes, scores = _class_numbers(values[2:-1:3]), _scores(values[4:-1:3])
     return Prediction(path, status, classes, tuple(values[3:-1:3]), scores, error, rounded=True)
 
 
+def _class_numbers(values: Sequence[Any]) -> tuple[int, ...]:
+    """Return the indices in a row, which may be text; ValueError for one that no model can have."""
+    try:
+        numbers = tuple(map(int, values))
+        if min(numbers) >= 0 and max(numbers) < MAX_CLASSES:
+            return numbers
+    except (ValueError, OverflowError):
+        pass
+    place, value = next(pair for pair in enumerate(values, start=1) if not _is_between(pair[1], int, MAX_CLASSES - 1))
+    raise ValueError(f"top{place}_index is {excerpt(repr(value))}, not the number of a class")
+
+
+def _scores(values: Sequence[Any]) -> tuple[float, ...]:
+    """Return the scores in a row, which may be text; ValueError for one that is no share."""
+    try:
+        scores = tuple(map(float, values))
+        if min(scores) >= 0 and max(scores) <= 1 and not math.isnan(sum(scores)):
+            return scores
+    except (ValueError, OverflowError):
+        pass
+    place, value = next(pair for pair in enumerate(values, start=1) if not _is_between(pair[1], float, 1))
+    raise ValueError(f"top{place}_score is {excerpt(repr(value))}, not a number from 0 to 1")
+
+
+def _is_between(value: Any, convert: type[int | float], most: int) -> bool:
+    """Return whether a text or number is from 0 to `most`."""
+    try:
+        return 0 <= convert(value) <= most
+    except (ValueError, OverflowError):
+        return False
+
+
 def _typed_prediction(values: list[Any]) -> Prediction:
-    """Return the prediction in a row of a typed format, in which text may have another type and NaN is null."""
-    texts = [*values[:2], values[-1] or ""]
+    """Return the prediction in a row of a typed format, in which text may have another type."""
+    texts = {"path": values[0], "status": values[1], "error": "" if values[-1] is None else values[-1]}
     if values[1] == "ok":
-        texts += values[3:-1:3]
-        values[4:-1:3] = [math.nan if score is None else score for score in values[4:-1:3]]
-    if set(map(type, texts)) != {str}:
-        raise TypeError("path, status, label or error is not a string")
+        texts |= {f"top{place}_label": label for place, label in enumerate(values[3:-1:3], start=1)}
+        for place, (index, score) in enumerate(zip(values[2:-1:3], values[4:-1:3], strict=True), start=1):
+            if type(index) is not int:
+                raise TypeError(f"top{place}_index is {excerpt(repr(index))}, not an integer")
+            if type(score) not in (int, float):
+                raise TypeError(f"top{place}_score is {excerpt(repr(score))}, not a number")
+    for name, text in texts.items():
+        if type(text) is not str:
+            raise TypeError(f"{name} is {excerpt(repr(text))}, not a string")
     return _prediction(values)
 
 
@@ -259,8 +297,8 @@ def _parse_json(line: bytes, number: int, file: Path) -> dict[str, Any]:
 
     try:
         row = decode(line)
-    except ValueError as error:
-        raise damaged(file, number, f"not JSON ({error})") from error
+    except (ValueError, RecursionError) as error:
+        raise damaged(file, number, f"not JSON ({one_line(error, 100)})") from error
     if not isinstance(row, dict):
         raise damaged(file, number, "not a JSON object")
     return row
@@ -297,6 +335,14 @@ def _read_parquet_rows(stream: BinaryIO, file: Path) -> Iterator[tuple[int, list
     parquet, number = open_parquet(stream, file), 0
     with parquet_errors(file):
         for batch in parquet.iter_batches(ROW_GROUP):
-            for values in zip(*(column.to_pylist() for column in batch), strict=True):
+            for values in zip(*map(_to_list, batch.schema.names, batch), strict=True):
                 number += 1
                 yield number, list(values)
+
+
+def _to_list(name: str, column: "pyarrow.Array") -> list[Any]:
+    """Return the values of a column; indices that pandas has written as floating-point numbers are whole again."""
+    values: list[Any] = column.to_pylist()
+    if not name.endswith("_index"):
+        return values
+    return [int(value) if isinstance(value, float) and value.is_integer() else value for value in values]

@@ -3,6 +3,8 @@
 from dataclasses import InitVar, dataclass
 from typing import Literal, get_args
 
+from inception_cli.errors import excerpt
+
 Status = Literal["ok", "missing", "denied", "unsupported", "too_large", "truncated", "corrupt", "failed"]
 STATUSES: tuple[Status, ...] = get_args(Status)
 
@@ -26,11 +28,11 @@ class Prediction:
 
     def __post_init__(self, rounded: bool) -> None:
         if self.status not in STATUSES:
-            raise ValueError(f"status {self.status!r} is none of {', '.join(STATUSES)}")
+            raise ValueError(f"status {excerpt(repr(self.status))} is none of {', '.join(STATUSES)}")
         if not len(self.classes) == len(self.labels) == len(self.scores):
-            raise ValueError(f"{self.path}: classes, labels and scores differ in number")
+            raise ValueError(f"{excerpt(self.path)}: classes, labels and scores differ in number")
         if (self.status == "ok") != bool(self.classes):
-            raise ValueError(f"{self.path}: status {self.status} with {len(self.classes)} classes")
+            raise ValueError(f"{excerpt(self.path)}: status {self.status} with {len(self.classes)} classes")
         if not rounded:
             object.__setattr__(self, "scores", tuple([float(f"{score:.6g}") for score in self.scores]))
 

@@ -16,14 +16,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from inception_cli.config import Classes
-from inception_cli.errors import InceptionError
+from inception_cli.config import MAX_CLASSES, Classes
+from inception_cli.errors import InceptionError, excerpt
 from inception_cli.predictions.classes import imagenet
 from inception_cli.predictions.formats import (
     REMEDY,
     batched,
     check_suffix,
     classes_per_row,
+    escape_bytes,
     has_classes,
     open_parquet,
     open_predictions,
@@ -86,6 +87,17 @@ def seen_classes(table: pd.DataFrame) -> Classes:
     return Classes(tuple(labels.get(index, f"class {index}") for index in range(max(labels) + 1)))
 
 
+def require_classes(table: pd.DataFrame, classes: Classes, file: Path) -> None:
+    """Raise InceptionError unless the best class of every row has the name that it has in the manifest of `file`."""
+    for index, label in table[["top1_index", "top1_label"]].dropna().drop_duplicates().itertuples(index=False):
+        name = escape_bytes(classes.names[index]) if index < len(classes) else "none"
+        if label != name:
+            raise InceptionError(
+                f"{file}: class {index} is {excerpt(label)}, but {excerpt(name)} in run.weights.0.classes of its "
+                "manifest; restore both, or move the manifest away to use the predictions alone"
+            )
+
+
 def _tables(file: Path, k: int, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
     """Yield the table of a file, or of each shard in a folder."""
     if file.is_dir():
@@ -133,11 +145,22 @@ def _array(name: str, values: Sequence[Any]) -> NDArray[Any]:
     if name.endswith("_label"):
         return np.array([*map(intern, values)], object)  # one string per class, not per row
     index = name.endswith("_index")
+    if not set(map(type, values)) <= ({str, int} if index else {str, int, float}):
+        raise TypeError(f"a value of {name} is no number")
     with suppress(TypeError, ValueError):  # JSON Lines has numbers, not text; NaN is not JSON
         numbers = (_INTEGERS if index else _NUMBERS).decode(f"[{','.join(values)}]")  # 5 times faster than numpy
         if len(numbers) == len(values):
             values = numbers
-    return np.array(values, np.int32 if index else np.float64)
+    array = np.array(values, np.int32 if index else np.float64)
+    _check_range(name, array)
+    return array
+
+
+def _check_range(name: str, values: NDArray[Any]) -> None:
+    """Raise ValueError for an index that no model can have, and for a score that is not from 0 to 1."""
+    most = MAX_CLASSES - 1 if name.endswith("_index") else 1
+    if not ((values >= 0) & (values <= most)).all():
+        raise ValueError(f"a value of {name} is not from 0 to {most}")
 
 
 def _dtype(name: str) -> Any:
@@ -148,6 +171,8 @@ def _dtype(name: str) -> Any:
 
 def _read_parquet(stream: BinaryIO, file: Path, columns: Sequence[str]) -> pd.DataFrame:
     """Return columns of a Parquet file; ValueError or TypeError if a row is damaged."""
+    from pyarrow.types import is_floating, is_integer
+
     parquet = open_parquet(stream, file, [name for name in columns if name.endswith("_label")])
     with parquet_errors(file):
         table = parquet.read(columns=list(dict.fromkeys(["status", *columns]))).to_pandas(ignore_metadata=True)
@@ -155,10 +180,15 @@ def _read_parquet(stream: BinaryIO, file: Path, columns: Sequence[str]) -> pd.Da
         raise ValueError("a status is unknown")
     ok = table["status"] == "ok"
     for name in columns:
+        number, kind = name.endswith(("_index", "_score")), parquet.schema_arrow.field(name).type
+        if number and not (is_integer(kind) or is_floating(kind)):
+            raise TypeError(f"a value of {name} is no number")
         if name.startswith("top") or name == "status":
             table[name] = table[name].astype(_dtype(name))
-        if name.endswith(("_index", "_label")) and not table[name].notna().equals(ok):
+        if name.startswith("top") and not table[name].notna().equals(ok):
             raise ValueError(f"{name} and the status contradict each other")
+        if number:
+            _check_range(name, table[name].dropna().to_numpy())
         text = table[name].cat.categories if name.endswith("_label") else table[name]
         if name.endswith(("path", "_label")) and (text.hasnans or not pd.api.types.is_string_dtype(text)):
             raise TypeError(f"a value of {name} is not a string")

@@ -6,15 +6,18 @@ only its own style and script.
 
 import base64
 import hashlib
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
@@ -68,7 +71,8 @@ def write_report(
     2,000 photos.
     """
     description = describe(rows, manifest, evaluation)
-    written = build_page(read_predictions(rows), description, evaluation, thumbnail)
+    link = partial(file_link, folder=file.absolute().parent)
+    written = build_page(read_predictions(rows), description, evaluation, thumbnail, link)
     with replacing(file) as new:
         new.write(written.page)
     return written
@@ -101,8 +105,12 @@ def build_page(
     description: Description,
     evaluation: "Evaluation | None",
     thumbnail: Callable[[str], bytes],
+    link: Callable[[str], str] = lambda path: "",
 ) -> Written:
-    """Return the page of a report; `predictions` are read once, and `evaluation` is of the same rows."""
+    """Return the page of a report; `predictions` are read once, and `evaluation` is of the same rows.
+
+    `link` returns the URL of a path, "" for none.
+    """
     labels, metrics = (evaluation.results[0].labels, evaluation.metrics) if evaluation else (None, None)
     confusions = metrics.confusions[:CONFUSIONS] if metrics else ()
     samples = collect_samples(predictions, labels, [(each.true_class, each.predicted_class) for each in confusions])
@@ -123,7 +131,7 @@ def build_page(
             plots=plots,
             class_bars_shown=CLASS_BARS,
             gallery_blank=sum(not thumbnails[number] for number in gallery),
-            data=_data(samples, labels),
+            data=_data(samples, labels, link),
             style=Markup(_read("page.css")),
             script=Markup(_read("page.js")),
             version=__version__,
@@ -171,17 +179,36 @@ def _thumbnail_of(path: str, thumbnail: Callable[[str], bytes]) -> bytes:
     r"""Return the thumbnail of a row's path; a file of predictions holds bytes that are not UTF-8 as `\xNN`."""
     if picture := thumbnail(path):
         return picture
-    raw = _ESCAPED_BYTE.sub(lambda byte: chr(0xDC00 + int(byte[1], 16)), path)
+    raw = _raw_name(path)
     return thumbnail(raw) if raw != path else b""
 
 
-def _data(samples: Samples, labels: "Labels | None") -> dict[str, object]:
+def _raw_name(path: str) -> str:
+    r"""Return a name with the bytes that `\xNN` stands for."""
+    return _ESCAPED_BYTE.sub(lambda byte: chr(0xDC00 + int(byte[1], 16)), path)
+
+
+def file_link(path: str, folder: Path) -> str:
+    r"""Return the URL of a row's file, relative to the page's folder so that both can move; "" for a remote file.
+
+    Relative paths belong to the working directory, and `\xNN` to a byte that is not UTF-8, as for thumbnails.
+    """
+    if "://" in path:
+        return ""
+    if not os.path.lexists(path):
+        raw = _raw_name(path)
+        path = raw if os.path.lexists(raw) else path
+    return quote(os.fsencode(os.path.relpath(path, folder)))
+
+
+def _data(samples: Samples, labels: "Labels | None", link: Callable[[str], str]) -> dict[str, object]:
     """Return the data of the page's script: photos by row number, and the names of their classes by index."""
     photos: dict[int, object] = {}
     classes: dict[int, str] = {}
     for sample in samples.shown():
         prediction = sample.prediction
-        photos[sample.number] = [harmless(prediction.path), prediction.classes, prediction.scores, sample.labels]
+        url = link(prediction.path)
+        photos[sample.number] = [harmless(prediction.path), prediction.classes, prediction.scores, sample.labels, url]
         classes.update(zip(prediction.classes, map(harmless, prediction.labels), strict=True))
         if labels:
             classes.update((index, harmless(labels.classes.names[index])) for index in sample.labels)

@@ -1,7 +1,7 @@
 "use strict";
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
-  // A photo is [path, class indices, scores, label indices]; `data.classes` has the class names by index.
+  // A photo is [path, class indices, scores, label indices, URL]; `data.classes` has the class names by index.
   const photo = (card) => data.photos[card.dataset.photo];
   const percent = (score) => (100 * score).toFixed(1) + " %";
 
@@ -79,14 +79,18 @@
     picture.append(rect);
     return picture;
   };
+  const beside = (card) => [...card.closest("main > section").querySelectorAll(".card:not([hidden])")];
   const show = (card) => {
     current = card;
-    const [path, classes, scores, labels] = photo(card), image = viewer.querySelector("img"), from = card.querySelector("img");
+    const [path, classes, scores, labels, url] = photo(card), image = viewer.querySelector("img"), from = card.querySelector("img");
     image.hidden = !from;
     viewer.querySelector(".none").hidden = Boolean(from);
     if (from) image.src = from.src;
-    viewer.querySelector(".eyebrow").textContent = card.classList.contains("wrong") ? "Mistake" : "Photo";
+    const cards = beside(card), place = `${(cards.indexOf(card) + 1).toLocaleString("en")} of ${cards.length.toLocaleString("en")}`;
+    viewer.querySelector(".eyebrow").textContent = place + (card.classList.contains("wrong") ? ", a mistake" : "");
     viewer.querySelector(".path").textContent = path;
+    viewer.querySelector(".open").hidden = !url;
+    viewer.querySelector(".open a").href = url;
     viewer.querySelector(".scores").replaceChildren(...classes.map((index, place) => {
       const item = document.createElement("li"), name = document.createElement("span"), score = document.createElement("span");
       name.textContent = data.classes[index];
@@ -99,7 +103,7 @@
     if (!viewer.open) viewer.showModal();
   };
   const step = (by) => {
-    const cards = [...current.closest("main > section").querySelectorAll(".card:not([hidden])")];
+    const cards = beside(current);
     show(cards[(cards.indexOf(current) + by + cards.length) % cards.length]);
   };
   document.addEventListener("click", (event) => {

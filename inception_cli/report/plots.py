@@ -2,7 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import TYPE_CHECKING
+
+from inception_cli.errors import plural
 
 if TYPE_CHECKING:  # imports numpy and pandas
     from inception_cli.evaluation.metrics import Bin
@@ -46,17 +49,18 @@ class Plot:
 def confidence(correct: Sequence[int], wrong: Sequence[int]) -> Plot:
     """Return the number of photos by confidence, in bins of equal width; wrong predictions on top of the others."""
     bins, totals = len(correct), [good + bad for good, bad in zip(correct, wrong, strict=True)]
-    most = max(1, *totals)
+    ticks = whole_ticks(max(1, *totals))
+    top = ticks[-1]
     plot = Plot(
         f"Photos by confidence: {sum(totals[: bins // 2]):,} of {sum(totals):,} below 50 %.",
-        [(_y(share), f"{round(share * most):,}") for share in (0, 0.5, 1)],
+        [(_y(tick / top), _short(tick)) for tick in ticks],
     )
     for place, (total, bad) in enumerate(zip(totals, wrong, strict=True)):
         low, high = place / bins, (place + 1) / bins
-        tooltip = f"{100 * low:.0f} to {100 * high:.0f} %: {total:,} photos" + (
+        tooltip = f"{100 * low:.0f} to {100 * high:.0f} %: {plural(total, 'photo')}" + (
             f", {bad:,} of them wrong" if bad else ""
         )
-        plot.add_bin(low, high, [("bar", (total - bad) / most), ("wrong", total / most)], tooltip)
+        plot.add_bin(low, high, [("bar", (total - bad) / top), ("wrong", total / top)], tooltip)
     return plot
 
 
@@ -72,9 +76,23 @@ def calibration(bins: "Sequence[Bin]") -> Plot:
             continue
         lower, upper = sorted((each.accuracy / 100, each.confidence / 100))
         gap = "more" if each.accuracy > each.confidence else "less"
-        tooltip = f"{each.n:,} photos, mean confidence {each.confidence:.1f} %, accuracy {each.accuracy:.1f} %"
+        tooltip = f"{plural(each.n, 'photo')}, mean confidence {each.confidence:.1f} %, accuracy {each.accuracy:.1f} %"
         plot.add_bin(each.low, each.high, [("bar", lower), (gap, upper)], tooltip)
     return plot
+
+
+def whole_ticks(most: int) -> list[int]:
+    """Return at most five whole numbers from 0 on, evenly spaced, of which the last is at least `most`."""
+    steps = (factor * 10**power for power in count() for factor in (1, 2, 5))
+    step = next(step for step in steps if 4 * step >= most)
+    return [*range(0, most + step, step)]
+
+
+def _short(number: int) -> str:
+    """Return a number for which there is room beside the axis."""
+    if number >= 1_000_000:
+        return f"{number / 1e6:g} M"
+    return f"{number / 1e3:g} k" if number >= 10_000 else f"{number:,}"
 
 
 def _x(share: float) -> float:

@@ -34,11 +34,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from inception_cli.errors import InceptionError
+from inception_cli.errors import InceptionError, plural
 from inception_cli.files.atomic import beside, lock, remove_temporaries, replacing, resolve_output, sync_folder, writing
+from inception_cli.files.hashing import sha256
 from inception_cli.predictions.formats import check_suffix, convert, csv_header, escape_bytes, parse_csv, to_csv
 from inception_cli.predictions.prediction import Prediction
 from inception_cli.storage.input_list import InputList, encode
+from inception_cli.storage.manifest_json import FORMAT_VERSION
 from inception_cli.storage.store import FileState, Manifest
 
 #: Seconds between two syncs of the part file: what a power cut may cost. A kill costs nothing.
@@ -93,6 +95,9 @@ class FileStore:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if error and not self.manifest and not self._rows and self._descriptor >= 0:
+            with suppress(OSError):
+                self._discard()  # a new run that failed before its first row leaves no file
         self.close()
 
     def open_inputs(self, discover: Callable[[], Iterable[str]]) -> InputList:
@@ -103,6 +108,9 @@ class FileStore:
             else:
                 self._write_inputs(discover())
             self._paths = InputList.open(self._inputs)
+            if len(self._paths) != self._state.images:
+                problem = f"is damaged (file.images is {self._state.images}, but the list has {len(self._paths)})"
+                raise _Damaged(self._part_manifest, problem)
             return self._paths
 
     def begin(self, manifest: Manifest) -> dict[str, int]:
@@ -146,7 +154,9 @@ class FileStore:
         """Give rows and manifest their final names; InceptionError unless every input has its row."""
         rows = sum(1 for _ in _row_ends(self._lines())) - 1
         if rows != self._state.images:
-            raise InceptionError(f"{self._part}: {rows} rows for {self._state.images} inputs; use --restart")
+            raise InceptionError(
+                f"{self._part}: {plural(rows, 'row')} for {plural(self._state.images, 'input')}; use --restart"
+            )
         with writing(self.out):
             os.fsync(self._descriptor)
             size = self._convert(self._converted) if self._converted else self._size
@@ -196,7 +206,9 @@ class FileStore:
         except ValueError as error:
             raise _Damaged(self._part_manifest, f"is damaged ({error})") from error
         if manifest.file is None:
-            raise _Damaged(self._part_manifest, "was written by an older version of inception")
+            older = manifest.format_version < FORMAT_VERSION
+            problem = "was written by an older version of inception" if older else "is damaged (file is null)"
+            raise _Damaged(self._part_manifest, problem)
         self._state = manifest.file
         return manifest
 
@@ -206,9 +218,9 @@ class FileStore:
         if unnamed and unnamed.exists():
             self._refuse_to_replace(force)
             if unnamed.stat().st_size != self._state.bytes:
-                raise _Damaged(unnamed, "has another size than when it was written")
+                raise _Damaged(unnamed, f"has another size than when it was written ({self._recorded('bytes')})")
         elif not self.out.exists() or self.out.stat().st_size != self._state.bytes:
-            raise _Damaged(self.out, "has another size than when it was published")
+            raise _Damaged(self.out, f"has another size than when it was published ({self._recorded('bytes')})")
         else:
             os.close(lock(self.out))  # that run may still be running: it holds the rows under their final name
         self._rename(size)
@@ -253,12 +265,14 @@ class FileStore:
 
     def _check_inputs(self) -> None:
         try:
-            with self._inputs.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = sha256(self._inputs)
         except FileNotFoundError as error:
             raise _Damaged(self._inputs, "is missing") from error
         if digest != self._state.inputs_sha256:
-            raise _Damaged(self._inputs, "is damaged")
+            raise _Damaged(self._inputs, f"is damaged ({self._recorded('inputs_sha256')} is of another list)")
+
+    def _recorded(self, field: str) -> str:
+        return f"file.{field} in {self._part_manifest.name}"
 
     def _write_manifest(self, manifest: Manifest) -> None:
         with replacing(self._part_manifest) as file:

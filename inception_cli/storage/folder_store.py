@@ -20,11 +20,12 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
-from inception_cli.errors import InceptionError, one_line
+from inception_cli.errors import InceptionError, one_line, plural
 from inception_cli.files.remote import open_store
 from inception_cli.predictions.formats import convert
 from inception_cli.predictions.prediction import Prediction
 from inception_cli.storage.input_list import InputList
+from inception_cli.storage.manifest_json import FORMAT_VERSION
 from inception_cli.storage.store import FOLDER_MANIFEST, FOLDER_UNFINISHED, FolderState, Manifest
 
 INPUTS = "_inputs"
@@ -87,6 +88,9 @@ class FolderStore:
     def open_inputs(self, discover: Callable[[], Iterable[str]]) -> InputList:
         """Return the list of inputs: that of the interrupted run, else the discovered one."""
         self._inputs = InputList(self._read_inputs()) if self.manifest else InputList.of(discover())
+        if self.manifest and len(self._inputs) != self._state.images:
+            problem = f"folder.images is {self._state.images}, but the list has {len(self._inputs)}"
+            raise _damaged(f"{self.out}/{FOLDER_UNFINISHED}", f"is damaged ({problem})")
         return self._inputs
 
     def begin(self, manifest: Manifest) -> dict[str, int]:
@@ -132,7 +136,9 @@ class FolderStore:
         """Write the manifest of the finished run; InceptionError unless every input has its row."""
         rows = sum(counts.total() for counts in self._written.values())
         if rows != self._state.images:
-            raise InceptionError(f"{self.out}: {rows} rows for {self._state.images} inputs; use --restart")
+            raise InceptionError(
+                f"{self.out}: {plural(rows, 'row')} for {plural(self._state.images, 'input')}; use --restart"
+            )
         with self._errors():
             self._put(FOLDER_MANIFEST, replace(manifest, folder=self._state).encode())
             for name in (FOLDER_UNFINISHED, INPUTS):
@@ -154,7 +160,12 @@ class FolderStore:
         except ValueError as error:
             raise _damaged(f"{self.out}/{FOLDER_UNFINISHED}", f"is damaged ({error})") from error
         if manifest.folder is None:
-            raise _damaged(f"{self.out}/{FOLDER_UNFINISHED}", "was written by an older version of inception")
+            older = manifest.format_version < FORMAT_VERSION
+            problem = "was written by an older version of inception" if older else "is damaged (folder is null)"
+            raise _damaged(f"{self.out}/{FOLDER_UNFINISHED}", problem)
+        if manifest.folder.shard_size != (size := shard_size(manifest.folder.images, manifest.run.images_per_batch)):
+            problem = f"is damaged (folder.shard_size is {manifest.folder.shard_size}, not {size})"
+            raise _damaged(f"{self.out}/{FOLDER_UNFINISHED}", problem)
         self.manifest, self._state = manifest, manifest.folder
 
     def _read_inputs(self) -> bytes:

@@ -1,22 +1,30 @@
 """Where the predictions of a run go (`RunStore`), and the record beside them (`Manifest`). Readable without torch."""
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-import msgspec
-
 from inception_cli.config import LabelSources, RunConfig
-from inception_cli.errors import InceptionError, os_reason
-from inception_cli.predictions.prediction import Prediction
+from inception_cli.errors import (
+    InceptionError,
+    excerpt,
+    os_reason,
+    require,
+    require_choice,
+    require_range,
+    require_sha256,
+    require_text,
+)
+from inception_cli.predictions.formats import classes_per_row
+from inception_cli.predictions.prediction import STATUSES, Prediction, header
 from inception_cli.storage.input_list import InputList
-
-#: Version of the manifest's fields; manifests of version 0.1 of the program have none.
-FORMAT_VERSION = 1
+from inception_cli.storage.manifest_json import FORMAT_VERSION, read_record, require_complete
 
 #: Names in a folder of shards: its manifest, and that of a run that is not finished.
 FOLDER_MANIFEST, FOLDER_UNFINISHED = "_manifest.json", "_run.json"
@@ -30,6 +38,17 @@ class NetworkCounts:
     macs: int
     flops: int
     mmpretrain_count: int
+
+    def per_photo(self, networks: int, views: int) -> "NetworkCounts":
+        """Return the counts of `networks` such networks that each see `views` views of a photo."""
+        passes = networks * views
+        return NetworkCounts(
+            self.params * networks, self.macs * passes, self.flops * passes, self.mmpretrain_count * passes
+        )
+
+    def __post_init__(self) -> None:
+        for name, count in vars(self).items():
+            require_range(name, count, 1)
 
 
 @dataclass(frozen=True)
@@ -71,6 +90,21 @@ class Manifest:
     folder: FolderState | None = None
     format_version: int = FORMAT_VERSION
 
+    def __post_init__(self) -> None:
+        require_text("directory", self.directory or "/")  # version 0.1 has none
+        for status, number in self.counts.items():
+            require_choice("counts", status, STATUSES)
+            require_range(f"counts.{status}", number, 0)
+        if self.images_per_s is not None:
+            require_range("images_per_s", self.images_per_s, 0, sys.float_info.max)
+        if self.reduced_batch is not None:
+            require_range("reduced_batch", self.reduced_batch, 1, self.run.images_per_batch)
+        for text in self.unreadable_examples:
+            require_text("unreadable_examples", text)
+        if self.stdin_sha256 is not None:
+            require_sha256("stdin_sha256", self.stdin_sha256)
+        require_range("unreadable_folders", self.unreadable_folders, len(self.unreadable_examples))
+
     @property
     def n(self) -> int:
         """Number of rows of a finished run."""
@@ -91,24 +125,41 @@ class Manifest:
 
         A manifest of version 0.1 has `format_version` 0: it can be scored and shown, but its run cannot resume.
         """
-        try:
-            fields = json.loads(data)
-            if isinstance(fields, dict) and "format_version" not in fields:
-                fields = _from_0_1(fields)
-            manifest = msgspec.convert(fields, cls)
-        except RecursionError as error:
-            raise ValueError("nested too deeply") from error
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"a field is missing or of another type ({error})") from error
-        if manifest.format_version > FORMAT_VERSION:
-            raise ValueError(
-                f"format_version {manifest.format_version}: it was written by a newer version of inception"
-            )
+        fields, manifest = read_record(data, cls)
+        if manifest.format_version:
+            manifest._check_consistency()
+            require_complete(fields, manifest.to_json())
         return manifest
 
     def with_result(self, counts: Mapping[str, int], images_per_s: float) -> "Manifest":
         """Return the manifest of the finished run."""
         return replace(self, counts=dict(counts), images_per_s=images_per_s)
+
+    def _check_consistency(self) -> None:
+        """Raise UsageError if fields of a manifest that was read contradict each other."""
+        require(bool(self.inputs) and all(self.inputs), "inputs: there are none, or one is empty")
+        require(Path(self.directory).is_absolute(), f"directory {excerpt(repr(self.directory))} is not absolute")
+        require(bool(self.versions), "versions: there are none")
+        for name, text in self.versions.items():
+            require_text(f"versions.{name}", text)
+        require(
+            ("-" in self.inputs) == (self.stdin_sha256 is not None),
+            "stdin_sha256 is for a list on standard input, the input -",
+        )
+        require(
+            bool(self.unreadable_folders) == bool(self.unreadable_examples),
+            "unreadable_folders and unreadable_examples contradict each other",
+        )
+        for name, state in (("file", self.file), ("folder", self.folder)):
+            if state:
+                require(not self.counts or self.n == state.images, f"{name}.images is {state.images}, counts {self.n}")
+                require_range(f"{name}.images", state.images, 1)
+                require_sha256(f"{name}.inputs_sha256", state.inputs_sha256)
+        if self.file:
+            require(self.file.header == ",".join(header(self.run.top_k)) + "\n", "file.header is not that of run.top_k")
+            require(self.file.bytes is None or self.file.bytes > 0, f"file.bytes is {self.file.bytes}")
+        if self.folder:
+            require_range("folder.shard_size", self.folder.shard_size, 1)
 
 
 def read_manifest(rows: Path) -> Manifest | None:
@@ -117,13 +168,24 @@ def read_manifest(rows: Path) -> Manifest | None:
         raise InceptionError(f"{rows}: the run is not finished; run the command that started it again to resume it")
     file = rows / FOLDER_MANIFEST if rows.is_dir() else rows.with_name(rows.name + ".json")
     try:
-        return Manifest.decode(file.read_bytes())
+        manifest = Manifest.decode(file.read_bytes())
+        _require_same_top_k(manifest, rows)
+        return manifest
     except FileNotFoundError:
         return None
     except OSError as error:
         raise InceptionError(f"{file}: {os_reason(error)}; make it readable, or move it away") from error
     except ValueError as error:
         raise InceptionError(f"{file}: damaged manifest: {error}; move it away to use the predictions alone") from error
+
+
+def _require_same_top_k(manifest: Manifest, rows: Path) -> None:
+    """Raise ValueError if the manifest is of other rows; damaged rows are reported where they are read."""
+    k = 0
+    with suppress(InceptionError):
+        k = classes_per_row(rows)
+    if k not in (0, manifest.run.top_k):
+        raise ValueError(f"run.top_k is {manifest.run.top_k}, but the rows have {k}")
 
 
 def differences(old: Any, new: Any, name: str = "") -> list[str]:
@@ -175,19 +237,4 @@ _UNSET = "not set"
 
 
 def _shown(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def _from_0_1(old: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields of a manifest of version 0.1, which had other names, as they are today."""
-    run = dict(old["run"])
-    run["loader"] = run.pop("loading")
-    run["plan"] = run["plan"] | {"threads": run.pop("threads")}
-    run["only_classes"] = run.pop("only")
-    fields: dict[str, Any] = {
-        name: old[name] for name in ("inputs", "versions", "network", "counts", "images_per_s") if name in old
-    }
-    fields |= {"run": run, "directory": "", "reduced_batch": old.get("split_to"), "format_version": 0}
-    if labels := old.get("truth"):
-        fields["labels"] = {"label_format" if name == "label_form" else name: labels[name] for name in labels}
-    return fields
+    return excerpt(value if isinstance(value, str) and value else json.dumps(value), 76)

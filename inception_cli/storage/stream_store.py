@@ -1,11 +1,11 @@
-"""Predictions that are kept in no file: CSV on standard output, or lines for a terminal."""
+"""Predictions that are kept in no file: CSV or JSON on standard output, or lines for a terminal."""
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-from inception_cli.predictions.formats import csv_header, to_csv
+from inception_cli.predictions.formats import csv_header, escape_bytes, to_csv
 from inception_cli.predictions.prediction import Prediction
 from inception_cli.storage.input_list import InputList
 from inception_cli.storage.store import Manifest
@@ -50,6 +50,31 @@ class StreamStore:
 
     def publish(self, manifest: Manifest) -> None:
         """Publish nothing."""
+
+
+class JsonStream(StreamStore):
+    """Keeps the predictions for one JSON document, unless there are more than `limit` inputs."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(self._keep)
+        self.limit = limit
+        self._predictions: list[Prediction] = []
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the list `predictions`, or nothing where there are too many inputs."""
+        if len(self._inputs) > self.limit:
+            return {}
+        names = ("path", "status", "classes", "labels", "scores", "error")
+        return {
+            "predictions": [
+                {name: getattr(row, name) for name in names} | {"path": escape_bytes(row.path)}
+                for row in self._predictions
+            ]
+        }
+
+    def _keep(self, predictions: Sequence[Prediction]) -> None:
+        if len(self._inputs) <= self.limit:
+            self._predictions += predictions
 
 
 class CsvStream(StreamStore):

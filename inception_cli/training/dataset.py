@@ -98,7 +98,9 @@ def list_samples(folder: Path, classes: Sequence[str]) -> list[Sample]:
         discovery = Discovery([str(folder / name)])
         of_class = [Sample(path, label) for path in discovery]
         if discovery.unreadable.count:
-            raise InceptionError(f"{discovery.unreadable}; change the permissions, or move such folders out of {folder}")
+            raise InceptionError(
+                f"{discovery.unreadable}; change the permissions, or move such folders out of {folder}"
+            )
         if not of_class:
             raise empty_class_error(folder / name)
         samples += of_class

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from inception_cli.config import MIN_SIDE, PixelConfig, Plan, TrainConfig, TrainSettings
+from inception_cli.config import MIN_SIDE, PixelConfig, Plan, TrainConfig, TrainSettings, Weights
 from inception_cli.errors import InceptionError
 from inception_cli.files.atomic import remove_temporaries, replacing
 from inception_cli.images.failure import Failure
@@ -100,23 +100,19 @@ class EpochResult:
 def resolve(settings: TrainSettings, progress: DownloadProgress = ignore_progress) -> TrainConfig:
     """Return the configuration of a training, every "auto" made a value; published weights are downloaded.
 
-    Raises InceptionError for a folder without class folders, before the download.
+    Raises InceptionError for a folder without class folders, and for an output file that cannot be written, before the
+    download.
     """
     find_classes(Path(settings.train_dir))
-    start = (
-        None if settings.start == SCRATCH else find_weights(settings.start, offline=settings.offline, progress=progress)
-    )
     device = find_device(settings.device)
     precision = fastest_precision(device) if settings.precision == "auto" else settings.precision
     if precision == "fp16" and settings.precision == "auto":
         precision = "fp32"  # fp16 would need loss scaling
-    default_size = start.preset.size if start else DEFAULT_SIZE
-    return TrainConfig(
+    config = TrainConfig(
         train_dir=Path(settings.train_dir),
         out=Path(settings.out),
         val_dir=Path(settings.val_dir) if settings.val_dir else None,
-        start=start,
-        size=default_size if settings.size == "auto" else settings.size,
+        size=DEFAULT_SIZE if settings.size == "auto" else settings.size,
         epochs=settings.epochs,
         seed=settings.seed,
         batch_size=DEFAULT_BATCH_SIZE if settings.batch_size == "auto" else settings.batch_size,
@@ -124,6 +120,19 @@ def resolve(settings: TrainSettings, progress: DownloadProgress = ignore_progres
         device=device,
         precision=precision,
     )
+    require_writable(config)
+    if settings.start == SCRATCH:
+        return config
+    start = _find_start(settings, progress)
+    return replace(config, start=start, size=start.preset.size if settings.size == "auto" else config.size)
+
+
+def _find_start(settings: TrainSettings, progress: DownloadProgress) -> Weights:
+    """Return the weights that training starts from; an error names the option."""
+    try:
+        return find_weights(settings.start, offline=settings.offline, progress=progress)
+    except InceptionError as error:
+        raise type(error)(f"--from: {error}; or train from nothing: --from {SCRATCH}") from error
 
 
 class Trainer:

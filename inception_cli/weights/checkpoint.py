@@ -14,7 +14,8 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
-from inception_cli.network.model import InceptionV3
+from inception_cli.config import MAX_CLASSES
+from inception_cli.network.model import InceptionV3, network_without_values
 
 #: Names under which training scripts save a state dict. Where there are several, the averaged weights come first: they
 #: are the ones that scripts evaluate (torchvision's references, timm).
@@ -39,8 +40,7 @@ OTHER_NETWORKS = (
 FID_CLASSES = 1008
 #: Number of ImageNet's classes with a background class in front (in TF-slim and TF-Hub: label = index + 1).
 TF_CLASSES = 1001
-#: Larger numbers of classes or tensors are refused before anything is built: no network that people train has as many.
-MAX_CLASSES = 100_000
+#: More tensors are refused before anything is built: no network that people train has as many.
 MAX_TENSORS = 10_000
 #: Suffix of the name of a tensor that holds the scales of an int8 tensor.
 SCALE_SUFFIX = ".int8_scale"
@@ -76,13 +76,12 @@ class Checkpoint:
 
     def build_network(self) -> InceptionV3:
         """Return the network with these tensors in fp32, in eval mode and without gradients."""
-        with torch.device("meta"):
-            network = InceptionV3(self.num_classes)
+        network = network_without_values(self.num_classes)
         tensors = decompress(self.tensors)
         network.load_state_dict(
             {name: tensors[name].to(like.dtype) for name, like in network.state_dict().items()}, assign=True
         )
-        return network.eval().requires_grad_(False)
+        return network.requires_grad_(False)
 
 
 def compress(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -101,7 +100,9 @@ def decompress(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     decompressed = {name: value for name, value in tensors.items() if not name.endswith(SCALE_SUFFIX)}
     for name in decompressed:
         if (scale := tensors.get(name + SCALE_SUFFIX)) is not None:
-            decompressed[name] = decompressed[name].float() * _per_channel(scale, decompressed[name])
+            decompressed[name] = (
+                decompressed[name].to(torch.float32, copy=True).mul_(_per_channel(scale, decompressed[name]))
+            )
     return decompressed
 
 
@@ -265,8 +266,7 @@ def _with_counters(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 @cache
 def _expected(num_classes: int) -> dict[str, torch.Size]:
     """Return the shapes of the tensors of an Inception V3, by name."""
-    with torch.device("meta"):
-        return {name: value.shape for name, value in InceptionV3(num_classes).state_dict().items()}
+    return {name: value.shape for name, value in network_without_values(num_classes).state_dict().items()}
 
 
 def _is_counter(name: str) -> bool:

@@ -1,24 +1,29 @@
 """Describe the network, the available weights and this machine for `inception info`."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from inception_cli import machine
 from inception_cli.config import PRESETS, Preset
-from inception_cli.network.counting import count
+from inception_cli.network.counting import Counts, count
 from inception_cli.predictions.classes import read_classes
+from inception_cli.storage.store import NetworkCounts
 from inception_cli.weights.download import UnknownHash, cached_path
 from inception_cli.weights.load import find_weights
 from inception_cli.weights.registry import DEMO, PUBLISHED
 
 
-def describe(weights: Sequence[str], preset: str | None, classes: str | None, device: str) -> dict[str, Any]:
+def describe(
+    weights: Sequence[str], preset: str | None, classes: str | None, device: str, crops: int = 1
+) -> dict[str, Any]:
     """Return the JSON of `inception info`: counts of the network, weights, device and fastest precision.
 
     Without `weights`, all that are published are described. The network's counts are for the classes and input
-    resolution of the first weights. Nothing is downloaded.
+    resolution of the first weights, and `protocol` for all `weights`, if they can be an ensemble, and `crops`. Nothing
+    is downloaded.
     """
     entries = [_describe_weights(name, preset, classes) for name in weights or (*PUBLISHED, DEMO)]
     counts = [count(entry["num_classes"], entry["preset_resolved"]["size"]) for entry in entries]
@@ -26,14 +31,39 @@ def describe(weights: Sequence[str], preset: str | None, classes: str | None, de
         entry |= {"params": entry_counts.params, "mmpretrain_count": entry_counts.mmpretrain_count}
     network = asdict(counts[0])
     stages = network.pop("stages")
+    networks = len(weights) if weights and len({_ensemble_key(entry) for entry in entries}) == 1 else 1
+    total = _network_counts(counts[0]).per_photo(networks, crops)
     device = machine.find_device(device)
     return {
         **network,
         "stages": stages,
+        "protocol": {"networks": networks, "views": crops, "total": asdict(total)},
         "weights": entries,
+        "notes": same_weights([(entry["name"], entry["sha256"]) for entry in entries if "sha256" in entry]),
         "device": device,
         "precision": machine.fastest_precision(device),
     }
+
+
+def same_weights(hashes: Sequence[tuple[str, str]]) -> list[str]:
+    """Return a remark for each of the (name, sha256) that occur more than once."""
+    names: defaultdict[str, list[str]] = defaultdict(list)
+    for name, sha256 in hashes:
+        names[sha256].append(name)
+    return [
+        f"{' and '.join(same)} are the same weights: in an ensemble they count {len(same)} times"
+        for same in names.values()
+        if len(same) > 1
+    ]
+
+
+def _ensemble_key(entry: Mapping[str, Any]) -> tuple[object, ...]:
+    """Return what the weights of an ensemble have in common."""
+    return entry["num_classes"], *(entry["preset_resolved"][name] for name in ("size", "resize", "filter", "antialias"))
+
+
+def _network_counts(counts: Counts) -> NetworkCounts:
+    return NetworkCounts(counts.params, counts.macs, counts.flops, counts.mmpretrain_count)
 
 
 def _describe_weights(name: str, preset: str | None, classes: str | None) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Download published weights once, completely, and check their hash."""
 
 import fcntl
-import hashlib
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 import torch
 
 from inception_cli.errors import InceptionError, one_line
+from inception_cli.files.hashing import sha256
 from inception_cli.weights import hub
 from inception_cli.weights.registry import Published
 
@@ -66,12 +66,6 @@ def fetch(entry: Published, offline: bool, progress: DownloadProgress) -> Path:
         file.unlink(missing_ok=True)  # in the hub's cache a link to the file
         raise
     return file
-
-
-def sha256(file: Path) -> str:
-    """Return the SHA-256 of a file, 64 hex digits."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _download(entry: Published, file: Path, progress: DownloadProgress) -> str:

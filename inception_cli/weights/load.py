@@ -8,6 +8,7 @@ import difflib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,14 @@ from safetensors.torch import save
 from torch import Tensor
 
 from inception_cli.config import PRESETS, Classes, Preset, Weights
-from inception_cli.errors import InceptionError, UsageError, os_errors
+from inception_cli.errors import InceptionError, UsageError, os_errors, plural
 from inception_cli.files.atomic import replacing
+from inception_cli.files.hashing import sha256
 from inception_cli.network.model import InceptionV3
 from inception_cli.predictions.classes import imagenet
 from inception_cli.weights import checkpoint
 from inception_cli.weights.checkpoint import Checkpoint, CheckpointError
-from inception_cli.weights.download import DownloadProgress, fetch, ignore_progress, sha256
+from inception_cli.weights.download import DownloadProgress, fetch, ignore_progress
 from inception_cli.weights.read import (
     FILE_REMEDY,
     METADATA_KEY,
@@ -155,18 +157,22 @@ def _choose_classes(
     if given is not None:
         if len(given) != count:
             raise UsageError(
-                f"classes: there are {len(given)} names, but {name} has {count} classes; name each of them"
+                f"classes: {plural(len(given), 'name')}, but {name} has {plural(count, 'class', 'classes')}; "
+                "name each of them"
             )
         return given, []
     if own is not None:
         if len(own) != count:
             raise InceptionError(
-                f"{name}: invalid metadata: classes has {len(own)} names for {count} classes; give --classes FILE"
+                f"{name}: invalid metadata: classes has {plural(len(own), 'name')} for "
+                f"{plural(count, 'class', 'classes')}; give --classes FILE"
             )
         return Classes(own), []
     if count != 1000:
         classes = Classes(tuple(map(str, range(count))))
-        return classes, [f"{count} classes without names: their numbers are used; name them with --classes FILE"]
+        return classes, [
+            f"{plural(count, 'class', 'classes')} without names: their numbers are used; name them with --classes FILE"
+        ]
     if name in PUBLISHED:
         return imagenet(), []
     return imagenet(), ["1000 classes without names: ImageNet's are used; give others with --classes FILE"]
@@ -175,4 +181,11 @@ def _choose_classes(
 def _hash(file: Path) -> str:
     require_readable(file)
     with os_errors(file, FILE_REMEDY):
-        return sha256(file)
+        state = file.stat()
+        return _hash_of_state(file, state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+
+
+@lru_cache(maxsize=8)
+def _hash_of_state(file: Path, *_: int) -> str:
+    """Return the SHA-256 of a file; the same process computes it again only when the file has changed."""
+    return sha256(file)

@@ -1,4 +1,4 @@
-"""A list of paths that kills the process that reads one of them."""
+"""A list of paths that kills or stops the process that reads one of them."""
 
 import os
 import signal
@@ -10,9 +10,11 @@ from typing import Any
 class Deadly(Sequence[str]):
     """Paths; the first `times` reads of the one at `position` kill the process, except the one that made the list."""
 
-    def __init__(self, paths: Sequence[str], position: int, times: int, deaths: Path) -> None:
+    def __init__(
+        self, paths: Sequence[str], position: int, times: int, deaths: Path, number: signal.Signals = signal.SIGKILL
+    ) -> None:
         self.paths, self.position, self.times, self.deaths = [*paths], position, times, deaths
-        self.pid = os.getpid()
+        self.pid, self.number = os.getpid(), number
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -23,5 +25,5 @@ class Deadly(Sequence[str]):
             if count < self.times:
                 with self.deaths.open("a") as file:
                     file.write("x")
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(os.getpid(), self.number)
         return self.paths[index]

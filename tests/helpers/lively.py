@@ -9,13 +9,12 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
-from inception_cli.network.model import InceptionV3
+from inception_cli.network.model import InceptionV3, network_without_values
 
 
 def lively(num_classes: int = 1000, aux: bool = False, seed: int = 0) -> InceptionV3:
     """Return a lively network in eval mode, for pixels scaled to [-1, 1]."""
-    with torch.device("meta"):
-        network = InceptionV3(num_classes, aux)
+    network = network_without_values(num_classes, aux)
     network.load_state_dict(lively_state_dict(num_classes, aux, seed), assign=True)
     return network.eval()
 

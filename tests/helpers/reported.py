@@ -75,6 +75,7 @@ def page_of(
     predictions: Iterable[Prediction],
     evaluated: Evaluation | None = None,
     thumbnail: Callable[[str], bytes] = picture,
+    link: Callable[[str], str] = lambda path: "",
 ) -> Written:
     """Return the report of some predictions."""
-    return build_page(predictions, Description("By <Inception> V3.", {"Inputs": "a & b"}), evaluated, thumbnail)
+    return build_page(predictions, Description("By <Inception> V3.", {"Inputs": "a & b"}), evaluated, thumbnail, link)

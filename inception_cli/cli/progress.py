@@ -1,0 +1,115 @@
+"""Progress bars in a terminal: a download, the images of a run, the epochs of a training."""
+
+import sys
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any, Self
+
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.table import Column
+
+from inception_cli.cli.console import print_line, stderr, stdout
+from inception_cli.predictions.text import harmless
+
+if TYPE_CHECKING:
+    from inception_cli.inference.runner import RunProgress
+    from inception_cli.training.train import EpochResult
+
+#: Width in characters of the bar, and of the texts beside it.
+BAR_WIDTH, TEXT_WIDTH = 40, 58
+
+
+class ProgressBar(AbstractContextManager["ProgressBar"]):
+    """A progress bar, only in a terminal: bytes of a download, then images. It is erased at the end.
+
+    Where standard output is a terminal as well, the bar and the data share one console: each knows where the other is.
+    """
+
+    def __init__(self, description: str, quiet: bool) -> None:
+        self.description = description
+        self.data = stdout()  # the console for data while the bar is shown
+        self.console = self.data if sys.stdout.isatty() and sys.stderr.isatty() else stderr()
+        self.hidden = quiet or not self.console.is_terminal
+        self.progress: Progress | None = None
+        self.task = TaskID(0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.progress:
+            self.progress.stop()
+
+    def loading(self, weights: Sequence[str]) -> None:
+        """Show a spinner while torch and the weights are loaded, which takes seconds."""
+        names = ", ".join(harmless(PurePath(name).name) for name in weights)
+        self._show(f"loading PyTorch and {names}", [SpinnerColumn(), _description()])
+
+    def downloading(self, name: str, done: int, total: int) -> None:
+        """Show the bytes of a download."""
+        self._show(f"downloading {name}", [*self._bar(), DownloadColumn(), TransferSpeedColumn()])
+        self._update(completed=done, total=total or None)
+
+    def update(self, progress: "RunProgress") -> None:
+        """Show the images of a run: their number, rate, remaining time and failures."""
+        rate, not_ok = _text("{task.fields[rate]:.1f} images/s"), _text("[red]{task.fields[not_ok]}")
+        self._show(self.description, [*self._bar(), MofNCompleteColumn(), rate, TimeRemainingColumn(), not_ok])
+        not_ok_so_far = f"{progress.not_ok:,} not ok" if progress.not_ok else ""
+        self._update(total=progress.total, completed=progress.done, rate=progress.images_per_s, not_ok=not_ok_so_far)
+
+    def _bar(self) -> list[ProgressColumn]:
+        return [_description(), BarColumn(min(BAR_WIDTH, max(5, self.console.width - TEXT_WIDTH)))]
+
+    def _show(self, description: str, columns: list[ProgressColumn]) -> None:
+        """Show these columns, unless those of this description are shown already."""
+        if self.hidden or (self.progress and self.progress.tasks[0].description == description):
+            return
+        self.__exit__()
+        # Rich would send what is printed on standard output to the console of the bar.
+        self.progress = Progress(*columns, console=self.console, transient=True, redirect_stdout=False)
+        self.task = self.progress.add_task(description, total=None, rate=0.0, not_ok="")
+        self.progress.start()
+
+    def _update(self, **fields: Any) -> None:
+        if self.progress:
+            self.progress.update(self.task, **fields)
+
+
+class TrainingProgress(ProgressBar):
+    """The progress of a training: a download bar, then a line per epoch."""
+
+    def __init__(self, quiet: bool) -> None:
+        super().__init__("train", quiet)
+        self.quiet = quiet
+
+    def epoch(self, epoch: "EpochResult", epochs: int) -> None:
+        """Print the loss, the accuracy over all images and per class, images per second, and the remaining time."""
+        self.__exit__()
+        if self.quiet:
+            return
+        number = f"{epoch.number:>{len(str(epochs))}}/{epochs}{' *' if epoch.best else '  '}"
+        print_line(
+            f"epoch {number}  loss {epoch.loss:.3f}  "
+            f"top-1 {epoch.top1:5.1f} %  per class {epoch.class_average:5.1f} %  "
+            f"{epoch.images_per_s:.0f}/s  {epoch.seconds_left / 60:.0f} min left"
+        )
+
+
+def _description() -> TextColumn:
+    return _text("{task.description}", markup=False)
+
+
+def _text(template: str, markup: bool = True) -> TextColumn:
+    return TextColumn(template, markup=markup, table_column=Column(no_wrap=True))

@@ -1,0 +1,104 @@
+"""Errors in a command line that name the right form to type."""
+
+import shlex
+from collections.abc import Sequence
+from glob import has_magic
+from pathlib import Path
+from typing import Any
+
+from typer.core import TyperCommand, TyperGroup
+
+from inception_cli.errors import InceptionError, UsageError
+from inception_cli.files.remote import is_remote
+from inception_cli.images.discovery import SUPPORTED_SUFFIXES, UNSUPPORTED_SUFFIXES, suffix_of
+from inception_cli.predictions.formats import SUFFIXES
+
+#: The option for what is often given as an argument, by command.
+OPTION_FOR_ARGUMENT = {"evaluate": "--val-dir", "info": "--weights"}
+
+
+class Command(TyperCommand):
+    """A command that refuses empty values, and names the option for an argument that it does not take."""
+
+    allow_extra_args = True  # refused here, with a better message
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the words after the name of the command."""
+        rest = super().parse_args(ctx, args)
+        if ctx.resilient_parsing:  # for the completion of shells
+            return rest
+        if ctx.args:
+            raise UsageError(_unexpected(self.name or "", ctx.args))
+        for parameter in self.params:
+            value = ctx.params.get(parameter.name or "")
+            if "" in (value if isinstance(value, list | tuple) else [value]):
+                label = (
+                    parameter.opts[0] if parameter.param_type_name == "option" else parameter.metavar or parameter.name
+                )
+                raise UsageError(f"{label} is empty; give a value (a variable may not be set)")
+        return rest
+
+
+class Group(TyperGroup):
+    """The command `inception`; for a photo or a folder it names the command `classify`."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the command of this name."""
+        name = args[0]
+        if self.get_command(ctx, name) is None and _is_path(name):
+            raise UsageError(f"{name} is not a command; to {_for_path(name, args)}")
+        return super().resolve_command(ctx, args)
+
+
+def require_predictions(name: str) -> None:
+    """Raise InceptionError for what is no file of predictions, with the command that makes one."""
+    path = Path(name)
+    if is_remote(name) or (_is_table(name) and not path.is_dir()):
+        return
+    if not path.exists():
+        raise InceptionError(f"{name}: no such file; give a file that inception classify --out has written")
+    images = path.is_dir() and not any(path.glob("part-*.parquet")) and not any(path.glob("_*.json"))
+    if images or (path.is_file() and is_image(name)):
+        kind = "a folder without predictions" if path.is_dir() else "an image"
+        raise InceptionError(f"{name} is {kind}; first {_classify([name], ['--out', 'preds.csv'])}")
+    if path.is_file():
+        raise InceptionError(
+            f"{name}: not a file of predictions, which ends in {', '.join(SUFFIXES)}; "
+            "give one that inception classify --out has written"
+        )
+
+
+def is_image(name: str) -> bool:
+    """Return whether a name ends like that of an image."""
+    return suffix_of(name) in SUPPORTED_SUFFIXES or suffix_of(name) in UNSUPPORTED_SUFFIXES
+
+
+def _is_table(name: str) -> bool:
+    return Path(name).suffix.lower() in SUFFIXES
+
+
+def _is_path(name: str) -> bool:
+    return not name.startswith("-") and (
+        "/" in name or has_magic(name) or is_image(name) or _is_table(name) or Path(name).exists()
+    )
+
+
+def _for_path(name: str, args: Sequence[str]) -> str:
+    """Return what a path is for, and the command for it."""
+    if _is_table(name):
+        return f"view predictions: inception report {shlex.join(args)}"
+    return f"classify it: inception classify {shlex.join(args)}"
+
+
+def _unexpected(command: str, arguments: Sequence[str]) -> str:
+    """Return the error for arguments that a command does not take."""
+    option, first = OPTION_FOR_ARGUMENT.get(command), arguments[0]
+    if option and command == "evaluate" and _is_table(first):
+        option = "--predictions"
+    if option:
+        return f"{command} takes no argument: inception {command} {option} {shlex.quote(first)}"
+    return f"unexpected argument: {shlex.join(arguments)} (see --help)"
+
+
+def _classify(inputs: Sequence[str], options: Sequence[str]) -> str:
+    return f"classify it: inception classify {shlex.join([*inputs, *options])}"

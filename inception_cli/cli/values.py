@@ -1,0 +1,85 @@
+"""Parse and check the values of options, before a command begins; complete them in shells."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+import typer
+
+from inception_cli.config import Auto, Crops
+from inception_cli.errors import InceptionError, UsageError
+from inception_cli.predictions.formats import check_suffix
+
+if TYPE_CHECKING:
+    CountOrAuto = int | Auto
+else:
+    CountOrAuto = str  # Typer accepts no unions; the parser returns a number or "auto"
+
+
+def complete(choices: Sequence[object]) -> Callable[[str], list[str]]:
+    """Return a shell completion of the choices; where none matches, shells offer files."""
+    return lambda incomplete: [text for text in map(str, choices) if text.startswith(incomplete)]
+
+
+def count_or_auto(text: str) -> CountOrAuto:
+    """Parse a number from 0 on, or "auto"."""
+    if text == "auto":
+        return "auto"
+    if not (text.isascii() and text.isdigit()):
+        raise typer.BadParameter(f"{text!r} is neither a number nor auto")
+    return int(text)
+
+
+def positive_or_auto(text: str) -> CountOrAuto:
+    """Parse a number from 1 on, or "auto"."""
+    if text == "0":
+        raise typer.BadParameter("it must be at least 1, or auto")
+    return count_or_auto(text)
+
+
+def crops(value: str | int) -> int:
+    """Parse the number of crops; Typer passes the default as a number."""
+    text = str(value)
+    if text not in map(str, get_args(Crops)):
+        raise typer.BadParameter(f"{text!r} is not one of {', '.join(map(str, get_args(Crops)))}")
+    return int(text)
+
+
+def html_file(option: typer.CallbackParam, name: str | None) -> str | None:
+    """Check before a long run that the report can be written to this file."""
+    if not name:
+        return name
+    file, flag = Path(name), option.opts[0]
+    if file.is_dir():
+        raise InceptionError(f"{file} is a folder; name a file in it, such as {file / 'report.html'}")
+    if file.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"{flag} {name}: the report is an .html file; give a name that ends in .html")
+    if not file.parent.is_dir():
+        raise InceptionError(f"{file.parent}: no such folder; create it, or choose another {flag}")
+    return name
+
+
+def weights_file(name: str | None) -> str | None:
+    """Check that trained weights can get this name."""
+    if name and Path(name).is_dir():
+        raise InceptionError(f"{name} is a folder; name a file in it, such as {Path(name, 'mine.safetensors')}")
+    return name
+
+
+def predictions_file(context: typer.Context, name: str | None) -> str | None:
+    """Check that predictions can be written to this file; `classify` also writes to standard output (`-`)."""
+    if not name or context.params.get("engine") == "ray":  # Ray writes a folder
+        return name
+    if not (name == "-" and context.info_name == "classify"):
+        try:
+            check_suffix(Path(name))
+        except InceptionError as error:
+            raise UsageError(f"--out {error}") from error
+    return name
+
+
+def percent(option: typer.CallbackParam, value: float | None) -> float | None:
+    """Check that an accuracy is in percent, and not a share."""
+    if value is not None and 0 < value <= 1:
+        raise UsageError(f"{option.opts[0]} {value:g}: it is in percent: did you mean {100 * value:g}?")
+    return value

@@ -1,0 +1,33 @@
+"""Errors that no command expects end in one line with the remedy."""
+
+import errno
+import os
+
+import pytest
+from running import Inception
+
+
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        (MemoryError(), "choose a smaller --batch-size"),
+        (OSError(errno.EMFILE, os.strerror(errno.EMFILE), "photo.jpg"), "allow more open files (ulimit -n 1024)"),
+        (OSError(errno.ENFILE, os.strerror(errno.ENFILE)), "allow more open files (ulimit -n 1024)"),
+    ],
+    ids=repr,
+)
+def test_a_machine_without_resources_is_an_error_of_one_line(
+    error: Exception, remedy: str, inception: Inception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("inception_cli.cli.jobs.classify", fail)
+
+    ended = inception("classify", "photo.jpg")
+
+    assert ended.code == 1
+    assert ended.err.startswith("error: ")
+    assert remedy in ended.err
+    assert "unexpected" not in ended.err
+    assert ended.err.count("\n") == 1

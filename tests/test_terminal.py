@@ -1,0 +1,121 @@
+"""What a person sees in a terminal: no line wraps at 80 columns, no figure is cut at 60, the progress bar goes away."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from reported import evaluation, rows
+from running import Inception
+from terminal import run_in_terminal, screen
+
+from inception_cli.cli import tables
+from inception_cli.cli.commands import HELP, app
+from inception_cli.cli.progress import ProgressBar, TrainingProgress
+from inception_cli.inference.runner import RunProgress
+from inception_cli.training.train import EpochResult
+
+
+@pytest.fixture(scope="module")
+def classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a folder per class of the stub network, and a file that is no image."""
+    folder = tmp_path_factory.mktemp("terminal") / "photos"
+    for number in range(10):
+        (folder / f"{number}").mkdir(parents=True)
+        Image.new("RGB", (75, 75), (20 * number, 90, 200 - 20 * number)).save(folder / f"{number}" / "photo.jpg")
+    (folder / "3" / "bad.jpg").write_text("no image")
+    return folder
+
+
+def test_a_screen_is_drawn_as_by_a_terminal() -> None:
+    assert screen("one\r\ntwo\r\x1b[2Kthree\x1b[1A\r\x1b[31mfo\x1b[0m\r\n\r\n") == ["foe", "three", ""]
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_info_shows_every_figure_and_wraps_no_line(
+    width: int, inception: Inception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+
+    lines = inception("info").out.splitlines()
+
+    table = [line for line in lines if "/" not in line and ": " not in line]
+    assert max(map(len, table)) <= max(80, width)
+    assert "…" not in "".join(table)
+    for figures in ("77.294 93.45", "77.866 93.644", "Conv2d_2a_3x3 32×147×147 9,280 199,148,544 3.49"):
+        assert any(figures in " ".join(re.sub("[│]", " ", line).split()) for line in table), figures
+    assert len(table) < 50  # no row takes two lines
+    assert ("Cached" in "".join(table)) == (width > 60)
+
+
+@pytest.mark.parametrize(("width", "wraps"), [(60, True), (80, False)])
+def test_the_metrics_show_every_figure(
+    width: int, wraps: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    small = evaluation(rows())
+    metrics = replace(small.metrics, n=48_238, top1=77.294, top5=93.45, top1_ci=(76.9, 77.7), top5_ci=(93.2, 93.7))
+
+    tables.print_evaluation(replace(small, results=(replace(small.results[0], metrics=metrics),)), verbose=False)
+
+    lines = capsys.readouterr().out.splitlines()
+    printed = " ".join(" ".join(lines).split())
+    for figures in ("77.29 93.45", "76.90 – 77.70 93.20 – 93.70", "78.8 94.4", "23.83", "48,238"):
+        assert figures in re.sub(" +", " ", printed.replace("│", " ")), printed
+    table = lines[: next(place for place, line in enumerate(lines) if "ground" in line or "<test>" in line)]
+    assert max(map(len, table)) <= width
+    assert wraps or sum("paper" in line and "48,238" in line for line in table) == 1
+
+
+@pytest.mark.parametrize("text", [HELP, *(command.callback.__doc__ for command in app.registered_commands)])
+def test_no_example_in_the_help_wraps(text: str) -> None:
+    assert max(len(line.strip()) for line in text.splitlines() if line.strip().startswith("inception ")) <= 78
+
+
+@pytest.mark.parametrize("words", [("classify",), ("evaluate", "--val-dir")])
+def test_the_progress_bar_is_gone_before_results_are_printed(
+    words: tuple[str, ...], classes: Path, stub: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    update = ProgressBar.update
+
+    def draw(bar: ProgressBar, progress: RunProgress) -> None:
+        update(bar, progress)
+        assert bar.progress
+        bar.progress.refresh()  # else such a short run ends before the bar is drawn
+
+    monkeypatch.setattr(ProgressBar, "update", draw)
+
+    shown = run_in_terminal(*words, classes, "-w", stub, "-j", 0, "-b", 4)
+
+    assert shown.code == 3, shown.lines
+    assert "4/11" in shown.sent  # there was a bar
+    results = [line for line in shown.lines if "images/s" in line]
+    assert len(results) == 1, shown.lines
+    assert results[0].startswith("11 rows: 10 ok, 1 corrupt; ")
+    if words[0] == "classify":
+        photos = [line for line in shown.lines if ".jpg" in line]
+        assert len(photos) == 11
+        assert all(re.match(r" +(\d+\.\d%|–)  [a-z\d ]+  /", line) for line in photos), photos
+
+
+def test_rows_go_to_standard_output_where_only_the_bar_is_in_a_terminal(
+    classes: Path, inception: Inception, stub: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+
+    ended = inception("classify", classes, "-w", stub, "-j", 0, "-b", 4, "-o", "-")
+
+    assert len(ended.out.splitlines()) == 12
+    assert "\x1b" not in ended.out
+    assert "━" in ended.err
+
+
+def test_the_line_of_an_epoch_does_not_wrap(capsys: pytest.CaptureFixture[str]) -> None:
+    result = EpochResult(9, 160, 2.34567, 100.0, 100.0, best=True, images_per_s=123, seconds=600, seconds_left=7200)
+
+    TrainingProgress(quiet=False).epoch(result, 30)
+
+    line = capsys.readouterr().err
+    assert line == "epoch  9/30 *  loss 2.346  top-1 100.0 %  per class 100.0 %  123/s  120 min left\n"
+    assert len(line) <= 81

@@ -1,0 +1,123 @@
+"""Errors in a command line: one line that says the right form to type."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from running import Inception
+
+from inception_cli.errors import plural
+from inception_cli.images import heif
+from inception_cli.images.failure import reason
+from inception_cli.training import train
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory: a folder of photos, a photo, a PDF, a file of predictions."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("photos/a/1.png", "photos/b/2.png", "photo.png"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (80, 80)).save(name)
+    Path("paper.pdf").write_bytes(b"%PDF-1.7")
+    Path("rows.csv").write_text("path,status\n")
+    return tmp_path
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        ("report photos -o r.html", 1, "first classify it: inception classify photos --out preds.csv"),
+        ("report photos", 1, "first classify it: inception classify photos --out preds.csv"),
+        ("report photo.png -o r.html", 1, "is an image; first classify it: inception classify photo.png"),
+        ("report nowhere -o r.html", 1, "nowhere: no such file; give a file that inception classify --out has written"),
+        ("report paper.pdf -o r.html", 1, "paper.pdf: not a file of predictions"),
+        ("report rows.csv -o photos", 1, "photos is a folder; name a file in it, such as photos/report.html"),
+        ("evaluate --predictions photos", 1, "first classify it: inception classify photos"),
+        ("photo.png -w demo", 2, "is not a command; to classify it: inception classify photo.png -w demo"),
+        ("photos", 2, "is not a command; to classify it: inception classify photos"),
+        ("gone/*.jpg", 2, "to classify it: inception classify 'gone/*.jpg'"),
+        ("rows.csv -o r.html", 2, "to view predictions: inception report rows.csv -o r.html"),
+        ("evaluate photos", 2, "evaluate takes no argument: inception evaluate --val-dir photos"),
+        ("evaluate rows.csv", 2, "inception evaluate --predictions rows.csv"),
+        ("info demo", 2, "info takes no argument: inception info --weights demo"),
+        ("report rows.csv other.csv", 2, "unexpected argument: other.csv"),
+        ("evaluate --val-dir photos --expect-top1 0.9", 2, "it is in percent: did you mean 90?"),
+        ("evaluate --val-dir photos --expect-top1 1", 2, "it is in percent: did you mean 100?"),
+        ("evaluate --val-dir ", 2, "--val-dir is empty"),
+        ("evaluate --val-dir photos --labels ", 2, "--labels is empty"),
+        ("train  -o m.safetensors", 2, "DIR is empty"),
+        ("train photos -o ", 2, "--out is empty"),
+        ("classify ", 2, "INPUT is empty"),
+        ("classify photos -w ", 2, "--weights is empty"),
+        ("report  -o r.html", 2, "FILE is empty"),
+        ("report rows.csv -o ", 2, "--out is empty"),
+        ("train photos -o photos", 1, "photos is a folder; name a file in it, such as photos/mine.safetensors"),
+        ("train photos -o m.pth", 2, "m.pth: trained weights are a .safetensors file"),
+        ("train photos -o gone/m.safetensors", 1, "gone: not a writable folder"),
+        ("train photos -o m.safetensors --size 10", 2, "at least 75 pixels"),
+    ],
+)
+def test_the_error_says_what_to_type(
+    words: str, code: int, said: str, inception: Inception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "find_weights", lambda *_, **__: pytest.fail("weights before the check"))
+
+    ended = inception(*words.split(" "))
+
+    assert ended.code == code, ended.err
+    assert len(ended.err.splitlines()) == 1
+    assert said in ended.err
+
+
+@pytest.mark.usefixtures("here")
+def test_train_names_its_own_option_for_weights(inception: Inception, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", "cache")
+
+    ended = inception("train", "photos", "-o", "m.safetensors", "--offline")
+
+    assert ended.code == 1
+    assert ended.err.startswith("error: --from: torchvision: not on this machine, and offline is set; ")
+    assert ended.err.endswith("or train from nothing: --from scratch\n")
+    assert "--weights" not in ended.err
+
+
+@pytest.mark.usefixtures("here")
+def test_failures_are_grouped_by_reason_with_the_remedy(
+    inception: Inception, stub: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heif, "is_installed", lambda: False)
+    for number in range(3):
+        Path(f"photos/{number}.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(20))
+    Path("photos/x.jpg").write_text("no image")
+
+    ended = inception("classify", "photos", "-w", stub, "-j", 0)
+
+    assert ended.code == 3
+    assert "6 rows: 3 unsupported, 2 ok, 1 corrupt" in ended.err
+    assert f"\n3 unsupported: {heif.REMEDY}\n1 corrupt: not an image" in ended.err
+    assert "column error" not in ended.err  # there is no file
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        ("damaged image: bad marker at 17", "damaged image"),
+        ("12 × 9000000 pixels, more than max_pixels (500)", "more pixels than max_pixels (500)"),
+        (heif.REMEDY, heif.REMEDY),
+        ("no such file", "no such file"),
+    ],
+)
+def test_a_reason_has_nothing_that_differs_from_file_to_file(error: str, kind: str) -> None:
+    assert reason(error) == kind
+
+
+@pytest.mark.parametrize(("n", "text"), [(0, "0 rows"), (1, "1 row"), (2000, "2,000 rows")])
+def test_a_number_goes_with_its_noun(n: int, text: str) -> None:
+    assert plural(n, "row") == text
+    assert plural(n, "class", "classes").endswith("class" if n == 1 else "classes")
+
+
+def test_info_says_that_it_shows_all_weights_by_default(inception: Inception) -> None:
+    assert "[default: (all published weights)]" in " ".join(inception("info", "--help").out.split())
