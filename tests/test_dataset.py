@@ -109,6 +109,7 @@ def test_a_batch_size_counts_views(batch_size: int, views: int, images: int) -> 
     assert images_per_batch(batch_size, views) == images
 
 
+@pytest.mark.slow  # test_classifier.py spawns workers as well
 def test_spawned_workers_give_the_same_batches(paths: InputList, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(

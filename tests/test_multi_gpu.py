@@ -86,6 +86,7 @@ def test_a_resumed_run_predicts_the_pending_inputs(
     assert csv(predict(paths, run, devices, [range(4), range(12, 16)])) == [plain[0], plain[3]]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_fast_start")
 def test_processes_have_their_own_workers(paths: InputList, run: RunConfig, plain: list[bytes]) -> None:
     assert csv(predict(paths, replace(run, loader=LoaderConfig(4, workers=2)))) == plain
@@ -158,6 +159,7 @@ def test_an_error_for_the_user_is_the_same_as_in_one_process(paths: InputList, r
     assert multiprocessing.active_children() == []
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_fast_start")
 def test_closing_the_results_early_ends_the_processes(paths: InputList, run: RunConfig) -> None:
     run, many = replace(run, loader=LoaderConfig(4, workers=2)), InputList.of([*paths] * 40)

@@ -372,7 +372,7 @@ def test_batches_that_do_not_fit_into_shared_memory_are_loaded(paths: InputList,
     assert (ended.stdout.splitlines(), ended.stderr) == (expected, "")
 
 
-@pytest.mark.parametrize("method", ["fork", "forkserver"])
+@pytest.mark.parametrize("method", ["fork", pytest.param("forkserver", marks=pytest.mark.slow)])
 def test_workers_exit_when_their_parent_is_killed(method: str, paths: InputList, tmp_path: Path) -> None:
     (tmp_path / "list").write_bytes(b"".join(os.fsencode(path) + b"\0" for path in paths))
     script = tmp_path / "script.py"
