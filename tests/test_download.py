@@ -95,7 +95,7 @@ def host() -> Iterator[str]:
     """Start a publisher's server; return its URL."""
     Publisher.requests.clear()
     with ThreadingHTTPServer(("127.0.0.1", 0), Publisher) as server:
-        thread = Thread(target=server.serve_forever, daemon=True)
+        thread = Thread(target=server.serve_forever, args=(0.02,), daemon=True)
         thread.start()
         yield f"http://127.0.0.1:{server.server_address[1]}"
         server.shutdown()

@@ -6,6 +6,7 @@ python tests/helpers/draw.py --samples sample_images        # the sample images 
 
 import argparse
 import io
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -298,7 +299,10 @@ ORIENTATION = 0x0112
 
 def pictures(n: int, seed: int = 0) -> list[Image.Image]:
     """Return n images of all classes in turn: landscape, portrait and square."""
-    return [picture(CLASSES[i % len(CLASSES)], seed + i, SHAPES[i % len(SHAPES)]) for i in range(n)]
+    return [drawn_once(CLASSES[i % len(CLASSES)], seed + i, SHAPES[i % len(SHAPES)]).copy() for i in range(n)]
+
+
+drawn_once = lru_cache(64)(picture)  # many tests want the same pictures, and drawing one takes a fifth of a second
 
 
 def sample_names() -> dict[str, tuple[str, int]]:
