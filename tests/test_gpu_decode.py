@@ -42,7 +42,7 @@ def tensor(image: Image.Image) -> torch.Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", sorted({*PRESETS} - {"timm-gluon"}))  # its views are those of timm
 @pytest.mark.parametrize("crops", get_args(Crops))
 def test_views_equal_those_of_pillow_within_two_levels(preset: str, crops: int) -> None:
     pixels = PixelConfig(PRESETS[preset], crops)

@@ -100,7 +100,7 @@ def test_initial_weights_depend_on_the_seed_only_and_have_he_standard_deviation(
     assert conv.weight.std().item() == pytest.approx((2 / (64 * 25)) ** 0.5, rel=0.02)
 
 
-@pytest.mark.parametrize("num_classes", [10, 1000])
+@pytest.mark.parametrize("num_classes", [pytest.param(10, marks=pytest.mark.slow), 1000])
 def test_lively_network_predicts_other_classes_for_other_pictures_and_other_presets(num_classes: int) -> None:
     network, pixels = lively(num_classes), pictures(6, seed=5)
 
