@@ -12,7 +12,7 @@ import pytest
 from records import run_config
 
 from inception_cli.config import Engine, LabelSources, RunConfig, Settings
-from inception_cli.errors import InceptionError, NoImages, UsageError
+from inception_cli.errors import InceptionError, NoImages, UsageError, excerpt
 from inception_cli.images.failure import PILLOW_DECODES_IT
 from inception_cli.inference import runner
 from inception_cli.inference.predictor import BatchResult
@@ -212,7 +212,7 @@ def test_other_settings_are_refused_with_the_difference_and_the_remedy(
 
     for inputs, settings, difference in (
         (folder, replace(SETTINGS, top_k=2), "top_k: 1 → 2"),
-        (folder.parent, SETTINGS, f"{str(folder)[-20:]} → "),
+        (folder.parent, SETTINGS, f"inputs.0: {excerpt(str(folder), 76)} → {excerpt(str(folder.parent), 76)}"),
     ):
         with pytest.raises(InceptionError) as error:
             run_job([str(inputs)], settings, open_store(), Callback())

@@ -13,7 +13,7 @@ from glob import has_magic
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from inception_cli.errors import InceptionError, NoImages, UsageError, os_reason
+from inception_cli.errors import InceptionError, NoImages, UsageError, os_reason, plural
 from inception_cli.files import remote
 from inception_cli.files.text_list import read_names
 
@@ -86,7 +86,7 @@ class UnreadableFolders:
     def __str__(self) -> str:
         """Return one line such as `2 folders cannot be read (a: permission denied, b: permission denied)`."""
         examples = ", ".join(self.examples[:3]) + ", …" * (self.count > 3)
-        return f"{self.count:,} folder{'s' * (self.count != 1)} cannot be read ({examples})"
+        return f"{plural(self.count, 'folder')} cannot be read ({examples})"
 
 
 @dataclass

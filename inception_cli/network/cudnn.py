@@ -9,7 +9,7 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
-from inception_cli.network.model import ConvBN, InceptionV3, copy_modules
+from inception_cli.network.model import ConvBN, InceptionV3, replace_layers
 
 
 @cache
@@ -29,12 +29,11 @@ def available(device: str, dtype: torch.dtype) -> bool:
 
 def fuse(network: InceptionV3) -> InceptionV3:
     """Replace the convolutions with ReLU of a network with folded batch norms by FusedConv."""
-    network = copy_modules(network)
-    for module in [*network.modules()]:
-        for name, child in [*module.named_children()]:
-            if type(child) is ConvBN and isinstance(child.bn, nn.Identity):
-                setattr(module, name, FusedConv(child.conv))
-    return network
+
+    def fused(layer: nn.Module) -> nn.Module:
+        return FusedConv(layer.conv) if type(layer) is ConvBN and isinstance(layer.bn, nn.Identity) else layer
+
+    return replace_layers(network, fused)
 
 
 class FusedConv(nn.Module):

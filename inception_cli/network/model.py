@@ -5,6 +5,7 @@ layers between the first two poolings differ from table 1 of the paper. Shapes a
 """
 
 import copy
+from collections.abc import Callable
 from functools import cache
 from typing import ClassVar, Self, TypeVar
 
@@ -309,6 +310,15 @@ def copy_modules(module: M) -> M:
     for name, child in module.named_children():
         copied._modules[name] = copy_modules(child)
     return copied
+
+
+def replace_layers(network: M, replacement: Callable[[nn.Module], nn.Module]) -> M:
+    """Return a copy of a network in which `replacement(layer)` stands for each of its layers, at any depth."""
+    network = copy_modules(network)
+    for module in [*network.modules()]:
+        for name, layer in [*module.named_children()]:
+            setattr(module, name, replacement(layer))
+    return network
 
 
 def require_min_side(x: Tensor) -> None:

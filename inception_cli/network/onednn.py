@@ -13,7 +13,7 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
-from inception_cli.network.model import ConvBN, InceptionV3, copy_modules
+from inception_cli.network.model import ConvBN, InceptionV3, replace_layers
 
 #: oneDNN chooses the layout of the weights by the input's shape: assume this batch size, whatever the first batch has.
 LAYOUT_BATCH = 32
@@ -43,16 +43,15 @@ def available(dtype: torch.dtype = torch.float32) -> bool:
 
 def fuse(network: InceptionV3) -> InceptionV3:
     """Replace the convolutions and max poolings of a network with folded batch norms by the layers of this module."""
-    network = copy_modules(network)
-    for module in [*network.modules()]:
-        for name, child in [*module.named_children()]:
-            if type(child) is ConvBN and isinstance(child.bn, nn.Identity):
-                setattr(module, name, FusedConv(child.conv))
-            elif isinstance(child, ConvBN):  # a pool branch, which averages between its convolution and its ReLU
-                setattr(child, "conv", FusedConv(child.conv, relu=False))  # noqa: B010 - of another type
-            elif type(child) is nn.MaxPool2d:
-                setattr(module, name, MaxPool())
-    return network
+
+    def fused(layer: nn.Module) -> nn.Module:
+        if type(layer) is ConvBN and isinstance(layer.bn, nn.Identity):
+            return FusedConv(layer.conv)
+        if isinstance(layer, ConvBN):  # a pool branch, which averages between its convolution and its ReLU
+            setattr(layer, "conv", FusedConv(layer.conv, relu=False))  # noqa: B010 - of another type
+        return MaxPool() if type(layer) is nn.MaxPool2d else layer
+
+    return replace_layers(network, fused)
 
 
 class FusedConv(nn.Module):

@@ -19,7 +19,26 @@ def encode(path: str) -> bytes:
     return os.fsencode(path) + b"\0"
 
 
-class InputList(Sequence[str]):
+class _Paths(Sequence[str]):
+    """A sequence of paths that are made when they are asked for; a slice is a list of them."""
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [self._path(i) for i in range(*index.indices(len(self)))]
+        return self._path(range(len(self))[index])
+
+    def _path(self, position: int) -> str:
+        """Return the path at a position from 0 on."""
+        raise NotImplementedError
+
+
+class InputList(_Paths):
     """A list of paths, stored as NUL-terminated bytes and an array of their ends: two objects for a million paths.
 
     The list of a file is memory-mapped and is pickled as the file's name, so that each worker process opens the file.
@@ -51,16 +70,7 @@ class InputList(Sequence[str]):
         start = self._ends[positions.start - 1] + 1 if positions.start else 0
         return self._data[start : self._ends[positions.stop - 1] + 1]
 
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        position = range(len(self))[index]
+    def _path(self, position: int) -> str:
         start = self._ends[position - 1] + 1 if position else 0
         return os.fsdecode(self._data[start : self._ends[position]])
 
@@ -76,7 +86,7 @@ def _ends(data: bytes | mmap.mmap) -> Iterator[int]:
         end = data.find(b"\0", end + 1)
 
 
-class LocatedPaths(Sequence[str]):
+class LocatedPaths(_Paths):
     """Paths whose relative ones belong to another directory than the working directory, as they can be opened."""
 
     def __init__(self, paths: Sequence[str], directory: str) -> None:
@@ -85,13 +95,5 @@ class LocatedPaths(Sequence[str]):
     def __len__(self) -> int:
         return len(self._paths)
 
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        return os.path.join(self._directory, self._paths[index])  # noqa: PTH118 - a Path would drop a final slash
+    def _path(self, position: int) -> str:
+        return os.path.join(self._directory, self._paths[position])  # noqa: PTH118 - a Path would drop a final slash
