@@ -67,7 +67,7 @@ class SimulatedGpu:
             self.steps.append("finish")
             return original_finish(predictor, paths, batch, pending)
 
-        def network(predictor: DevicePredictor, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        def network(predictor: DevicePredictor, pixels: Tensor) -> tuple[Tensor, ...]:
             size = len(pad_batch(pixels, predictor._graph_size))
             self.sizes.append(size)
             if size > max_images:

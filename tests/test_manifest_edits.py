@@ -15,7 +15,7 @@ from PIL import Image
 from records import new_manifest
 from running import Inception
 
-from inception_cli.config import LabelSources, Settings
+from inception_cli.config import Classes, LabelSources, Settings, Thresholds
 from inception_cli.inference.runner import RunProgress, run_job
 from inception_cli.storage.file_store import FileStore
 from inception_cli.storage.store import FileState, FolderState, Manifest
@@ -80,11 +80,12 @@ ACCEPTED = {
 def full_manifest() -> Manifest:
     """Return a manifest in which every field has a value."""
     new = new_manifest()
-    weights = replace(new.run.weights[0], top1=77.0, top5=93.0, licence="BSD", notes=("a note",))
+    classes = Classes(new.run.classes.names, (("class 0", "even"), ("even", "number")))
+    weights = replace(new.run.weights[0], top1=77.0, top5=93.0, licence="BSD", notes=("a note",), classes=classes)
     return replace(
         new,
         inputs=("photos", "-"),
-        run=replace(new.run, weights=(weights,), only_classes=(1, 3)),
+        run=replace(new.run, weights=(weights,), only_classes=(1, 3), thresholds=Thresholds(0.5, 0.8)),
         versions={"python": "3.12.1", "torch": "2.15.0"},
         labels=LabelSources("val", ("a.csv",), "number", "exclude.txt", {"a.csv": "0" * 64}),
         reduced_batch=2,
@@ -93,7 +94,12 @@ def full_manifest() -> Manifest:
         unreadable_examples=("a: permission denied",),
         counts={"ok": 3},
         images_per_s=12.5,
-        file=FileState(3, "1" * 64, "path,status,top1_index,top1_label,top1_score,error\n", 77),
+        file=FileState(
+            3,
+            "1" * 64,
+            "path,status,top1_index,top1_label,top1_score,label,label_score,label_reason,label_path,error\n",
+            77,
+        ),
         folder=FolderState(3, "1" * 64, 1000),
     )
 

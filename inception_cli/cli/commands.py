@@ -12,9 +12,10 @@ from inception_cli.cli import jobs
 from inception_cli.cli import options as o
 from inception_cli.cli.outputs import REPORT_MARKER, OutputFile, check_outputs
 from inception_cli.cli.usage import Command, Group, require_predictions
-from inception_cli.config import LabelSources, Settings, TrainSettings
+from inception_cli.config import LabelSources, Settings
 from inception_cli.errors import ExitCode, UsageError
 from inception_cli.files.remote import local_copy
+from inception_cli.training.settings import TrainSettings
 
 HELP = """Classify folders of photos with Inception V3, and measure the accuracy.
 
@@ -61,6 +62,9 @@ def classify(
     preset: o.Preset = None,
     classes: o.ClassesFile = None,
     top_k: o.TopK = 5,
+    only_classes: o.OnlyClasses = None,
+    min_score: o.MinScore = None,
+    rollup: o.Rollup = None,
     crops: o.NumberOfCrops = 1,
     batch_size: o.BatchSize = "auto",
     workers: o.Workers = "auto",
@@ -98,7 +102,7 @@ def classify(
     if report and out in (None, "-"):
         raise UsageError("--report needs a file of predictions: give --out FILE as well")
     outputs = [OutputFile("--out", out), OutputFile("--report", report, REPORT_MARKER)]
-    check_outputs(outputs, [*inputs, *weights, classes], force)
+    check_outputs(outputs, [*inputs, *weights, classes, only_classes], force)
     outcome = jobs.classify(inputs, out, _settings(context), restart, force, jobs.Output(json, quiet, verbose))
     if outcome.interrupted:
         raise typer.Exit(ExitCode.INTERRUPTED)
@@ -119,7 +123,6 @@ def evaluate(
     labels: o.LabelFiles = [],  # noqa: B006
     label_format: o.LabelFormatName = None,
     exclude: o.Exclude = None,
-    only_classes: o.OnlyClasses = None,
     per_class: o.PerClass = None,
     against: o.Against = None,
     expect_top1: o.ExpectTop1 = None,
@@ -129,6 +132,9 @@ def evaluate(
     preset: o.Preset = None,
     classes: o.ClassesFile = None,
     top_k: o.TopK = 5,
+    only_classes: o.OnlyClasses = None,
+    min_score: o.MinScore = None,
+    rollup: o.Rollup = None,
     crops: o.NumberOfCrops = 1,
     batch_size: o.BatchSize = "auto",
     workers: o.Workers = "auto",

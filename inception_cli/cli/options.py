@@ -13,6 +13,7 @@ from inception_cli.cli.values import (
     percent,
     positive_or_auto,
     predictions_file,
+    rollup,
     weights_file,
 )
 from inception_cli.config import CompileChoice, Crops, Decode, Engine, LabelFormat, PrecisionChoice, PresetName
@@ -150,6 +151,38 @@ MaxPixels = Annotated[
     ),
 ]
 
+LABELS = "Labels"
+OnlyClasses = Annotated[
+    str | None,
+    typer.Option(
+        "--only-classes",
+        metavar="FILE|a|r|NAME,…",
+        help="Restrict predictions to these classes: those in a file, ImageNet-A's or -R's, or under nodes: dog,bird.",
+        rich_help_panel=LABELS,
+    ),
+]
+MinScore = Annotated[
+    float | None,
+    typer.Option(
+        "--min-score",
+        metavar="S",
+        min=0,
+        max=1,
+        help="Add columns with a label, which is unknown below this score.",
+        rich_help_panel=LABELS,
+    ),
+]
+Rollup = Annotated[
+    float | None,
+    typer.Option(
+        "--rollup",
+        metavar="S",
+        callback=rollup,
+        help="Add columns with a label: the class, or the nearest node above it, whose classes sum to S (0.5 to 1).",
+        rich_help_panel=LABELS,
+    ),
+]
+
 HARDWARE = "Hardware"
 BatchSize = Annotated[
     CountOrAuto,
@@ -274,15 +307,6 @@ Exclude = Annotated[
     str | None,
     typer.Option(
         "--exclude", metavar="FILE", help="File that lists images not to score.", rich_help_panel=GROUND_TRUTH
-    ),
-]
-OnlyClasses = Annotated[
-    str | None,
-    typer.Option(
-        "--only-classes",
-        metavar="a|r|FILE",
-        help="Restrict predictions to these classes: ImageNet-A's, ImageNet-R's, or those in a file.",
-        rich_help_panel=GROUND_TRUTH,
     ),
 ]
 

@@ -13,10 +13,11 @@ from inception_cli.evaluation.labels import Labels, exclude_images, labels_from_
 from inception_cli.evaluation.metrics import Metrics, compute_metrics, per_class_csv
 from inception_cli.files.hashing import sha256
 from inception_cli.files.remote import local_copy
-from inception_cli.predictions.classes import find_classes, imagenet
-from inception_cli.predictions.formats import classes_per_row, escape_bytes
+from inception_cli.predictions.classes import imagenet
+from inception_cli.predictions.formats import escape_bytes, read_columns
 from inception_cli.predictions.prediction import header
 from inception_cli.predictions.table import read_table, require_classes, seen_classes
+from inception_cli.predictions.tree import find_classes
 from inception_cli.storage.store import Manifest, NetworkCounts
 
 #: Top-1 and top-5 of the paper's Inception V3 in percent, by (networks, crops): tables 3, 4 and 5 of arXiv:1512.00567;
@@ -180,7 +181,7 @@ class Evaluation:
 
 def evaluate(rows: Path, manifest: Manifest | None, settings: EvaluationSettings) -> Evaluation:
     """Score a file of predictions against every set of labels, which the manifest gives if `settings` do not."""
-    table = read_table(rows, _columns(classes_per_row(rows), labels=manifest is None))
+    table = read_table(rows, _columns(read_columns(rows)[0], labels=manifest is None))
     classes = manifest.run.classes if manifest else seen_classes(table)
     require_classes(table, classes, rows)
     sources = _label_sources(settings.sources, manifest)
