@@ -248,6 +248,10 @@ class Thresholds:
         return (self.min_score, self.rollup) != (None, None)
 
 
+#: No label is asked for.
+NO_THRESHOLDS = Thresholds()
+
+
 @dataclass(frozen=True)
 class Settings:
     """What was requested for a run; "auto" is resolved by `inference.resolve`."""
@@ -311,7 +315,7 @@ class RunConfig:
     top_k: int
     weights: tuple[Weights, ...]  # several are an ensemble
     only_classes: tuple[int, ...] = ()  # model indices that may be predicted; none: all
-    thresholds: Thresholds = Thresholds()
+    thresholds: Thresholds = NO_THRESHOLDS
 
     def __post_init__(self) -> None:
         require(bool(self.weights), "weights: there are none")

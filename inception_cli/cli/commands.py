@@ -12,7 +12,7 @@ from inception_cli.cli import jobs
 from inception_cli.cli import options as o
 from inception_cli.cli.outputs import REPORT_MARKER, OutputFile, check_outputs
 from inception_cli.cli.usage import Command, Group, require_predictions
-from inception_cli.config import LabelSources, Settings
+from inception_cli.config import LabelSources, Settings, Thresholds
 from inception_cli.errors import ExitCode, UsageError
 from inception_cli.files.remote import local_copy
 from inception_cli.training.settings import TrainSettings
@@ -161,18 +161,16 @@ def evaluate(
     """Measure top-1 and top-5 accuracy against labels, beside the published figures.
 
     \b
-    inception evaluate --val-dir ./photos-by-class --weights mine.safetensors
     inception evaluate --val-dir imagenet/val --weights mmpretrain --out rows.csv
     inception evaluate --predictions rows.csv --labels labels.csv
     """
     from inception_cli.evaluation.evaluate import EvaluationSettings
 
-    sources = LabelSources(val_dir, tuple(labels), label_format, exclude)
-    settings = EvaluationSettings(sources, against, expect_top1, tolerance)
+    sources, thresholds = LabelSources(val_dir, tuple(labels), label_format, exclude), Thresholds(min_score, rollup)
+    settings = EvaluationSettings(sources, against, expect_top1, tolerance, thresholds)
     output = jobs.Output(json, quiet, verbose, per_class, report)
     output.check(out, [predictions, *labels, exclude, against, *weights, classes, only_classes], force)
     if predictions:
-        require_predictions(predictions)
         evaluation = jobs.evaluate_predictions(predictions, only_classes, settings, output)
     else:
         evaluation = jobs.evaluate_folder(settings, _settings(context), out, restart, force, output)
@@ -186,6 +184,8 @@ def report_command(
     out: o.ReportOut = None,
     val_dir: o.ValDir = None,
     labels: o.LabelFiles = [],  # noqa: B006
+    min_score: o.MinScore = None,
+    rollup: o.Rollup = None,
     force: o.Force = False,
     quiet: o.Quiet = False,
     debug: o.Debug = False,
@@ -205,13 +205,13 @@ def report_command(
     require_predictions(rows)
     with local_copy(rows) as file:
         manifest = read_manifest(file)
-        sources = LabelSources(val_dir, tuple(labels))
+        sources, thresholds = LabelSources(val_dir, tuple(labels)), Thresholds(min_score, rollup)
         evaluation = None
         if sources or (manifest and manifest.labels):
             from inception_cli.evaluation.evaluate import EvaluationSettings, evaluate
 
-            evaluation = evaluate(file, manifest, EvaluationSettings(sources))
-        jobs.write_report(out, file, manifest, evaluation, quiet)
+            evaluation = evaluate(file, manifest, EvaluationSettings(sources, thresholds=thresholds))
+        jobs.write_report(out, file, manifest, evaluation, quiet, thresholds)
 
 
 @app.command(cls=Command)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from inception_cli.cli.outputs import PER_CLASS_MARKER, REPORT_MARKER, OutputFile, check_outputs
-from inception_cli.config import Settings
+from inception_cli.cli.usage import require_predictions
+from inception_cli.config import NO_THRESHOLDS, Settings, Thresholds
 from inception_cli.errors import ExitCode, UsageError
 from inception_cli.files.remote import is_remote, local_copy
 
@@ -165,6 +166,7 @@ def evaluate_predictions(
     from inception_cli.evaluation.evaluate import require_same_only_classes
     from inception_cli.storage.store import read_manifest
 
+    require_predictions(predictions)
     with local_copy(predictions) as file:
         manifest = read_manifest(file)
         if only_classes:
@@ -179,7 +181,7 @@ def _evaluate(rows: Path, manifest: "Manifest | None", settings: "EvaluationSett
 
     evaluation = evaluate(rows, manifest, settings)
     if output.report:
-        write_report(output.report, rows, manifest, evaluation, output.quiet)
+        write_report(output.report, rows, manifest, evaluation, output.quiet, settings.thresholds)
     if output.per_class:
         write_per_class(Path(output.per_class), evaluation.metrics)
     if output.json:
@@ -191,12 +193,17 @@ def _evaluate(rows: Path, manifest: "Manifest | None", settings: "EvaluationSett
 
 
 def write_report(
-    file: str, rows: Path, manifest: "Manifest | None", evaluation: "Evaluation | None", quiet: bool
+    file: str,
+    rows: Path,
+    manifest: "Manifest | None",
+    evaluation: "Evaluation | None",
+    quiet: bool,
+    thresholds: Thresholds = NO_THRESHOLDS,
 ) -> None:
     from inception_cli.cli import console
     from inception_cli.images.thumbnail import thumbnail
     from inception_cli.report import build
 
-    written = build.write_report(Path(file), rows, manifest, evaluation, thumbnail)
+    written = build.write_report(Path(file), rows, manifest, evaluation, thumbnail, thresholds)
     if not quiet:
         console.print_report(written, file)

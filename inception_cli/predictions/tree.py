@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from inception_cli.config import Classes, Thresholds
 from inception_cli.errors import InceptionError, UsageError, excerpt, os_errors
 from inception_cli.files.text_list import read_lines
-from inception_cli.predictions.classes import MAX_BYTES, class_lookup, is_imagenet, recognise, synsets
+from inception_cli.predictions.classes import MAX_BYTES, class_lookup, imagenet, is_imagenet, recognise, synsets
 from inception_cli.predictions.decision import TreePath, as_printed
 
 #: Printed sums above this are on a path: at most one node of each level can have one.
@@ -36,8 +36,9 @@ class Tree:
     """Nodes above C classes. A node is known by its id: ImageNet's wnid, else its name; so is a class."""
 
     classes: tuple[str, ...]  # ids of the classes, in the model's order
+    class_names: tuple[str, ...]
     parents: Mapping[str, str]  # by id of a class or node; a root has none
-    names: Mapping[str, str]  # displayed, by id of a node; unique
+    names: Mapping[str, str]  # displayed, by id of a node; unique, also among `class_names`
     hidden: frozenset[str]  # ids of nodes that are never a label
 
     def is_class(self, node: str) -> bool:
@@ -73,9 +74,13 @@ class Tree:
         first, stop = self._ranges[node]
         return np.sort(self._order[first:stop])
 
+    def find_label(self, label: str) -> str | None:
+        """Return the id of the class or node with this displayed name; None if there is none."""
+        return self._by_name.get(label)
+
     def find(self, text: str) -> str | None:
         """Return the id of the node or class with this id or displayed name; None if there is none."""
-        return text if text in self.names or text in self._position else self._by_name.get(text)
+        return text if text in self.names or text in self._position else self.find_label(text)
 
     @cached_property
     def nodes(self) -> tuple[str, ...]:
@@ -87,10 +92,12 @@ class Tree:
 
         They are differences of running totals: the classes under a node are consecutive in `_order`.
         """
-        totals = np.zeros((len(scores), len(self.classes) + 1))
-        np.cumsum(scores.take(self._order, 1), axis=1, dtype=np.float64, out=totals[:, 1:])
         first, stop = self._bounds
-        return totals[:, stop] - totals[:, first]
+        sums, totals = np.empty((len(scores), len(first))), np.zeros(len(self.classes) + 1)
+        for row, each in enumerate(scores):  # one row at a time: 8 kB of totals stay in the cache
+            np.cumsum(each.take(self._order), dtype=np.float64, out=totals[1:])
+            np.subtract(totals[stop], totals[first], out=sums[row])
+        return sums
 
     def paths(self, scores: NDArray[np.floating]) -> list[TreePath]:
         """Return the path of each photo from its scores (N, C) of all classes."""
@@ -114,7 +121,8 @@ class Tree:
 
     @cached_property
     def _by_name(self) -> dict[str, str]:
-        return {name: node for node, name in self.names.items()}
+        classes = dict(zip(self.class_names, self.classes, strict=True))
+        return classes | {name: node for node, name in self.names.items()}
 
     @cached_property
     def _is_hidden(self) -> NDArray[np.bool_]:
@@ -171,6 +179,7 @@ def imagenet_tree() -> Tree:
     rows = list(csv.DictReader(io.StringIO(table)))
     return Tree(
         classes=tuple(synset.wnid for synset in synsets()),
+        class_names=imagenet().names,
         parents={row["wnid"]: row["parent"] for row in rows if row["parent"]},
         names={row["wnid"]: row["name"] for row in rows if row["name"]},
         hidden=frozenset(row["wnid"] for row in rows if row["hidden"]),
@@ -182,7 +191,7 @@ def _own_tree(classes: Classes) -> Tree:
     """Return the tree that a file of class names has brought; names are ids."""
     parents = dict(classes.parents)
     nodes = dict.fromkeys(name for pair in classes.parents for name in reversed(pair) if name not in classes.index)
-    return Tree(classes.names, parents, {node: node for node in nodes}, frozenset())
+    return Tree(classes.names, classes.names, parents, {node: node for node in nodes}, frozenset())
 
 
 def require_tree(classes: Classes, thresholds: Thresholds) -> None:
