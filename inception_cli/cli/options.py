@@ -168,7 +168,7 @@ MinScore = Annotated[
         metavar="S",
         min=0,
         max=1,
-        help="Add columns with a label, which is unknown below this score.",
+        help="Label photos, and those whose score is below S as unknown (columns label, label_score, ...).",
         rich_help_panel=LABELS,
     ),
 ]
@@ -178,7 +178,7 @@ Rollup = Annotated[
         "--rollup",
         metavar="S",
         callback=rollup,
-        help="Add columns with a label: the class, or the nearest node above it, whose classes sum to S (0.5 to 1).",
+        help="Label photos with the lowest node of the tree of classes whose scores sum to S, above 0.5: dog.",
         rich_help_panel=LABELS,
     ),
 ]

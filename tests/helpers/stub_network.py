@@ -12,7 +12,7 @@ import torch
 from records import run_config
 from torch import Tensor, nn
 
-from inception_cli.config import Plan, Weights
+from inception_cli.config import Classes, Plan, Weights
 from inception_cli.inference import multi_gpu, predictor, resolve, runner
 from inception_cli.network import counting, fusion
 from inception_cli.network.counting import Counts
@@ -44,8 +44,10 @@ class StubNetwork(nn.Module):
         return (tiles - tiles.mean(1, keepdim=True)) @ self.weight.T
 
 
-def find_weights(name: str, *arguments: Any, **options: Any) -> Weights:
-    return WEIGHTS if name == NAME else load.find_weights(name, *arguments, **options)
+def find_weights(name: str, preset: str | None, classes: Classes | None, *arguments: Any) -> Weights:
+    if name != NAME:
+        return load.find_weights(name, preset, classes, *arguments)
+    return replace(WEIGHTS, classes=classes) if classes else WEIGHTS
 
 
 def load_network(weights: Weights) -> nn.Module:
