@@ -19,6 +19,8 @@ from inception_cli.predictions.decision import parse_path
 from inception_cli.predictions.formats import csv_header, to_csv
 from inception_cli.predictions.prediction import Prediction, with_decision
 from inception_cli.predictions.table import to_frame
+from inception_cli.predictions.tree import tree_of
+from inception_cli.report.groups import tree_contents
 
 PETS = Classes(
     ("husky", "malamute", "tabby", "carton"),
@@ -195,6 +197,14 @@ def test_the_report_groups_photos_by_label_in_the_order_of_the_tree(file: Path, 
         *(("animal", "6"), ("dog", "3"), ("husky", "1"), ("cat", "1"), ("tabby", "1"), ("unknown", "1")),
     ]
     assert re.findall(r"<h3>(\w+)<small>", page) == ["animal", "dog", "husky", "tabby", "unknown"]
+
+
+def test_unknown_is_the_last_of_the_contents() -> None:
+    contents = tree_contents({"unknown": 9, "dog": 2, "carton": 1, "husky": 3}, tree_of(PETS))
+
+    assert [(entry.name, entry.photos) for entry in contents.walk()] == [
+        *(("", 15), ("animal", 5), ("dog", 5), ("husky", 3), ("carton", 1), ("unknown", 9)),
+    ]
 
 
 def test_the_report_keeps_the_decisions_of_the_rows(file: Path, inception: Inception) -> None:
