@@ -247,6 +247,10 @@ class Thresholds:
     def __bool__(self) -> bool:
         return (self.min_score, self.rollup) != (None, None)
 
+    def __str__(self) -> str:
+        options = {"--rollup": self.rollup, "--min-score": self.min_score}
+        return " ".join(f"{option} {value:g}" for option, value in options.items() if value is not None)
+
 
 #: No label is asked for.
 NO_THRESHOLDS = Thresholds()

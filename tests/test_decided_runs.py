@@ -4,20 +4,25 @@ import csv
 import io
 import json
 import pickle
+import random
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from records import run_config
+from rich.console import Console
 from running import Inception, code_of
 from stub_network import WEIGHTS
 from torch import Tensor, nn
 
 from inception_cli import Classifier
+from inception_cli.cli.console import decision_line, print_bars
 from inception_cli.config import Classes, RunConfig, Thresholds
 from inception_cli.images.dataset import Batch
 from inception_cli.inference.predictor import DevicePredictor
+from inception_cli.predictions.decision import Decision
 from inception_cli.predictions.formats import read_predictions, to_csv
 from inception_cli.predictions.prediction import DECISION_COLUMNS, Prediction
 from inception_cli.predictions.retune import decide_again
@@ -157,15 +162,24 @@ def test_json_has_the_columns_of_the_decision(words: tuple[object, ...], decided
 
 
 def test_a_single_photo_shows_its_label_and_the_best_class() -> None:
-    from inception_cli.cli.console import decision_line
-    from inception_cli.predictions.decision import Decision
-
     def line(decision: Decision) -> str:
         return decision_line(Prediction("a.jpg", "ok", (1,), ("Siberian husky",), (0.38,), decision=decision)).plain
 
     assert line(Decision("dog", 0.96, "rollup")) == "dog (96 %) › Siberian husky (38 %)"
     assert line(Decision("Siberian husky", 0.38, "top1")) == "Siberian husky (38 %)"
     assert line(Decision("unknown", 0.38, "low_score")) == "unknown (low score) › Siberian husky (38 %)"
+
+
+def test_the_label_stands_above_the_bars_of_a_single_photo() -> None:
+    row = Prediction("a.jpg", "ok", (1,), ("husky",), (0.38,), decision=Decision("dog", 0.96, "rollup"))
+    console = Console(file=io.StringIO(), width=100)
+
+    print_bars([row, replace(row, decision=None, rounded=True)], console)
+
+    assert isinstance(console.file, io.StringIO)
+    lines = [line.strip() for line in console.file.getvalue().splitlines()]
+    assert lines[0] == "dog (96 %) › husky (38 %)"
+    assert [line.split()[0] for line in lines[1:]] == ["38.0%", "38.0%"]
 
 
 def test_lines_of_photos_show_the_label(words: tuple[object, ...], decided: Path, inception: Inception) -> None:
@@ -221,6 +235,29 @@ def test_a_file_that_wins_over_a_node_is_said(
 
     assert "only_classes: the file odd is read" in ended.err
     assert {row.labels for row in read_predictions(Path("preds.csv")) if row.status == "ok"} == {("class 2",)}
+
+
+def test_evaluate_measures_the_labels_of_its_run(
+    stub: str, classes_file: Path, inception: Inception, tmp_path: Path
+) -> None:
+    for number in range(10):
+        (tmp_path / "val" / f"class {number}").mkdir(parents=True)
+        tiles = Image.frombytes("RGB", (4, 4), random.Random(number).randbytes(48))
+        tiles.resize((80, 80), Image.Resampling.NEAREST).save(tmp_path / "val" / f"class {number}" / "a.png")
+    words = ("-w", stub, "--classes", classes_file, "-j", 0, "--rollup", 0.95, "-o", tmp_path / "rows.csv", "--json")
+
+    first = json.loads(inception("evaluate", "--val-dir", tmp_path / "val", *words).out)["decisions"]
+    again = json.loads(inception("evaluate", "--predictions", tmp_path / "rows.csv", "--json").out)["decisions"]
+
+    # The labels of the rows, counted here: a node is right for a class below it.
+    right = [
+        row.decision.label in ("number", PARENTS.get(folder), folder)
+        for row in read_predictions(tmp_path / "rows.csv")
+        if row.decision and row.decision.label != "unknown" and (folder := row.path.split("/")[-2])
+    ]
+    assert 0 < sum(right) < len(right) < 10  # else this could not fail
+    assert (first["answered"]["n"], first["answered"]["right"], first["photos"]) == (len(right), sum(right), 10)
+    assert first == again
 
 
 # ── Sums of all classes ──────────────────────────────────────────────────────────────────────────────────────────────

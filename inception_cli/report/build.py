@@ -78,7 +78,9 @@ def write_report(
     `thumbnail` returns the JPEG of a path, b"" if it cannot be read; it is called from several threads, for at most
     2,000 photos.
     """
-    description = describe(rows, manifest, evaluation)
+    description = describe(
+        rows, manifest, evaluation, thresholds or (manifest.run.thresholds if manifest else thresholds)
+    )
     link = partial(file_link, folder=file.absolute().parent)
     classes = manifest.run.classes if manifest else imagenet()
     predictions: Iterable[Prediction] = read_predictions(rows)
@@ -91,9 +93,12 @@ def write_report(
     return written
 
 
-def describe(rows: Path, manifest: Manifest | None, evaluation: "Evaluation | None") -> Description:
-    """Return what the manifest says about inputs, weights, preprocessing and machine."""
+def describe(
+    rows: Path, manifest: Manifest | None, evaluation: "Evaluation | None", thresholds: Thresholds = NO_THRESHOLDS
+) -> Description:
+    """Return what the manifest says about inputs, weights, preprocessing and machine, and how labels are decided."""
     facts = {"Ground truth": evaluation.results[0].labels.description} if evaluation else {}
+    facts |= {"Labels": str(thresholds)} if thresholds else {}
     if manifest is None:
         return Description(f"Predictions in {rows.name}; the file has no manifest that describes the run.", facts)
     run = manifest.run

@@ -70,6 +70,6 @@ def tree_contents(labels: Mapping[str, int], tree: Tree | None) -> Entry:
 
 def _names_down(label: str, tree: Tree | None) -> list[str]:
     """Return the displayed names of the nodes above a label from the root down, and the label."""
-    node = tree.find_label(label) if tree else None
+    node = tree.find(label) if tree else None
     above = [tree.name(each) for each in tree.ancestors(node)] if tree and node else []
     return [*above, label]
