@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from inception_cli import Classifier
 from inception_cli.cli.console import decision_line, print_bars
 from inception_cli.config import Classes, RunConfig, Thresholds
+from inception_cli.errors import InceptionError
 from inception_cli.images.dataset import Batch
 from inception_cli.inference.predictor import DevicePredictor
 from inception_cli.predictions.decision import Decision
@@ -150,6 +151,38 @@ def test_the_manifest_keeps_thresholds_and_tree(decided: Path) -> None:
     assert manifest
     assert manifest.run.thresholds == Thresholds(0.75, 0.7)
     assert manifest.run.classes == CLASSES
+
+
+@pytest.mark.parametrize("other", ["plain", "decided"])
+def test_a_manifest_of_rows_with_other_columns_is_refused(
+    other: str, decided: Path, words: tuple[object, ...], inception: Inception, tmp_path: Path
+) -> None:
+    inception(*words, "-o", tmp_path / "plain.csv")
+    rows, manifest = (decided, tmp_path / "plain.csv") if other == "plain" else (tmp_path / "plain.csv", decided)
+    (tmp_path / "mixed.csv").write_bytes(rows.read_bytes())
+    (tmp_path / "mixed.csv.json").write_bytes(manifest.with_name(f"{manifest.name}.json").read_bytes())
+
+    with pytest.raises(InceptionError, match=r"mixed\.csv\.json: damaged manifest: run\.thresholds are"):
+        read_manifest(tmp_path / "mixed.csv")
+
+
+@pytest.mark.parametrize(
+    ("column", "text", "problem"),
+    [
+        ("label_score", "much", "label_score is 'much', not a number"),
+        ("label_reason", "luck", "label_reason 'luck'"),
+        ("label_path", "n1", "label_path has 'n1'"),
+        ("label", "", "label ''"),
+    ],
+)
+def test_a_damaged_decision_names_the_line(column: str, text: str, problem: str, decided: Path, tmp_path: Path) -> None:
+    lines = decided.read_text().splitlines()
+    fields = lines[1].split(",")
+    fields[lines[0].split(",").index(column)] = text
+    (tmp_path / "preds.csv").write_text("\n".join([lines[0], ",".join(fields), *lines[2:], ""]))
+
+    with pytest.raises(InceptionError, match=rf"preds\.csv, line 2: .*{problem}"):
+        list(read_predictions(tmp_path / "preds.csv"))
 
 
 def test_json_has_the_columns_of_the_decision(words: tuple[object, ...], decided: Path, inception: Inception) -> None:
