@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import pickle
 import random
 from dataclasses import replace
@@ -337,6 +338,12 @@ def test_the_path_sums_the_scores_of_all_classes(stub: str) -> None:
     assert path_of(row) == pytest.approx({"number": 0.9, "even": 0.7}, abs=1e-6)
     assert row.decision
     assert (row.decision.label, row.labels) == ("even", ("class 0",))
+
+
+def test_scores_that_are_no_numbers_have_no_label(stub: str) -> None:
+    row = decided_row([Fixed([math.nan] * 10)], DARK[None])
+
+    assert (row.status, row.decision) == ("failed", None)
 
 
 def test_an_ensemble_sums_its_mean(stub: str) -> None:
