@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from inception_cli import Classifier
 from inception_cli.cli.console import decision_line, print_bars
-from inception_cli.config import Classes, RunConfig, Thresholds
+from inception_cli.config import Classes, Thresholds
 from inception_cli.errors import InceptionError
 from inception_cli.images.dataset import Batch
 from inception_cli.inference.predictor import DevicePredictor
@@ -308,13 +308,15 @@ class Fixed(nn.Module):
         return self.logits[(pixels.float().mean((1, 2, 3)) > 127).long()]
 
 
-def decided_row(networks: list[nn.Module], views: Tensor, **changes: object) -> Prediction:
+def decided_row(networks: list[nn.Module], views: Tensor, crops: int = 1, only: tuple[int, ...] = ()) -> Prediction:
     """Return the prediction for one image, with top-1 alone: the path needs all classes."""
-    run: RunConfig = replace(
-        run_config(batch_size=4, top_k=1),
+    plain = run_config(batch_size=4, top_k=1)
+    run = replace(
+        plain,
+        pixels=replace(plain.pixels, crops=crops),
+        only_classes=only,
         weights=(replace(WEIGHTS, classes=CLASSES),),
         thresholds=Thresholds(rollup=0.55),
-        **changes,  # type: ignore[arg-type]
     )
     predictor = DevicePredictor(run).load()
     predictor._networks = networks
@@ -354,22 +356,21 @@ def test_an_ensemble_sums_its_mean(stub: str) -> None:
 
 def test_crops_sum_their_mean(stub: str) -> None:
     views = torch.stack([DARK, DARK, DARK, BRIGHT, BRIGHT])  # ten crops: each is mirrored as well
-    pixels = replace(run_config().pixels, crops=10)
 
-    row = decided_row([Fixed(FIRST, SECOND)], views, pixels=pixels)
+    row = decided_row([Fixed(FIRST, SECOND)], views, crops=10)
 
     assert path_of(row) == pytest.approx({"number": 0.9, "even": 0.58}, abs=1e-6)  # 0.6 · 0.70 + 0.4 · 0.40
 
 
 def test_only_classes_sum_to_one(stub: str) -> None:
-    row = decided_row([Fixed(FIRST)], DARK[None], only_classes=(0, 1, 2, 9))
+    row = decided_row([Fixed(FIRST)], DARK[None], only=(0, 1, 2, 9))
 
     # 0.30, 0.05, 0.25 and 0.10 of 0.70 are left: even 0.55 / 0.70, with odd 0.60 / 0.70.
     assert path_of(row) == pytest.approx({"number": 0.6 / 0.7, "even": 0.55 / 0.7}, abs=1e-6)
     assert row.scores[0] == pytest.approx(0.3 / 0.7, abs=1e-6)
 
 
-def test_decisions_travel_through_the_actors_of_a_cluster(decided: Path, photos: Path) -> None:
+def test_decisions_can_be_sent_between_machines(decided: Path, photos: Path) -> None:
     manifest = read_manifest(decided)
     assert manifest
     expected = list(read_predictions(decided))

@@ -168,7 +168,7 @@ MinScore = Annotated[
         metavar="S",
         min=0,
         max=1,
-        help="Label photos, and those whose score is below S as unknown (columns label, label_score, ...).",
+        help="Give each photo a label, which is unknown where its score is below S.",
         rich_help_panel=LABELS,
     ),
 ]
@@ -178,7 +178,7 @@ Rollup = Annotated[
         "--rollup",
         metavar="S",
         callback=rollup,
-        help="Label photos with the lowest node of the tree of classes whose scores sum to S, above 0.5: dog.",
+        help="Give each photo a label: the lowest node of the tree of classes whose scores sum to S (above 0.5).",
         rich_help_panel=LABELS,
     ),
 ]
