@@ -245,11 +245,13 @@ def _print_decisions(console: Console, decisions: "DecisionMetrics") -> None:
     print_table([Column("--min-score"), Column("With a label", "(%)"), Column("Right", "(%)")], rows)
     if proposal := decisions.proposal:
         console.print(
-            f"--min-score {proposal.min_score:g} would be right on {decisions.wanted:g} % of the "
-            f"{proposal.coverage:.0f} % of photos that it answers"
+            f"--min-score {proposal.min_score:g} would be right on {proposal.accuracy:.1f} % of the "
+            f"{proposal.coverage:.0f} % of photos that it answers: the lowest for {decisions.wanted:g} %"
         )
     elif decisions.wanted:
-        console.print(f"no --min-score up to 0.99 would be right on {decisions.wanted:g} % of the photos it answers")
+        console.print(
+            f"no --min-score up to 0.99 would be right on {decisions.wanted:g} % of the photos that it answers"
+        )
 
 
 def _answered_row(answered: "Answered") -> Row:
