@@ -54,6 +54,10 @@ ACCEPTED = {
     "run.weights.0.notes": {"[]"},
     "run.weights.0.notes.0": {"empty", "removed"},
     "run.weights.0.classes.names.0": {"removed"},  # refused beside rows that hold the class
+    "run.weights.0.classes.parents": {"[]"},
+    "run.weights.0.classes.parents.0": {"removed"},
+    "run.thresholds.min_score": {"null"},
+    "run.thresholds.rollup": {"null"},
     "run.only_classes": {"[]"},
     "run.only_classes.0": {"removed"},
     "versions.python": {"removed"},
