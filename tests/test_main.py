@@ -6,6 +6,8 @@ import os
 import pytest
 from running import Inception
 
+from inception_cli.errors import InceptionError
+
 
 @pytest.mark.parametrize(
     ("error", "remedy"),
@@ -31,3 +33,20 @@ def test_a_machine_without_resources_is_an_error_of_one_line(
     assert remedy in ended.err
     assert "unexpected" not in ended.err
     assert ended.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("message", [f"{'d/' * 2000}preds.csv: no such file; give another name", "x" * 5000])
+def test_an_error_line_has_at_most_300_characters(
+    message: str, inception: Inception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise InceptionError(message)
+
+    monkeypatch.setattr("inception_cli.cli.jobs.classify", fail)
+
+    line = inception("classify", "photo.jpg").err.rstrip("\n")
+
+    assert line.count("\n") == 0
+    assert 250 < len(line) <= 300
+    assert line.startswith(f"error: {message[:50]}")
+    assert line.endswith(message[-50:])

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from inception_cli.errors import plural
+from inception_cli.errors import excerpt, plural
 from inception_cli.predictions.text import harmless
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 BAR_WIDTH, SHORT_BAR_WIDTH, NARROW = 30, 12, 80
 #: Width of the column of labels, in a terminal narrower than WIDE and elsewhere.
 SHORT_LABEL_WIDTH, LABEL_WIDTH, WIDE = 16, 28, 100
+#: Longest error in characters; its beginning, which names the file, and its end, the remedy, are kept.
+MAX_ERROR = 300
 #: Names that are listed before "…".
 MAX_NAMES = 8
 
@@ -44,8 +46,10 @@ def print_line(line: str, style: str = "") -> None:
 
 
 def print_error(message: str) -> None:
-    """Print the one line of an error."""
-    stderr().print(Text.assemble(("error: ", "bold red"), harmless(" ".join(message.split()))))
+    """Print an error as one line of at most MAX_ERROR characters."""
+    label = "error: "
+    text = excerpt(harmless(" ".join(message.split())), MAX_ERROR - len(label))
+    stderr().print(Text.assemble((label, "bold red"), text))
 
 
 # ── Predictions ──────────────────────────────────────────────────────────────────────────────────────────────────────

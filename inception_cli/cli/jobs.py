@@ -5,6 +5,7 @@ import posixpath
 import sys
 import tempfile
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from inception_cli.cli.outputs import PER_CLASS_MARKER, REPORT_MARKER, OutputFil
 from inception_cli.config import Settings
 from inception_cli.errors import ExitCode, UsageError
 from inception_cli.files.remote import is_remote, local_copy
+from inception_cli.files.streams import ClosedPipe
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -182,10 +184,12 @@ def _evaluate(rows: Path, manifest: "Manifest | None", settings: "EvaluationSett
         write_report(output.report, rows, manifest, evaluation, output.quiet)
     if output.per_class:
         write_per_class(Path(output.per_class), evaluation.metrics)
-    if output.json:
-        print(jsonlib.dumps(evaluation.to_json()))
-    else:
-        tables.print_evaluation(evaluation, output.verbose)
+    with suppress(ClosedPipe):  # such as `| head`: the exit code still says whether the metrics are as expected
+        if output.json:
+            print(jsonlib.dumps(evaluation.to_json()))
+        else:
+            tables.print_evaluation(evaluation, output.verbose)
+        sys.stdout.flush()
     evaluation.check(settings)
     return evaluation
 
