@@ -15,8 +15,8 @@ from typing import Any, Literal
 from unicodedata import normalize
 
 from inception_cli.config import MAX_CLASSES, Classes
-from inception_cli.errors import InceptionError, UsageError, excerpt, one_line, os_errors
-from inception_cli.files.text_list import read_lines
+from inception_cli.errors import InceptionError, UsageError, excerpt, one_line
+from inception_cli.files.text_list import read_text_file
 
 LookupKind = Literal["wnid", "name", "number"]
 
@@ -74,10 +74,7 @@ def read_classes(file: Path) -> Classes:
     object `{"0": name}` or `{name: 0}`; the former's names may be lists that end in the name (Keras's format).
     """
     try:
-        with os_errors(file, "give a file of class names"), file.open("rb") as stream:
-            data = stream.read(_MAX_BYTES + 1)
-        _check_count(len(data) > _MAX_BYTES or max(data.count(b"\n"), data.count(b"\r")) > _MAX_LINES)
-        lines = read_lines(data, file)
+        lines = read_text_file(file, _MAX_BYTES, _MAX_LINES, "give a file of class names")
         while lines and not lines[-1].strip():
             lines.pop()
         names = _PARSERS.get(file.suffix.lower(), _from_lines)(lines)
@@ -283,12 +280,8 @@ def find_classes(only_classes: str, classes: Classes) -> tuple[int, ...]:
             )
         return tuple(synset.index for synset in synsets() if (synset.in_a if only_classes == "a" else synset.in_r))
     remedy = "give one wnid, name or index per line"
-    with (
-        os_errors(only_classes, "give a, r, or a file with one class per line"),
-        Path(only_classes).open("rb") as stream,
-    ):
-        data = stream.read(_MAX_BYTES)
-    texts = [line.strip() for line in read_lines(data, only_classes) if line.strip()]
+    lines = read_text_file(Path(only_classes), _MAX_BYTES, _MAX_LINES, "give a, r, or one class per line")
+    texts = [line.strip() for line in lines if line.strip()]
     lookup = class_lookup(recognise(texts, classes) or "name", classes)
     unknown = [text for text in texts if lookup(text) < 0]
     if unknown or not texts:
