@@ -55,7 +55,12 @@ def predictions(draw: st.DrawFn, k: int) -> Prediction:
     numbers = st.tuples(*[st.integers(0, 999)] * n)
     scores = st.tuples(*[st.floats(0, 1)] * n)
     return Prediction(
-        draw(NAME), status, draw(numbers), draw(st.tuples(*[TEXT] * n)), draw(scores), "" if n else draw(TEXT)
+        draw(NAME.filter(bool)),
+        status,
+        draw(numbers),
+        draw(st.tuples(*[TEXT] * n)),
+        draw(scores),
+        "" if n else draw(TEXT),
     )
 
 

@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
+MAX_LINE = 16_000_000  # bytes of a row: one with 100,000 classes has fewer
 ROW_GROUP = 65_536  # rows of a Parquet file that are written, and read, at once
 
 _NEEDS_QUOTES = re.compile('[",\r\n]')
@@ -63,7 +65,7 @@ def classes_per_row(file: Path) -> int:
         if suffix == ".parquet":
             columns = len(open_parquet(stream, file).schema_arrow.names)
         else:
-            first = stream.readline()
+            first = next(read_rows(stream, file), b"")
             columns = first.count(b",") + 1 if suffix == ".csv" else len(_parse_json(first, 1, file))
     return max(0, columns - 3) // 3
 
@@ -104,9 +106,13 @@ def read_predictions(file: Path) -> Iterator[Prediction]:
     suffix = check_suffix(file)
     with open_predictions(file) as stream:
         if suffix == ".csv":
-            yield from parse_csv(stream, file)
+            yield from parse_csv(read_rows(stream, file), file)
         else:
-            rows = read_jsonl_rows(stream, file) if suffix == ".jsonl" else _read_parquet_rows(stream, file)
+            rows = (
+                read_jsonl_rows(read_rows(stream, file), file)
+                if suffix == ".jsonl"
+                else _read_parquet_rows(stream, file)
+            )
             yield from _predictions(rows, file, _typed_prediction)
 
 
@@ -156,9 +162,20 @@ def has_classes(values: Sequence[Any]) -> bool:
 
 
 def open_predictions(file: Path) -> BinaryIO:
-    """Open a file of predictions for reading."""
+    """Open a file of predictions for reading; a pipe could not be read twice, and a device might never end."""
+    if file.exists() and not file.is_file() and not file.is_dir():
+        raise InceptionError(f"{file}: not a regular file (a pipe or a device); copy it to a file first")
     with os_errors(file, "give a file that `inception classify` wrote"):
         return file.open("rb")
+
+
+def read_rows(stream: BinaryIO, file: Path) -> Iterator[bytes]:
+    """Yield the lines of a file of predictions; InceptionError before one that is too long for a row takes memory."""
+    lines = iter(partial(stream.readline, MAX_LINE + 1), b"")
+    for number, line in enumerate(lines, start=1):
+        if len(line) > MAX_LINE:
+            raise damaged(file, number, f"over {MAX_LINE / 1e6:.0f} MB, too long for a row")
+        yield line
 
 
 def open_parquet(stream: BinaryIO, file: Path, dictionary_columns: Sequence[str] = ()) -> "ParquetFile":
@@ -222,6 +239,8 @@ def _predictions(
 
 def _prediction(values: list[Any]) -> Prediction:
     path, status, error = values[0], values[1], values[-1] or ""
+    if not path:
+        raise ValueError("path is empty")
     if status != "ok" and not has_classes(values):
         return Prediction(path, status, error=error)
     classes, scores = _class_numbers(values[2:-1:3]), _scores(values[4:-1:3])

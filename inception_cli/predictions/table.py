@@ -32,6 +32,7 @@ from inception_cli.predictions.formats import (
     read_csv_rows,
     read_jsonl_rows,
     read_predictions,
+    read_rows,
     row_values,
     shard_files,
 )
@@ -109,7 +110,8 @@ def _tables(file: Path, k: int, columns: Sequence[str]) -> Iterator[pd.DataFrame
         if suffix == ".parquet":
             yield _read_parquet(stream, file, columns)
         else:
-            rows = read_csv_rows(stream, file) if suffix == ".csv" else read_jsonl_rows(stream, file)
+            read = read_csv_rows if suffix == ".csv" else read_jsonl_rows
+            rows = read(read_rows(stream, file), file)
             yield _from_rows((values for _, values in rows), k, columns)
 
 
@@ -128,8 +130,8 @@ def _from_rows(rows: Iterable[Sequence[Any]], k: int, columns: Sequence[str]) ->
 def _arrays(rows: Sequence[Sequence[Any]], k: int, columns: Sequence[str]) -> dict[str, NDArray[Any]]:
     """Return `columns` and the status of rows; columns of the classes have only the rows that are ok."""
     paths, statuses, errors = ([row[position] for row in rows] for position in (0, 1, -1))
-    if not set(statuses) <= set(STATUSES) or not set(map(type, paths)) <= {str}:
-        raise ValueError("a path is not a string, or a status is unknown")
+    if not set(statuses) <= set(STATUSES) or not set(map(type, paths)) <= {str} or not all(paths):
+        raise ValueError("a path is empty or not a string, or a status is unknown")
     if any(has_classes(row) for row in rows if row[1] != "ok"):
         raise ValueError("a row that is not ok has classes")
     names = header(k)
@@ -192,6 +194,8 @@ def _read_parquet(stream: BinaryIO, file: Path, columns: Sequence[str]) -> pd.Da
         text = table[name].cat.categories if name.endswith("_label") else table[name]
         if name.endswith(("path", "_label")) and (text.hasnans or not pd.api.types.is_string_dtype(text)):
             raise TypeError(f"a value of {name} is not a string")
+        if name == "path" and (text == "").any():
+            raise ValueError("a path is empty")
     return table[list(columns)]
 
 
