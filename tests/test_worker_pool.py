@@ -13,6 +13,7 @@ import time
 from functools import wraps
 from multiprocessing.heap import Heap
 from pathlib import Path
+from threading import Event, Thread
 from types import ModuleType
 from typing import Any
 
@@ -409,3 +410,25 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except FileNotFoundError:
         return False
+
+
+def test_two_threads_that_start_processes_leave_the_main_module_as_it_was() -> None:
+    main, first_is_in, second_is_in, first_is_out = sys.modules["__main__"], Event(), Event(), Event()
+    before = getattr(main, "__file__", None), main.__spec__
+
+    def start_second() -> None:
+        first_is_in.wait()
+        with worker_pool.without_main_module():
+            second_is_in.set()
+            first_is_out.wait()
+
+    second = Thread(target=start_second)
+    second.start()
+    with worker_pool.without_main_module():
+        first_is_in.set()
+        overlapped = second_is_in.wait(0.1)
+    first_is_out.set()
+    second.join()
+
+    assert not overlapped
+    assert (getattr(main, "__file__", None), main.__spec__) == before
