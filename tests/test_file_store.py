@@ -327,16 +327,16 @@ def test_whole_batches_are_kept(tmp_path: Path, written: int, kept: int) -> None
         assert beside(out, ".part").read_bytes() == csv_header(1) + to_csv(ROWS[:kept], 1)
 
 
-def test_rows_of_the_interrupted_run_are_counted_by_status(tmp_path: Path) -> None:
+def test_rows_of_the_interrupted_run_are_counted_by_status_and_reason(tmp_path: Path) -> None:
     out = tmp_path / "preds.csv"
     with FileStore.open(out) as store:
         store.open_inputs(lambda: NAMES)
         store.begin(MANIFEST)
-        store.write(0, [Prediction(NAMES[0], "corrupt", error="damaged"), *ROWS[1:BATCH]])
+        store.write(0, [Prediction(NAMES[0], "corrupt", error="damaged image: byte 7"), *ROWS[1:BATCH]])
 
     with FileStore.open(out) as store:
         store.open_inputs(lambda: NAMES)
-        assert store.begin(MANIFEST) == {"corrupt": 1, "ok": 3}
+        assert store.begin(MANIFEST) == {("corrupt", "damaged image"): 1, ("ok", ""): 3}
 
 
 def test_rows_can_be_written_after_some_were_read(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from running import Inception
 
 from inception_cli.errors import plural
 from inception_cli.images import heif
-from inception_cli.images.failure import reason
+from inception_cli.predictions.prediction import reason
 from inception_cli.training import train
 
 

@@ -19,7 +19,7 @@ from inception_cli.errors import InceptionError, UsageError, excerpt, plural
 from inception_cli.files.remote import is_remote
 from inception_cli.images.dataset import shared_memory_note
 from inception_cli.images.discovery import Discovery, no_images
-from inception_cli.images.failure import PILLOW_DECODES_IT, reason
+from inception_cli.images.failure import PILLOW_DECODES_IT
 from inception_cli.inference import ray_backend, ray_cluster
 from inception_cli.inference.multi_gpu import MultiGpuPredictor, visible_devices
 from inception_cli.inference.predictor import DevicePredictor, Predictor
@@ -27,6 +27,7 @@ from inception_cli.inference.resolve import resolve, resolve_plan
 from inception_cli.network import onednn
 from inception_cli.network.counting import count
 from inception_cli.network.fusion import DTYPES
+from inception_cli.predictions.prediction import reason
 from inception_cli.storage.store import Manifest, NetworkCounts, RunStore, differences
 from inception_cli.weights.describe import same_weights
 
@@ -40,9 +41,16 @@ class RunProgress:
 
     total: int = 0
     counts: Counter[str] = field(default_factory=Counter)  # rows by status, those of an interrupted run included
-    reasons: Counter[tuple[str, str]] = field(default_factory=Counter)  # rows of this process by status and reason
+    reasons: Counter[tuple[str, str]] = field(default_factory=Counter)  # rows without a prediction, as well
     resumed: int = 0  # rows that an interrupted run had written
     seconds: float = 0.0  # of this process
+
+    def add(self, rows: Mapping[tuple[str, str], int]) -> None:
+        """Count rows, given by status and reason."""
+        for (status, why), number in rows.items():
+            self.counts[status] += number
+            if why:
+                self.reasons[status, why] += number
 
     @property
     def done(self) -> int:
@@ -122,7 +130,7 @@ def run_job(
                 details=_details(run),
                 skipped=discovery.skipped,
             )
-            outcome.progress.counts.update(store.begin(outcome.manifest))
+            outcome.progress.add(store.begin(outcome.manifest))
             outcome.progress.total, outcome.progress.resumed = len(paths), outcome.progress.done
             predictor = _predictor(settings, run, outcome.manifest.directory)
             _predict_pending(paths, predictor, store, callback, outcome)
@@ -143,8 +151,7 @@ def _predict_pending(
     with _stop_on_signal() as signals:
         for result in predictor.predict(paths, store.pending()):
             store.write(result.first, result.predictions)
-            progress.counts.update(prediction.status for prediction in result.predictions)
-            progress.reasons.update((row.status, reason(row.error)) for row in result.predictions if row.error)
+            progress.add(Counter((row.status, reason(row.error)) for row in result.predictions))
             damaged += sum(PILLOW_DECODES_IT in prediction.error for prediction in result.predictions)
             progress.seconds = time.monotonic() - started
             callback.update(progress)

@@ -41,3 +41,11 @@ def header(k: int) -> list[str]:
     """Return the columns of a file with `k` classes per row."""
     top = [f"top{place}_{field}" for place in range(1, k + 1) for field in ("index", "label", "score")]
     return ["path", "status", *top, "error"]
+
+
+def reason(error: str) -> str:
+    """Return the error of a row without what differs from file to file, so that rows can be counted by it."""
+    if "more than max_pixels" in error:
+        return "more pixels than max_pixels" + error.partition("max_pixels")[2]
+    kind, _, _ = error.partition(": ")
+    return kind if kind in ("damaged image", "not a valid file name") else error
