@@ -36,7 +36,7 @@ from inception_cli.config import MAX_CLASSES, PRESETS, Weights
 from inception_cli.errors import InceptionError
 from inception_cli.network.model import InceptionV3, network_without_values
 from inception_cli.weights import checkpoint, read
-from inception_cli.weights.checkpoint import WRAPPERS, CheckpointError, compress, convert, unwrap
+from inception_cli.weights.checkpoint import CheckpointError, compress, convert, unwrap
 from inception_cli.weights.load import find_weights, load_network
 from inception_cli.weights.read import read_checkpoint
 
@@ -80,6 +80,10 @@ def about_the_file(weights: Weights) -> list[str]:
 
 
 # Wrappers and prefixes
+
+
+#: Of torchvision's references, timm, Lightning and common examples.
+WRAPPERS = ("model_ema", "state_dict_ema", "state_dict", "model", "model_state_dict", "net")
 
 
 @pytest.mark.parametrize("outer", WRAPPERS)
