@@ -207,7 +207,7 @@ def test_a_resumed_run_names_the_field_and_leaves_the_files_as_they_are(folder: 
         ("run.loader.batch_size", 2_000_000_000, "batch_size must be"),
         ("run.plan.threads", 2_000_000_000, "threads must be"),
         ("directory", "/" + "x" * 300, "/xxx"),
-        ("inputs.0", "x" * 5000, "they differ in inputs.0"),
+        ("inputs.0", "x" * 5000, "they differ in input 1"),
         ("versions.torch", "x" * 4000, "they differ in versions.torch"),
     ):
         Path("preds.csv.part.json").write_text(whole)

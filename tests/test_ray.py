@@ -184,7 +184,7 @@ def test_an_interrupted_run_resumes_after_its_complete_shards(
     assert "the same command resumes" in ended.err
 
     other = on_cluster(*inputs, "--out", out, "--top-k", 2)
-    assert (other.code, "top_k: 5 → 2" in other.err, "--restart" in other.err) == (1, True, True)
+    assert (other.code, "--top-k: 5 → 2" in other.err, "--restart" in other.err) == (1, True, True)
 
     ended = on_cluster(*inputs, "--out", out)
     assert (ended.code, [*read_predictions(out)]) == (3, plain)

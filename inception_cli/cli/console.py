@@ -62,9 +62,8 @@ def is_single_photo(inputs: Sequence[str]) -> bool:
 
 def print_predictions(predictions: "Sequence[Prediction]", console: Console) -> None:
     """Print a line for each prediction."""
-    short = console.is_terminal and console.width < WIDE
     for prediction in predictions:
-        console.print(prediction_line(prediction, SHORT_LABEL_WIDTH if short else LABEL_WIDTH))
+        console.print(prediction_line(prediction, console))
 
 
 def print_bars(predictions: "Sequence[Prediction]", console: Console) -> None:
@@ -72,7 +71,7 @@ def print_bars(predictions: "Sequence[Prediction]", console: Console) -> None:
     width = BAR_WIDTH if console.width >= NARROW else SHORT_BAR_WIDTH
     for prediction in predictions:
         if prediction.status != "ok":
-            console.print(prediction_line(prediction))
+            console.print(prediction_line(prediction, console))
             continue
         bars = Table.grid(padding=(0, 2))
         for place, (label, score) in enumerate(zip(prediction.labels, prediction.scores, strict=True)):
@@ -82,15 +81,21 @@ def print_bars(predictions: "Sequence[Prediction]", console: Console) -> None:
         console.print(bars)
 
 
-def prediction_line(prediction: "Prediction", label_width: int = LABEL_WIDTH) -> Text:
-    """Return a line with score, label and path, or with the status and the reason of a failure."""
-    path = harmless(prediction.path)
+def prediction_line(prediction: "Prediction", console: Console) -> Text:
+    """Return a line with score, label and path, or with the status and the reason of a failure.
+
+    In a terminal that is too narrow for both the path and the reason, the reason is on a second line.
+    """
+    path, reason = harmless(prediction.path), harmless(prediction.error)
+    label_width = SHORT_LABEL_WIDTH if console.is_terminal and console.width < WIDE else LABEL_WIDTH
     if prediction.status == "ok":
         score = Text(f"{prediction.scores[0]:7.1%}", "bold green" if prediction.scores[0] >= 0.5 else "yellow")
         return Text.assemble(score, f"  {harmless(prediction.labels[0]):<{label_width}}  {path}")
-    return Text.assemble(
-        (f"{'–':>7}  {prediction.status:<{label_width}}", "red"), f"  {path}: {harmless(prediction.error)}"
-    )
+    status = Text(f"{'–':>7}  {prediction.status:<{label_width}}", "red")
+    line = Text.assemble(status, f"  {path}: {reason}")
+    if console.is_terminal and line.cell_len > console.width:
+        return Text.assemble(status, f"  {path}\n{'':>7}  {reason}")
+    return line
 
 
 def print_notes(outcome: "Outcome", verbose: bool) -> None:
@@ -102,9 +107,13 @@ def print_notes(outcome: "Outcome", verbose: bool) -> None:
 def print_outcome(outcome: "Outcome", out: str | None, engine: "Engine") -> None:
     """Print the end of a run: rows by status, images per second, the file, skipped and added files."""
     progress = outcome.progress
+    rows = (
+        f"{progress.done:,} of {plural(progress.total, 'row')}" if outcome.interrupted else plural(progress.done, "row")
+    )
     resumed = f" ({progress.resumed:,} of them from the interrupted run)" if progress.resumed else ""
     statuses = ", ".join(f"{number:,} {status}" for status, number in progress.counts.most_common())
-    print_line(f"{plural(progress.done, 'row')}{resumed}: {statuses}; {progress.images_per_s:.1f} images/s", "bold")
+    rate = f"; {progress.images_per_s:.1f} images/s" if progress.seconds else ""
+    print_line(f"{rows}{resumed}: {statuses or 'none yet'}{rate}", "bold")
     if out:
         part = ".part" if outcome.interrupted and engine == "local" else ""
         print_line(f"{'rows so far are in' if outcome.interrupted else 'written to'} {out}{part}")
@@ -127,8 +136,11 @@ def _print_reasons(progress: "RunProgress") -> None:
     """Print why inputs have no prediction, the most frequent reasons first."""
     for (status, reason), number in progress.reasons.most_common(MAX_NAMES):
         print_line(f"{number:,} {status}: {reason}", "yellow")
-    if others := sum(progress.reasons.values()) - sum(n for _, n in progress.reasons.most_common(MAX_NAMES)):
+    known = progress.reasons.total()
+    if others := known - sum(n for _, n in progress.reasons.most_common(MAX_NAMES)):
         print_line(f"{others:,} for other reasons", "yellow")
+    if earlier := progress.not_ok - known:
+        print_line(f"{earlier:,} without prediction in the interrupted run", "yellow")
 
 
 def _print_skipped(counts: Mapping[str, int]) -> None:
@@ -171,7 +183,7 @@ def print_unreadable(skipped: Mapping[str, "Failure"]) -> None:
 
 def print_trained(record: Mapping[str, Any], out: str) -> None:
     """Print the result of a training, and how to use the weights."""
-    print_line(f"written to {out}: epoch {record['best_epoch']} of {record['epochs']}, the best one")
+    print_line(f"written to {out}: epoch {record['best_epoch']} of {record['epochs']}, the best one (the last with *)")
     n, top1, average = record["val_photos"], record["val_top1"], record["val_class_average"]
     print_line(f"on {plural(n, 'validation image')}: top-1 {top1:.1f} %, class average {average:.1f} %", "bold")
     print_line(f"to use them: inception classify PHOTOS --weights {out} --out preds.csv", "dim")

@@ -136,7 +136,7 @@ def evaluate_folder(
     """Classify a folder of labelled images and score the predictions, which are kept if there is an `out`."""
     from inception_cli.cli import console
     from inception_cli.cli.progress import ProgressBar
-    from inception_cli.evaluation.evaluate import check_labels, record_sources
+    from inception_cli.evaluation.evaluate import check_before_run, record_sources
 
     val_dir = evaluation_settings.sources.val_dir
     if val_dir is None:
@@ -149,7 +149,7 @@ def evaluate_folder(
             bar.loading(settings.weights)
             from inception_cli.inference.runner import run_job
 
-            check = partial(check_labels, sources=sources)
+            check = partial(check_before_run, sources=sources, against=evaluation_settings.against)
             outcome = run_job([val_dir], settings, store, bar, sources, check)
         if not output.quiet:
             console.print_notes(outcome, output.verbose)

@@ -25,7 +25,7 @@ from inception_cli.predictions.text import harmless
 
 if TYPE_CHECKING:
     from inception_cli.inference.runner import RunProgress
-    from inception_cli.training.train import EpochResult
+    from inception_cli.training.train import EpochResult, Trainer
 
 #: Width in characters of the bar, and of the texts beside it.
 BAR_WIDTH, TEXT_WIDTH = 40, 58
@@ -55,7 +55,7 @@ class ProgressBar(AbstractContextManager["ProgressBar"]):
     def loading(self, weights: Sequence[str]) -> None:
         """Show a spinner while torch and the weights are loaded, which takes seconds."""
         names = ", ".join(harmless(PurePath(name).name) for name in weights)
-        self._show(f"loading PyTorch and {names}", [SpinnerColumn(), _description()])
+        self._spin(f"loading {' and '.join(filter(None, ('PyTorch', names)))}")
 
     def downloading(self, name: str, done: int, total: int) -> None:
         """Show the bytes of a download."""
@@ -68,6 +68,9 @@ class ProgressBar(AbstractContextManager["ProgressBar"]):
         self._show(self.description, [*self._bar(), MofNCompleteColumn(), rate, TimeRemainingColumn(), not_ok])
         not_ok_so_far = f"{progress.not_ok:,} not ok" if progress.not_ok else ""
         self._update(total=progress.total, completed=progress.done, rate=progress.images_per_s, not_ok=not_ok_so_far)
+
+    def _spin(self, description: str) -> None:
+        self._show(description, [SpinnerColumn(), _description()])
 
     def _bar(self) -> list[ProgressColumn]:
         return [_description(), BarColumn(min(BAR_WIDTH, max(5, self.console.width - TEXT_WIDTH)))]
@@ -88,11 +91,18 @@ class ProgressBar(AbstractContextManager["ProgressBar"]):
 
 
 class TrainingProgress(ProgressBar):
-    """The progress of a training: a download bar, then a line per epoch."""
+    """The progress of a training: a download bar, then a spinner during each epoch and a line after it."""
 
     def __init__(self, quiet: bool) -> None:
         super().__init__("train", quiet)
         self.quiet = quiet
+
+    def training(self, trainer: "Trainer") -> None:
+        """Show a spinner with the number of the epoch that is next; nothing after the last one."""
+        if trainer.finished:
+            self.__exit__()
+        else:
+            self._spin(f"training: epoch {len(trainer.history) + 1}/{trainer.config.epochs}")
 
     def epoch(self, epoch: "EpochResult", epochs: int) -> None:
         """Print the loss, the accuracy over all images and per class, images per second, and the remaining time."""

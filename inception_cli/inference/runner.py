@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import chdir, contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
@@ -230,7 +230,7 @@ def _require_same(name: str, earlier: Manifest, discovery: Discovery, run: RunCo
     if changed:
         raise InceptionError(
             f"{name}: to resume its interrupted run give the same options, or start again with --restart; "
-            f"they differ in {_listed(changed)}"
+            f"they differ in {_listed([*map(_with_option, changed)])}"
         )
 
 
@@ -239,11 +239,19 @@ def _identity(
 ) -> dict[str, Any]:
     """Return everything that the rows of a run depend on."""
     return {
-        "inputs": list(inputs),
+        **{f"input {number}": name for number, name in enumerate(inputs, 1)},
         "list on standard input": stdin_sha256,
         "versions": _major_minor(versions),
         **run.rows_depend_on(),
     }
+
+
+def _with_option(line: str) -> str:
+    """Return a difference with the option that sets its value, if one does: `--crops: 10 → 1`, not `pixels.crops`."""
+    name, _, change = line.partition(": ")
+    *section, field_name = name.split(".")
+    is_option = len(section) <= 1 and field_name in {each.name for each in fields(Settings)}
+    return f"--{field_name.replace('_', '-')}: {change}" if is_option else line
 
 
 def _listed(changed: Sequence[str]) -> str:
@@ -289,8 +297,8 @@ def _details(run: RunConfig) -> list[str]:
     """Return the lines of --verbose: what was decided for this run."""
     preset, plan, loader = run.pixels.preset, run.plan, run.loader
     details = [
-        f"preset {preset.name} ({preset.resize} / {preset.size}, {preset.filter}), {plan.device}, {plan.precision}, "
-        f"batches of {loader.batch_size}, {plural(loader.workers, 'worker')}"
+        f"preset {preset.name}: short side {preset.resize}, {preset.filter}, centre {preset.size}",
+        f"{plan.device}, {plan.precision}, batches of {loader.batch_size}, {plural(loader.workers, 'worker')}",
     ]
     if plan.device == "cpu" and not plan.compile and not onednn.available(DTYPES[plan.precision]):
         details.append(
