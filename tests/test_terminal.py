@@ -203,9 +203,36 @@ def test_a_training_shows_the_epoch_that_runs(classes: Path, tmp_path: Path, mon
     assert [line[:9] for line in shown.lines if line.startswith("epoch")] == ["epoch 1/2", "epoch 2/2"]
 
 
+def test_the_figures_of_an_epoch_are_whole_in_a_narrow_terminal(
+    classes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "Trainer", TwoEpochs)
+    words = "train", classes, "--from", "scratch", "--epochs", 2, "-o", tmp_path / "m.safetensors"
+
+    shown = run_in_terminal(*words, width=60)
+
+    assert shown.lines[0] == "epoch 1/2 *  loss 2.300  top-1  10.0 %  per class  10.0 %"
+    assert shown.lines[1] == "      123/s  120 min left"
+
+
 def test_info_shows_a_spinner_that_goes_away() -> None:
     shown = run_in_terminal("info", "-w", "demo")
 
     assert "loading PyTorch and demo" in shown.sent
     assert not any("loading" in line for line in shown.lines)
     assert "loading PyTorch" in run_in_terminal("info").sent
+
+
+def test_report_and_evaluate_show_a_spinner_while_they_read_predictions(
+    classes: Path, stub: str, tmp_path: Path, inception: Inception
+) -> None:
+    rows = tmp_path / "rows.csv"
+    inception("classify", classes, "-w", stub, "-j", 0, "-o", rows)
+
+    report = run_in_terminal("report", rows, "-o", tmp_path / "page.html")
+    evaluate = run_in_terminal("evaluate", "--predictions", rows, "--label-format", "number")
+
+    assert "writing page.html" in report.sent
+    assert "scoring the predictions" in evaluate.sent
+    assert not any("writing" in line or "scoring" in line for line in report.lines + evaluate.lines)
+    assert evaluate.lines[0].startswith("┏")

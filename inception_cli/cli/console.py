@@ -156,14 +156,14 @@ def print_report_hint(rows: str, report: str) -> None:
     print_line(f"to view them: inception report {shlex.quote(rows)} --out {shlex.quote(report)}", "dim")
 
 
-def print_report(written: "Written", file: str) -> None:
-    """Print where a report is, and how many photos it lacks."""
+def print_report(written: "Written", file: str, folder: str) -> None:
+    """Print where a report is, and how many photos it lacks; `folder` is where they were classified, "" if unknown."""
     size, photos = f"{len(written.page) / 1e6:.1f} MB", plural(written.photos, "photo")
     print_line(f"report written to {file}: {size}, {photos}; open it in a browser")
     if written.without_picture:
         print_line(
-            f"{written.without_picture:,} of them could not be read: relative paths belong to the folder in which the "
-            "photos were classified; write the report there",
+            f"{written.without_picture:,} of them could not be read; if their paths are relative, run this command in "
+            f"{excerpt(folder, 100) or 'the folder in which they were classified'}",
             "yellow",
         )
 

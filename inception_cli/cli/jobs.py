@@ -18,6 +18,7 @@ from inception_cli.config import Settings
 from inception_cli.errors import ExitCode, UsageError
 from inception_cli.files.remote import is_remote, local_copy
 from inception_cli.files.streams import ClosedPipe
+from inception_cli.predictions.text import harmless
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -177,9 +178,12 @@ def evaluate_predictions(
 def _evaluate(rows: Path, manifest: "Manifest | None", settings: "EvaluationSettings", output: Output) -> "Evaluation":
     """Score a file of predictions, print the metrics and write the files that were requested."""
     from inception_cli.cli import tables
+    from inception_cli.cli.progress import ProgressBar
     from inception_cli.evaluation.evaluate import evaluate, write_per_class
 
-    evaluation = evaluate(rows, manifest, settings)
+    with ProgressBar("evaluate", output.quiet) as bar:
+        bar.working("scoring the predictions")
+        evaluation = evaluate(rows, manifest, settings)
     if output.report:
         write_report(output.report, rows, manifest, evaluation, output.quiet)
     if output.per_class:
@@ -198,9 +202,12 @@ def write_report(
     file: str, rows: Path, manifest: "Manifest | None", evaluation: "Evaluation | None", quiet: bool
 ) -> None:
     from inception_cli.cli import console
+    from inception_cli.cli.progress import ProgressBar
     from inception_cli.images.thumbnail import thumbnail
     from inception_cli.report import build
 
-    written = build.write_report(Path(file), rows, manifest, evaluation, thumbnail)
+    with ProgressBar("report", quiet) as bar:
+        bar.working(f"writing {harmless(Path(file).name)}")
+        written = build.write_report(Path(file), rows, manifest, evaluation, thumbnail)
     if not quiet:
-        console.print_report(written, file)
+        console.print_report(written, file, manifest.directory if manifest else "")

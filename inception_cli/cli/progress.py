@@ -55,7 +55,11 @@ class ProgressBar(AbstractContextManager["ProgressBar"]):
     def loading(self, weights: Sequence[str]) -> None:
         """Show a spinner while torch and the weights are loaded, which takes seconds."""
         names = ", ".join(harmless(PurePath(name).name) for name in weights)
-        self._spin(f"loading {' and '.join(filter(None, ('PyTorch', names)))}")
+        self.working(f"loading {' and '.join(filter(None, ('PyTorch', names)))}")
+
+    def working(self, description: str) -> None:
+        """Show a spinner with what is being done."""
+        self._show(description, [SpinnerColumn(), _description()])
 
     def downloading(self, name: str, done: int, total: int) -> None:
         """Show the bytes of a download."""
@@ -68,9 +72,6 @@ class ProgressBar(AbstractContextManager["ProgressBar"]):
         self._show(self.description, [*self._bar(), MofNCompleteColumn(), rate, TimeRemainingColumn(), not_ok])
         not_ok_so_far = f"{progress.not_ok:,} not ok" if progress.not_ok else ""
         self._update(total=progress.total, completed=progress.done, rate=progress.images_per_s, not_ok=not_ok_so_far)
-
-    def _spin(self, description: str) -> None:
-        self._show(description, [SpinnerColumn(), _description()])
 
     def _bar(self) -> list[ProgressColumn]:
         return [_description(), BarColumn(min(BAR_WIDTH, max(5, self.console.width - TEXT_WIDTH)))]
@@ -102,7 +103,7 @@ class TrainingProgress(ProgressBar):
         if trainer.finished:
             self.__exit__()
         else:
-            self._spin(f"training: epoch {len(trainer.history) + 1}/{trainer.config.epochs}")
+            self.working(f"training: epoch {len(trainer.history) + 1}/{trainer.config.epochs}")
 
     def epoch(self, epoch: "EpochResult", epochs: int) -> None:
         """Print the loss, the accuracy over all images and per class, images per second, and the remaining time."""
@@ -110,11 +111,14 @@ class TrainingProgress(ProgressBar):
         if self.quiet:
             return
         number = f"{epoch.number:>{len(str(epochs))}}/{epochs}{' *' if epoch.best else '  '}"
-        print_line(
-            f"epoch {number}  loss {epoch.loss:.3f}  "
-            f"top-1 {epoch.top1:5.1f} %  per class {epoch.class_average:5.1f} %  "
-            f"{epoch.images_per_s:.0f}/s  {epoch.seconds_left / 60:.0f} min left"
-        )
+        accuracy = f"top-1 {epoch.top1:5.1f} %  per class {epoch.class_average:5.1f} %"
+        speed = f"{epoch.images_per_s:.0f}/s  {epoch.seconds_left / 60:.0f} min left"
+        line = f"epoch {number}  loss {epoch.loss:.3f}  {accuracy}"
+        if self.console.is_terminal and len(f"{line}  {speed}") > self.console.width:
+            print_line(line)
+            print_line(f"      {speed}")
+        else:
+            print_line(f"{line}  {speed}")
 
 
 def _description() -> TextColumn:
