@@ -380,12 +380,14 @@ def test_parquet_without_pyarrow_is_refused_before_the_run(
     found = importlib.util.find_spec
     monkeypatch.setattr(formats, "find_spec", lambda name: None if name == "pyarrow" else found(name))
 
+    assert "pip install pyarrow" in inception("classify", photos, "-o", tmp_path / "p.parquet").err
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "p.parquet").touch()
+
     for words in (
-        ("classify", photos, "-o", tmp_path / "p.parquet"),
         ("report", tmp_path / "p.parquet", "-o", tmp_path / "r.html"),
         ("evaluate", "--predictions", tmp_path / "p.parquet", "--val-dir", photos),
     ):
         ended = inception(*words)
         assert ended.code != 0
         assert "pip install pyarrow" in ended.err
-    assert list(tmp_path.iterdir()) == []

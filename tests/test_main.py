@@ -50,3 +50,26 @@ def test_an_error_line_has_at_most_300_characters(
     assert 250 < len(line) <= 300
     assert line.startswith(f"error: {message[:50]}")
     assert line.endswith(message[-50:])
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ("info", "interrupted"),
+        ("report rows.csv -o page.html", "interrupted"),
+        ("classify photo.jpg", "interrupted; with --out FILE the same command would resume the run"),
+        ("classify photo.jpg -o rows.csv", "interrupted; the same command resumes the run"),
+    ],
+)
+def test_an_interruption_says_how_to_resume_what_can_be_resumed(
+    words: str, line: str, inception: Inception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for function in ("cli.jobs.classify", "cli.commands.require_predictions", "weights.describe.describe"):
+        monkeypatch.setattr(f"inception_cli.{function}", interrupt)
+
+    ended = inception(*words.split())
+
+    assert (ended.code, ended.err) == (130, f"{line}\n")

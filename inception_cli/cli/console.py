@@ -128,7 +128,7 @@ def print_outcome(outcome: "Outcome", out: str | None, engine: "Engine") -> None
         print_line(f"… and {rest:,} more added; classify them into another file", "yellow")
     if progress.not_ok:
         _print_reasons(progress)
-        each = "the column error has the reason of each; " if out else ""
+        each = "each reason is in the column error; " if out else ""
         print_line(f"{each}--allow-failures makes the exit code 0", "dim")
 
 
