@@ -174,9 +174,9 @@ class Quiet(Interrupt):
 
 
 @pytest.fixture
-def folder(memory_path: Path, stub: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, stub: str, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with `preds.csv` of an interrupted run, and `done.csv` of a finished one."""
-    monkeypatch.chdir(memory_path)
+    monkeypatch.chdir(tmp_path)
     for number in range(4):
         place = Path("val", f"class {number % 2}")
         place.mkdir(parents=True, exist_ok=True)
@@ -184,7 +184,7 @@ def folder(memory_path: Path, stub: str, monkeypatch: pytest.MonkeyPatch) -> Pat
     settings = Settings(weights=("stub",), batch_size=2, workers=0, top_k=2, exif=False)
     for out, callback in (("preds.csv", Interrupt()), ("done.csv", Quiet())):
         run_job(["val"], settings, FileStore.open(Path(out)), callback, LabelSources("val"))
-    return memory_path
+    return tmp_path
 
 
 def edit(file: str, field: str, value: Any) -> None:
