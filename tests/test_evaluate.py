@@ -169,9 +169,7 @@ def test_an_accuracy_below_the_expected_one_gives_exit_code_5(
     assert ("expected 50.1 %" in ended.err) == (code == 5)
 
 
-def test_images_without_a_prediction_are_counted_both_ways(
-    val_dir: Path, inception: Inception, tmp_path: Path
-) -> None:
+def test_images_without_a_prediction_are_counted_both_ways(val_dir: Path, inception: Inception, tmp_path: Path) -> None:
     with_failure = Path(shutil.copytree(val_dir, tmp_path / "val"))
     (min(with_failure.iterdir()) / "bad.jpg").write_bytes(b"")
 
@@ -183,9 +181,7 @@ def test_images_without_a_prediction_are_counted_both_ways(
     assert figures["top1_failed_as_wrong"] == pytest.approx(100 * 12 / 25)
 
 
-def test_only_classes_is_a_setting_of_the_run(
-    rows: Path, val_dir: Path, tmp_path: Path, inception: Inception
-) -> None:
+def test_only_classes_is_a_setting_of_the_run(rows: Path, val_dir: Path, tmp_path: Path, inception: Inception) -> None:
     out = tmp_path / "only.csv"
     words = ("--val-dir", val_dir, "-w", IMAGENET, "-j", 0, "--only-classes", "r", "-o", out)
     assert inception("evaluate", *words).code == 0
@@ -201,9 +197,7 @@ def test_only_classes_is_a_setting_of_the_run(
     assert "setting of the run" in refused.err
 
 
-def test_two_files_of_predictions_are_compared(
-    kept: Path, val_dir: Path, inception: Inception, tmp_path: Path
-) -> None:
+def test_two_files_of_predictions_are_compared(kept: Path, val_dir: Path, inception: Inception, tmp_path: Path) -> None:
     other = tmp_path / "other.csv"
     inception("classify", val_dir, "-w", IMAGENET, "-j", 0, "-o", other, "--preset", "timm-gluon")
 
