@@ -354,7 +354,7 @@ def test_a_file_without_labels_is_refused_in_one_line(tmp_path: Path, name: str,
 
 
 def test_a_file_that_does_not_exist_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InceptionError, match=r"none\.txt: no such file .*; give an existing text file"):
+    with pytest.raises(InceptionError, match=r"none\.txt: no such file .*; give a file of labels"):
         labels_from_file(tmp_path / "none.txt", VALIDATION, imagenet())
 
 

@@ -280,7 +280,7 @@ def find_classes(only_classes: str, classes: Classes) -> tuple[int, ...]:
             )
         return tuple(synset.index for synset in synsets() if (synset.in_a if only_classes == "a" else synset.in_r))
     remedy = "give one wnid, name or index per line"
-    lines = read_text_file(Path(only_classes), _MAX_BYTES, _MAX_LINES, "give a, r, or one class per line")
+    lines = read_text_file(Path(only_classes), _MAX_BYTES, _MAX_LINES, "give a, r, or a file with one class per line")
     texts = [line.strip() for line in lines if line.strip()]
     lookup = class_lookup(recognise(texts, classes) or "name", classes)
     unknown = [text for text in texts if lookup(text) < 0]
