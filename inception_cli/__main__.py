@@ -33,9 +33,7 @@ def main() -> None:
     code = _exit_code(lambda: app(standalone_mode=False, prog_name="inception"))
     code = _exit_code(sys.stdout.flush) or code
     if code == ExitCode.INTERRUPTED:
-        resumable = "the same command resumes the run"
-        not_kept = "with --out FILE the same command would resume the run"
-        print("interrupted;", resumable if _has_output_file(sys.argv) else not_kept, file=sys.stderr)
+        print(f"interrupted{_how_to_resume(sys.argv)}", file=sys.stderr)
     sys.exit(code)
 
 
@@ -74,6 +72,15 @@ def _print_error(error: Exception) -> int:
                 f"{type(error).__name__}: {error} (unexpected error: --debug shows the traceback; please report it)"
             )
             return ExitCode.ERROR
+
+
+def _how_to_resume(arguments: list[str]) -> str:
+    """Return the end of the line about an interruption; only these commands can resume."""
+    if not {"classify", "evaluate", "train"}.intersection(arguments[1:2]):
+        return ""
+    if _has_output_file(arguments):
+        return "; the same command resumes the run"
+    return "; with --out FILE the same command would resume the run"
 
 
 def _has_output_file(arguments: list[str]) -> bool:

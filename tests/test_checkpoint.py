@@ -1,6 +1,7 @@
 """Checkpoints as people save them, and hostile ones: refused in one line, within bounds of memory and time."""
 
 import argparse
+import errno
 import io
 import json
 import os
@@ -19,6 +20,7 @@ from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -34,7 +36,7 @@ from inception_cli.config import MAX_CLASSES, PRESETS, Weights
 from inception_cli.errors import InceptionError
 from inception_cli.network.model import InceptionV3, network_without_values
 from inception_cli.weights import checkpoint, read
-from inception_cli.weights.checkpoint import WRAPPERS, CheckpointError, compress, convert, unwrap
+from inception_cli.weights.checkpoint import CheckpointError, compress, convert, unwrap
 from inception_cli.weights.load import find_weights, load_network
 from inception_cli.weights.read import read_checkpoint
 
@@ -78,6 +80,10 @@ def about_the_file(weights: Weights) -> list[str]:
 
 
 # Wrappers and prefixes
+
+
+#: Of torchvision's references, timm, Lightning and common examples.
+WRAPPERS = ("model_ema", "state_dict_ema", "state_dict", "model", "model_state_dict", "net")
 
 
 @pytest.mark.parametrize("outer", WRAPPERS)
@@ -677,3 +683,34 @@ def test_warnings_of_torch_do_not_precede_the_error(tmp_path: Path) -> None:
 
 def test_bounds_are_those_of_the_module() -> None:
     assert (read.MAX_INDEX, read.MAX_LINE) == (16 * MEGABYTES, 300)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(errno.EMFILE, "Too many open files"), "too many open files"),
+        (
+            RuntimeError("unable to open file <w.pth> in read-only mode: Too many open files (24)"),
+            "too many open files",
+        ),
+        (RuntimeError("unable to mmap 875 bytes from file <w.pth>: Cannot allocate memory (12)"), "cannot allocate"),
+        (MemoryError("Cannot allocate memory (os error 12)"), "cannot allocate memory"),
+        (MemoryError(), "out of memory"),
+    ],
+    ids=str,
+)
+def test_limit_of_the_system_is_not_blamed_on_the_file(
+    suffix: str, error: Exception, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / f"w{suffix}"
+    file.touch()
+    monkeypatch.setattr(
+        read, "_read_safetensors" if suffix == ".safetensors" else "_read_torch", Mock(side_effect=error)
+    )
+
+    message = refusal(file)
+
+    assert reason in message
+    assert "ulimit -n 1024" in message
+    assert "checkpoint" not in message

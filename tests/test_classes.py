@@ -189,7 +189,7 @@ def test_a_list_of_a_million_names_is_refused_quickly(tmp_path: Path, name: str)
     file.write_text(text if file.suffix == ".json" else "\n".join(names))
 
     start = process_time()
-    with pytest.raises(InceptionError, match="more than 100,000 classes"):
+    with pytest.raises(InceptionError, match=r"more than 100,000 classes|too many for such a list"):
         read_classes(file)
 
     assert process_time() - start < 5  # seconds

@@ -2,7 +2,6 @@
 
 import pandas as pd
 import pytest
-from scipy.stats import binomtest  # type: ignore[import-untyped]
 from test_metrics import labels_of, table_of
 
 from inception_cli.config import Classes
@@ -17,6 +16,8 @@ from inception_cli.predictions.table import to_frame
     ("gained", "lost"), [(0, 0), (1, 0), (3, 9), (9, 3), (10, 10), (100, 61), (600, 900), (25000, 24000)]
 )
 def test_mcnemar_equals_the_exact_binomial_test_of_scipy(gained: int, lost: int) -> None:
+    from scipy.stats import binomtest  # type: ignore[import-untyped]
+
     expected = binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
 
     assert mcnemar(gained, lost) == pytest.approx(expected, rel=1e-8)

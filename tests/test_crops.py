@@ -85,7 +85,9 @@ def test_an_unsupported_number_of_crops_is_a_usage_error() -> None:
 
 def test_scores_are_the_mean_softmax_over_views_and_mirrored_views(checkpoint: Path) -> None:
     run = resolved(Settings((str(checkpoint),), precision="fp32", crops=12, top_k=1000, device="cpu"))
-    (weights,) = run.weights
+    preset = replace(PRESET, size=107, resize=122)
+    weights = replace(run.weights[0], preset=preset)
+    run = replace(run, pixels=replace(run.pixels, preset=preset), weights=(weights,))
     network = optimize(load_network(weights), weights.preset.mean, weights.preset.std, run.plan)
     pixels = torch.from_numpy(views(picture("apple", 3), run.pixels))
     mirrored = torch.cat([pixels, pixels.flip(2)])

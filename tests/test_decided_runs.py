@@ -130,8 +130,8 @@ def test_an_interrupted_run_resumes_with_its_thresholds_only(
     same = inception(*words, *WITH_BOTH, "-o", tmp_path / "preds.csv")
 
     assert (other.code, without.code, same.code) == (1, 1, 3)
-    assert "thresholds.min_score: 0.75 → 0.76" in other.err
-    assert "thresholds.rollup: 0.7 → null" in without.err
+    assert "--min-score: 0.75 → 0.76" in other.err
+    assert "--rollup: 0.7 → null" in without.err
     assert (tmp_path / "preds.csv").read_bytes() == decided.read_bytes()
 
 

@@ -29,14 +29,15 @@ from inception_cli.predictions.prediction import Prediction
 from inception_cli.storage.store import Manifest
 from inception_cli.weights.load import save_weights
 
+IMAGENET = "stub-imagenet"  # with ImageNet's classes
 FP32 = ("--precision", "fp32", "--decode", "exact", "--no-exif", "-j", 0)
 
 
 @pytest.fixture(scope="module")
-def rows(photos: Path, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def rows(photos: Path, stub: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Predictions for 24 images with five classes each, and their manifest."""
     out = tmp_path_factory.mktemp("rows") / "rows.csv"
-    assert code_of("classify", photos, "-w", checkpoint, "-o", out, *FP32) == 0
+    assert code_of("classify", photos, "-w", IMAGENET, "-o", out, *FP32) == 0
     return out
 
 
@@ -53,10 +54,10 @@ def val_dir(rows: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def kept(val_dir: Path, checkpoint: Path) -> Path:
+def kept(val_dir: Path, stub: str) -> Path:
     """Predictions for `val_dir` that `evaluate` has written with `--out`."""
     out = val_dir.with_name("kept.csv")
-    assert code_of("evaluate", "--val-dir", val_dir, "-w", checkpoint, "-j", 0, "-o", out, "-q") == 0
+    assert code_of("evaluate", "--val-dir", val_dir, "-w", IMAGENET, "-j", 0, "-o", out, "-q") == 0
     return out
 
 
@@ -168,13 +169,11 @@ def test_an_accuracy_below_the_expected_one_gives_exit_code_5(
     assert ("expected 50.1 %" in ended.err) == (code == 5)
 
 
-def test_images_without_a_prediction_are_counted_both_ways(
-    val_dir: Path, checkpoint: Path, inception: Inception, tmp_path: Path
-) -> None:
+def test_images_without_a_prediction_are_counted_both_ways(val_dir: Path, inception: Inception, tmp_path: Path) -> None:
     with_failure = Path(shutil.copytree(val_dir, tmp_path / "val"))
     (min(with_failure.iterdir()) / "bad.jpg").write_bytes(b"")
 
-    ended = inception("evaluate", "--val-dir", with_failure, "-w", checkpoint, "-j", 0, "--json")
+    ended = inception("evaluate", "--val-dir", with_failure, "-w", IMAGENET, "-j", 0, "--json")
 
     figures = json.loads(ended.out)
     assert ended.code == 3
@@ -182,11 +181,9 @@ def test_images_without_a_prediction_are_counted_both_ways(
     assert figures["top1_failed_as_wrong"] == pytest.approx(100 * 12 / 25)
 
 
-def test_only_classes_is_a_setting_of_the_run(
-    rows: Path, val_dir: Path, checkpoint: Path, tmp_path: Path, inception: Inception
-) -> None:
+def test_only_classes_is_a_setting_of_the_run(rows: Path, val_dir: Path, tmp_path: Path, inception: Inception) -> None:
     out = tmp_path / "only.csv"
-    words = ("--val-dir", val_dir, "-w", checkpoint, "-j", 0, "--only-classes", "r", "-o", out)
+    words = ("--val-dir", val_dir, "-w", IMAGENET, "-j", 0, "--only-classes", "r", "-o", out)
     assert inception("evaluate", *words).code == 0
     assert {index for row in read_predictions(out) for index in row.classes} <= {
         each.index for each in synsets() if each.in_r
@@ -200,11 +197,9 @@ def test_only_classes_is_a_setting_of_the_run(
     assert "setting of the run" in refused.err
 
 
-def test_two_files_of_predictions_are_compared(
-    kept: Path, val_dir: Path, checkpoint: Path, inception: Inception, tmp_path: Path
-) -> None:
+def test_two_files_of_predictions_are_compared(kept: Path, val_dir: Path, inception: Inception, tmp_path: Path) -> None:
     other = tmp_path / "other.csv"
-    inception("classify", val_dir, "-w", checkpoint, "-j", 0, "-o", other, "--preset", "timm-gluon")
+    inception("classify", val_dir, "-w", IMAGENET, "-j", 0, "-o", other, "--preset", "timm-gluon")
 
     compared = json.loads(inception("evaluate", "--predictions", kept, "--against", other, "--json").out)["against"]
 
@@ -225,7 +220,8 @@ def test_per_class_metrics_are_written(kept: Path, tmp_path: Path, inception: In
 
 
 def test_top5_of_three_classes_is_noted_as_always_right(photos: Path, tmp_path: Path, inception: Inception) -> None:
-    save_weights(tmp_path / "three.safetensors", lively(num_classes=3), ("a", "b", "c"), PRESETS["torchvision"], {})
+    preset = replace(PRESETS["torchvision"], name="small", size=75, resize=85)
+    save_weights(tmp_path / "three.safetensors", lively(num_classes=3), ("a", "b", "c"), preset, {})
     for number, photo in enumerate(sorted((photos / "a").iterdir())):
         folder = tmp_path / "val" / "abc"[number % 3]
         folder.mkdir(parents=True, exist_ok=True)
@@ -360,14 +356,14 @@ def test_errors_are_one_line(
     rows: Path,
     photos: Path,
     tmp_path: Path,
-    checkpoint: Path,
+    stub: str,
     inception: Inception,
 ) -> None:
     (tmp_path / "EMPTY").mkdir()
     places = {"ROWS": str(rows), "EMPTY": str(tmp_path / "EMPTY"), "PHOTOS": str(photos)}
     arguments = [places.get(word, word) for word in words]
 
-    ended = inception("evaluate", *arguments, *(["-w", checkpoint] if "--predictions" not in words else []))
+    ended = inception("evaluate", *arguments, *(["-w", stub] if "--predictions" not in words else []))
 
     assert ended.code == code, ended.err
     assert len(ended.err.strip().splitlines()) == 1

@@ -185,32 +185,32 @@ def check_that_it_resumes(out: Path, **options: bool) -> None:
         *(("plain", "preds.jsonl"), ("force", "preds.parquet"), ("restart", "preds.jsonl")),
     ],
 )
-def test_a_run_killed_at_any_moment_resumes(memory_path: Path, mode: str, name: str) -> None:
-    child_process(str(memory_path), mode, name)
+def test_a_run_killed_at_any_moment_resumes(tmp_path: Path, mode: str, name: str) -> None:
+    child_process(str(tmp_path), mode, name)
 
-    moments = list(memory_path.iterdir())
+    moments = list(tmp_path.iterdir())
     assert len(moments) > (25 if name == "preds.csv" else 30)
     for folder in moments:
         check_that_it_resumes(folder / name, **{} if mode == "plain" else {mode: True})
 
 
 @pytest.mark.parametrize("name", ["preds.csv", "preds.jsonl"])
-def test_a_run_killed_twice_resumes(memory_path: Path, name: str) -> None:
-    child_process(str(memory_path), "plain", name)
-    for folder in list(memory_path.iterdir()):
+def test_a_run_killed_twice_resumes(tmp_path: Path, name: str) -> None:
+    child_process(str(tmp_path), "plain", name)
+    for folder in list(tmp_path.iterdir()):
         for moment in (2, 5, 9):
-            shutil.copytree(folder, memory_path / f"{folder.name}-{moment}")
+            shutil.copytree(folder, tmp_path / f"{folder.name}-{moment}")
         shutil.rmtree(folder)
-    child_process(str(memory_path), "again", name)
+    child_process(str(tmp_path), "again", name)
 
-    for folder in memory_path.iterdir():
+    for folder in tmp_path.iterdir():
         check_that_it_resumes(folder / name)
 
 
-def test_a_killed_restart_resumes_or_is_refused_with_the_remedy(memory_path: Path) -> None:
-    child_process(str(memory_path), "restart", "preds.csv")
+def test_a_killed_restart_resumes_or_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    child_process(str(tmp_path), "restart", "preds.csv")
     refused = 0
-    for folder in memory_path.iterdir():
+    for folder in tmp_path.iterdir():
         before = names_in(folder)
         try:
             check_that_it_resumes(folder / "preds.csv")
@@ -327,16 +327,16 @@ def test_whole_batches_are_kept(tmp_path: Path, written: int, kept: int) -> None
         assert beside(out, ".part").read_bytes() == csv_header(1) + to_csv(ROWS[:kept], 1)
 
 
-def test_rows_of_the_interrupted_run_are_counted_by_status(tmp_path: Path) -> None:
+def test_rows_of_the_interrupted_run_are_counted_by_status_and_reason(tmp_path: Path) -> None:
     out = tmp_path / "preds.csv"
     with FileStore.open(out) as store:
         store.open_inputs(lambda: NAMES)
         store.begin(MANIFEST)
-        store.write(0, [Prediction(NAMES[0], "corrupt", error="damaged"), *ROWS[1:BATCH]])
+        store.write(0, [Prediction(NAMES[0], "corrupt", error="damaged image: byte 7"), *ROWS[1:BATCH]])
 
     with FileStore.open(out) as store:
         store.open_inputs(lambda: NAMES)
-        assert store.begin(MANIFEST) == {"corrupt": 1, "ok": 3}
+        assert store.begin(MANIFEST) == {("corrupt", "damaged image"): 1, ("ok", ""): 3}
 
 
 def test_rows_can_be_written_after_some_were_read(tmp_path: Path) -> None:
@@ -352,8 +352,8 @@ def test_rows_can_be_written_after_some_were_read(tmp_path: Path) -> None:
     assert out.read_bytes() == CSV
 
 
-def test_a_part_file_cut_at_any_byte_resumes(memory_path: Path) -> None:
-    out, part = memory_path / "preds.csv", memory_path / "preds.csv.part"
+def test_a_part_file_cut_at_any_byte_resumes(tmp_path: Path) -> None:
+    out, part = tmp_path / "preds.csv", tmp_path / "preds.csv.part"
     interrupt(out, 4)
     for length in range(len(CSV) + 1):
         part.write_bytes(CSV[:length])

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,8 +39,8 @@ ROWS = [row(number) for number in range(2500)]
 PATHS = [each.path for each in ROWS]
 
 
-def begin(store: FolderStore) -> dict[str, int]:
-    """Begin or resume the run; return the rows that are there by status."""
+def begin(store: FolderStore) -> Counter[tuple[str, str]]:
+    """Begin or resume the run; return the rows that are there by status and reason."""
     assert list(store.open_inputs(lambda: PATHS)) == PATHS
     return store.begin(MANIFEST)
 
@@ -147,7 +148,7 @@ def test_a_damaged_shard_is_written_again(tmp_path: Path) -> None:
     assert again.manifest
     assert (again.manifest.inputs, again.manifest.run) == (MANIFEST.inputs, MANIFEST.run)
     assert list(again.open_inputs(list)) == PATHS  # those of the interrupted run, without a search
-    assert again.begin(again.manifest) == {"ok": 800, "corrupt": 200}
+    assert again.begin(again.manifest) == {("ok", ""): 800, ("corrupt", "damaged"): 200}
     assert again.pending() == [range(1000, 2000), range(2000, 2500)]
 
 

@@ -55,7 +55,12 @@ def predictions(draw: st.DrawFn, k: int) -> Prediction:
     numbers = st.tuples(*[st.integers(0, 999)] * n)
     scores = st.tuples(*[st.floats(0, 1)] * n)
     return Prediction(
-        draw(NAME), status, draw(numbers), draw(st.tuples(*[TEXT] * n)), draw(scores), "" if n else draw(TEXT)
+        draw(NAME.filter(bool)),
+        status,
+        draw(numbers),
+        draw(st.tuples(*[TEXT] * n)),
+        draw(scores),
+        "" if n else draw(TEXT),
     )
 
 
@@ -375,12 +380,14 @@ def test_parquet_without_pyarrow_is_refused_before_the_run(
     found = importlib.util.find_spec
     monkeypatch.setattr(formats, "find_spec", lambda name: None if name == "pyarrow" else found(name))
 
+    assert "pip install pyarrow" in inception("classify", photos, "-o", tmp_path / "p.parquet").err
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "p.parquet").touch()
+
     for words in (
-        ("classify", photos, "-o", tmp_path / "p.parquet"),
         ("report", tmp_path / "p.parquet", "-o", tmp_path / "r.html"),
         ("evaluate", "--predictions", tmp_path / "p.parquet", "--val-dir", photos),
     ):
         ended = inception(*words)
         assert ended.code != 0
         assert "pip install pyarrow" in ended.err
-    assert list(tmp_path.iterdir()) == []

@@ -43,9 +43,9 @@ def network() -> InceptionV3:
 
 @pytest.fixture(scope="module")
 def pixels() -> Tensor:
-    """Three drawn pictures and one of noise, uint8 (4, 3, 299, 299)."""
-    noise = torch.randint(0, 256, (1, 3, 299, 299), generator=torch.Generator().manual_seed(0))
-    return torch.cat([pictures(3, seed=3), noise.to(torch.uint8)])
+    """Three drawn pictures and one of noise, uint8 (4, 3, 171, 171)."""
+    noise = torch.randint(0, 256, (1, 3, 171, 171), generator=torch.Generator().manual_seed(0))
+    return torch.cat([pictures(3, seed=3, side=171), noise.to(torch.uint8)])
 
 
 @pytest.fixture(scope="module")

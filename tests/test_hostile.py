@@ -199,6 +199,7 @@ def test_coloured_terminal_output_has_no_other_escapes(
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "500")  # a reason that fits is on the line of its path
     paths = [path for path, file in hostile if file and "name" in file.description]
     output = inception(*CLASSIFY, *paths, "-j", 0, "-q").out
     assert "\x1b[" in output

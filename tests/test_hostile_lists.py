@@ -1,6 +1,8 @@
 """Lists of classes and labels that are damaged or hostile: one line that names the file, or no label; little memory."""
 
+import time
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -74,7 +76,7 @@ def test_a_list_of_empty_lines_takes_little_memory(tmp_path: Path, line_end: str
 
     tracemalloc.start()
     try:
-        with pytest.raises(InceptionError, match="more than 100,000 classes"):
+        with pytest.raises(InceptionError, match="over 1,000,000 lines"):
             read_classes(file)
         assert tracemalloc.get_traced_memory()[1] < 50_000_000
     finally:
@@ -157,3 +159,33 @@ def test_a_refused_list_of_classes_leaves_no_file(
         assert (ended.code, ended.err.count("\n")) == (1, 1), ended.err
         assert ended.err.startswith("error: c.csv: ")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a.png", "c.csv"]
+
+
+@pytest.mark.parametrize(
+    "read", [lambda file: read_labels(file, CLASSES), read_image_names, lambda file: find_classes(str(file), CLASSES)]
+)
+@pytest.mark.parametrize("content", ["zeros", "lines", "device"])
+def test_a_list_that_is_too_long_is_refused_before_it_takes_memory(
+    tmp_path: Path, content: str, read: Callable[[Path], object]
+) -> None:
+    file = Path("/dev/zero") if content == "device" else tmp_path / "list.csv"
+    if content == "zeros":
+        with file.open("wb") as stream:
+            stream.truncate(3 << 30)
+    elif content == "lines":
+        file.write_bytes(b"\n" * 5_000_001)
+
+    started = time.process_time()
+    with pytest.raises(InceptionError, match=r"over .* (MB|lines)") as error:
+        read(file)
+
+    assert time.process_time() - started < 1
+    assert_one_line(error.value, file)
+
+
+def test_a_first_line_of_many_columns_is_refused_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "list.csv"
+    file.write_text("path," + ",".join(map(str, range(200_000))) + "\n")
+
+    with pytest.raises(InceptionError, match="200,001 columns"):
+        read_labels(file, CLASSES)

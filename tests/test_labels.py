@@ -132,7 +132,10 @@ def test_numbered_folders_are_indices_and_not_ranks_in_a_sorted_list() -> None:
     labels = labels_from_folders(paths, "v2", imagenet())
 
     assert list(labels.values) == [0, 1, 10, 100, 999]
-    assert labels.description == "folders below v2: numbers (--label-format number); 5 of 5 photos have a label"
+    assert (
+        labels.description
+        == "labels from the folders in v2: numbers (--label-format number); 5 of 5 photos have a label"
+    )
 
 
 def test_two_hundred_folders_are_scored_over_a_thousand_classes() -> None:
@@ -184,8 +187,9 @@ def test_folders_that_are_not_classes_are_named_and_their_images_counted() -> No
             ("val/plum/1.jpg", "val/fig/1.jpg"),
             "no class is called fig, plum; the classes are apple, red pear, kiwi",
         ),
-        (("val/1.jpg",), "folders below val: there are none"),
-        ((), "folders below val: there are none"),
+        (("val/1.jpg",), "val has no class folders with photos; give the folder that holds them"),
+        ((), "val has no class folders with photos; give the folder that holds them"),
+        (("other/apple/1.jpg",), r"val: none of the photos is in this folder \(the first is other/apple/1.jpg\)"),
     ],
 )
 def test_folders_of_which_none_is_a_class_are_refused(paths: tuple[str, ...], message: str) -> None:
@@ -350,7 +354,7 @@ def test_a_file_without_labels_is_refused_in_one_line(tmp_path: Path, name: str,
 
 
 def test_a_file_that_does_not_exist_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InceptionError, match=r"none\.txt: no such file .*; give an existing text file"):
+    with pytest.raises(InceptionError, match=r"none\.txt: no such file .*; give a file of labels"):
         labels_from_file(tmp_path / "none.txt", VALIDATION, imagenet())
 
 

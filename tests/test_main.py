@@ -6,6 +6,8 @@ import os
 import pytest
 from running import Inception
 
+from inception_cli.errors import InceptionError
+
 
 @pytest.mark.parametrize(
     ("error", "remedy"),
@@ -31,3 +33,43 @@ def test_a_machine_without_resources_is_an_error_of_one_line(
     assert remedy in ended.err
     assert "unexpected" not in ended.err
     assert ended.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("message", [f"{'d/' * 2000}preds.csv: no such file; give another name", "x" * 5000])
+def test_an_error_line_has_at_most_300_characters(
+    message: str, inception: Inception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise InceptionError(message)
+
+    monkeypatch.setattr("inception_cli.cli.jobs.classify", fail)
+
+    line = inception("classify", "photo.jpg").err.rstrip("\n")
+
+    assert line.count("\n") == 0
+    assert 250 < len(line) <= 300
+    assert line.startswith(f"error: {message[:50]}")
+    assert line.endswith(message[-50:])
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ("info", "interrupted"),
+        ("report rows.csv -o page.html", "interrupted"),
+        ("classify photo.jpg", "interrupted; with --out FILE the same command would resume the run"),
+        ("classify photo.jpg -o rows.csv", "interrupted; the same command resumes the run"),
+    ],
+)
+def test_an_interruption_says_how_to_resume_what_can_be_resumed(
+    words: str, line: str, inception: Inception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for function in ("cli.jobs.classify", "cli.commands.require_predictions", "weights.describe.describe"):
+        monkeypatch.setattr(f"inception_cli.{function}", interrupt)
+
+    ended = inception(*words.split())
+
+    assert (ended.code, ended.err) == (130, f"{line}\n")

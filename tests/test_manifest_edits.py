@@ -184,9 +184,9 @@ class Quiet(Interrupt):
 
 
 @pytest.fixture
-def folder(memory_path: Path, stub: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, stub: str, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with `preds.csv` of an interrupted run, and `done.csv` of a finished one."""
-    monkeypatch.chdir(memory_path)
+    monkeypatch.chdir(tmp_path)
     for number in range(4):
         place = Path("val", f"class {number % 2}")
         place.mkdir(parents=True, exist_ok=True)
@@ -194,7 +194,7 @@ def folder(memory_path: Path, stub: str, monkeypatch: pytest.MonkeyPatch) -> Pat
     settings = Settings(weights=("stub",), batch_size=2, workers=0, top_k=2, exif=False)
     for out, callback in (("preds.csv", Interrupt()), ("done.csv", Quiet())):
         run_job(["val"], settings, FileStore.open(Path(out)), callback, LabelSources("val"))
-    return memory_path
+    return tmp_path
 
 
 def edit(file: str, field: str, value: Any) -> None:
@@ -217,7 +217,7 @@ def test_a_resumed_run_names_the_field_and_leaves_the_files_as_they_are(folder: 
         ("run.loader.batch_size", 2_000_000_000, "batch_size must be"),
         ("run.plan.threads", 2_000_000_000, "threads must be"),
         ("directory", "/" + "x" * 300, "/xxx"),
-        ("inputs.0", "x" * 5000, "they differ in inputs.0"),
+        ("inputs.0", "x" * 5000, "they differ in input 1"),
         ("versions.torch", "x" * 4000, "they differ in versions.torch"),
     ):
         Path("preds.csv.part.json").write_text(whole)

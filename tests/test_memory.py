@@ -112,8 +112,8 @@ def growth(images: int, method: str, folder: Path) -> float:
 
 
 @pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
-def test_twenty_thousand_photos_need_no_more_memory_than_a_thousand(method: str, memory_path: Path) -> None:
-    assert growth(20_000, method, memory_path) < 50
+def test_twenty_thousand_photos_need_no_more_memory_than_a_thousand(method: str, tmp_path: Path) -> None:
+    assert growth(20_000, method, tmp_path) < 50
 
 
 @pytest.mark.slow

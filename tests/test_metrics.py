@@ -1,4 +1,4 @@
-"""Metrics, compared with scikit-learn's."""
+"""Metrics, compared with scikit-learn's, which is imported where it is used: that takes a second."""
 
 import dataclasses
 import json
@@ -6,8 +6,6 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-import sklearn.metrics
-from sklearn.calibration import calibration_curve
 
 from inception_cli.config import Classes
 from inception_cli.errors import InceptionError
@@ -56,6 +54,8 @@ def example() -> tuple[pd.DataFrame, list[int]]:
 
 
 def test_accuracies_equal_those_of_scikit_learn(example: tuple[pd.DataFrame, list[int]]) -> None:
+    import sklearn.metrics
+
     table, right = example
     result = compute_metrics(table, labels_of([(index,) for index in right]))
     confidence = np.zeros((N, C))  # any numbers that rank the five predicted classes first, in their order
@@ -70,6 +70,8 @@ def test_accuracies_equal_those_of_scikit_learn(example: tuple[pd.DataFrame, lis
 
 
 def test_per_class_metrics_equal_those_of_scikit_learn(example: tuple[pd.DataFrame, list[int]]) -> None:
+    import sklearn.metrics
+
     table, right = example
     result = compute_metrics(table, labels_of([(index,) for index in right]))
     precision, recall, f1, support = sklearn.metrics.precision_recall_fscore_support(
@@ -88,6 +90,8 @@ def test_per_class_metrics_equal_those_of_scikit_learn(example: tuple[pd.DataFra
 
 
 def test_confusions_equal_those_of_scikit_learn(example: tuple[pd.DataFrame, list[int]]) -> None:
+    import sklearn.metrics
+
     table, right = example
     matrix = sklearn.metrics.confusion_matrix(right, class_indices(table)[:, 0], labels=range(C))
     np.fill_diagonal(matrix, 0)
@@ -101,6 +105,8 @@ def test_confusions_equal_those_of_scikit_learn(example: tuple[pd.DataFrame, lis
 
 
 def test_reliability_equals_that_of_scikit_learn(example: tuple[pd.DataFrame, list[int]]) -> None:
+    from sklearn.calibration import calibration_curve
+
     table, right = example
     result = compute_metrics(table, labels_of([(index,) for index in right]))
     confidence, hit = table["top1_score"].astype(float), class_indices(table)[:, 0] == right

@@ -42,6 +42,12 @@ def test_only_our_own_files_are_replaced_without_force(marker: bytes, tmp_path: 
     check_outputs(outputs, [], force=True)
 
 
+def test_metrics_are_not_written_into_a_folder_that_does_not_exist(tmp_path: Path) -> None:
+    for name, message in (("gone/x.csv", "gone: no such folder; create it"), ("", "is a folder; name a file in it")):
+        with pytest.raises(InceptionError, match=message):
+            check_outputs([OutputFile("--per-class", str(tmp_path / name), PER_CLASS_MARKER)], [])
+
+
 @pytest.fixture
 def rows(inception: Inception, stub: str, photos: Path, tmp_path: Path) -> Path:
     assert inception("classify", photos, "-w", stub, "-j", 0, "-o", tmp_path / "preds.csv").code == 0
@@ -70,3 +76,17 @@ def test_report_replaces_its_own_page_but_no_other(rows: Path, inception: Incept
     assert inception("report", rows, "--out", page, "--force").code == 0
     assert inception("report", rows, "--out", page).code == 0  # its own page
     assert inception("report", page, "--out", page).code == 2
+
+
+@pytest.mark.usefixtures("stub")
+def test_a_report_without_pictures_names_the_folder_in_which_to_write_it(
+    inception: Inception, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(photos)
+    inception("classify", "a", "-w", "stub", "-j", 0, "-o", tmp_path / "preds.csv")
+    monkeypatch.chdir(tmp_path)
+
+    ended = inception("report", "preds.csv", "-o", "preds.html")
+
+    assert ended.code == 0
+    assert f"8 of them could not be read; if their paths are relative, run this command in {photos}\n" in ended.err

@@ -7,7 +7,6 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-import timm
 import torch
 from numpy.typing import NDArray
 from PIL import Image
@@ -47,6 +46,8 @@ def tensor(view: Square) -> torch.Tensor:
 
 def evaluation_transform(model: str) -> Callable[[Image.Image], torch.Tensor]:
     """Return timm's own transform, by the configuration that it publishes with the weights."""
+    import timm
+
     data: Any = timm.data
     published: Any = timm.models.get_pretrained_cfg(model)
     transform: Callable[[Image.Image], torch.Tensor] = data.create_transform(

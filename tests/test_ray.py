@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from inception_cli.predictions.prediction import Prediction
 from inception_cli.storage import folder_store
 from inception_cli.storage.folder_store import FolderStore
 
-ray = pytest.importorskip("ray", reason="Ray is not installed: pip install '.[ray-test]'")
+if not find_spec("ray"):
+    pytest.skip("Ray is not installed: pip install '.[ray-test]'", allow_module_level=True)
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(600)]
 
 BUCKET = "s3://bucket"
@@ -184,7 +186,7 @@ def test_an_interrupted_run_resumes_after_its_complete_shards(
     assert "the same command resumes" in ended.err
 
     other = on_cluster(*inputs, "--out", out, "--top-k", 2)
-    assert (other.code, "top_k: 5 → 2" in other.err, "--restart" in other.err) == (1, True, True)
+    assert (other.code, "--top-k: 5 → 2" in other.err, "--restart" in other.err) == (1, True, True)
 
     ended = on_cluster(*inputs, "--out", out)
     assert (ended.code, [*read_predictions(out)]) == (3, plain)

@@ -188,7 +188,14 @@ def test_remote_images_are_found_by_the_same_rules_as_local_ones(
     ("rows", "page"),
     [("preds.csv", "preds.html"), ("out/preds.csv", "out/preds.html"), (f"{STORE}/out/preds/", "preds.html")],
 )
-def test_the_suggested_report_is_named_after_its_predictions(rows: str, page: str, inception: Inception) -> None:
+def test_the_suggested_report_is_named_after_its_predictions(
+    rows: str, page: str, inception: Inception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("out").mkdir()
+    for name in ("preds.csv", "out/preds.csv"):
+        Path(name).touch()
+
     ended = inception("report", rows)
 
     assert (ended.code, f"--out {page}" in ended.err) == (2, True)

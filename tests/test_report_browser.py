@@ -61,10 +61,10 @@ def shown(page: Page) -> Locator:
 
 
 def slide(page: Page, to: int) -> None:
-    """Move the slider by keyboard, one step for each key press."""
+    """Move the slider, the last three steps by keyboard: one step for each key press."""
+    page.locator("#min-confidence").fill(str(to - 3))
     page.locator("#min-confidence").focus()
-    page.keyboard.press("Home")
-    for _ in range(to):
+    for _ in range(3):
         page.keyboard.press("ArrowRight")
 
 
@@ -185,13 +185,13 @@ def test_the_viewer_links_to_the_file(page: Page) -> None:
     assert (page.locator("#viewer .eyebrow").text_content() or "").startswith("36 of 36")
 
 
-@pytest.mark.parametrize("width", [320, 1200])
-def test_the_labels_of_an_axis_are_within_the_page(width: int, page: Page) -> None:
-    page.set_viewport_size({"width": width, "height": 700})
+def test_the_labels_of_an_axis_are_within_the_page(page: Page) -> None:
+    for width in (320, 1200):
+        page.set_viewport_size({"width": width, "height": 700})
 
-    lefts = page.locator(".plot text").evaluate_all("all => all.map(each => each.getBoundingClientRect().left)")
+        lefts = page.locator(".plot text").evaluate_all("all => all.map(each => each.getBoundingClientRect().left)")
 
-    assert min(lefts) >= 0
+        assert min(lefts) >= 0, width
 
 
 def test_pictures_are_decoded(page: Page) -> None:
@@ -203,11 +203,11 @@ def test_pictures_are_decoded(page: Page) -> None:
     assert set(widths) == {64}
 
 
-@pytest.mark.parametrize("width", [320, 390, 1200])
-def test_the_page_is_never_wider_than_the_screen(width: int, page: Page) -> None:
-    page.set_viewport_size({"width": width, "height": 700})
+def test_the_page_is_never_wider_than_the_screen(page: Page) -> None:
+    for width in (320, 390, 1200):
+        page.set_viewport_size({"width": width, "height": 700})
 
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_the_page_follows_the_dark_colour_scheme(page: Page) -> None:

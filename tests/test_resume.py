@@ -168,3 +168,17 @@ def test_at_most_five_differences_are_listed() -> None:
 
     assert text.count("→") == 5
     assert text.endswith("and 395 more")
+
+
+def test_reasons_of_the_interrupted_run_are_counted_when_it_is_resumed(here: Path, tmp_path: Path) -> None:
+    out = tmp_path / "preds.csv"
+    for number in (1, 2, 11):
+        Path(f"photos/{number:02}.png").write_text("no image")
+    first = run(["photos"], out, interrupt=1)
+
+    resumed = run(["photos"], out)
+
+    assert first.progress.reasons == {("corrupt", "not an image, or its header is damaged"): 2}
+    assert resumed.progress.resumed == 4
+    assert resumed.progress.reasons == {("corrupt", "not an image, or its header is damaged"): 3}
+    assert resumed.progress.counts == {"ok": 9, "corrupt": 3}

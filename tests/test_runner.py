@@ -211,8 +211,8 @@ def test_other_settings_are_refused_with_the_difference_and_the_remedy(
     run_job([str(folder)], SETTINGS, open_store(), Callback(1))
 
     for inputs, settings, difference in (
-        (folder, replace(SETTINGS, top_k=2), "top_k: 1 → 2"),
-        (folder.parent, SETTINGS, f"inputs.0: {excerpt(str(folder), 76)} → {excerpt(str(folder.parent), 76)}"),
+        (folder, replace(SETTINGS, top_k=2), "differ in --top-k: 1 → 2"),
+        (folder.parent, SETTINGS, f"input 1: {excerpt(str(folder), 76)} → {excerpt(str(folder.parent), 76)}"),
     ):
         with pytest.raises(InceptionError) as error:
             run_job([str(inputs)], settings, open_store(), Callback())

@@ -105,19 +105,42 @@ def test_characters_that_an_encoding_lacks_are_escaped(
     assert inception("classify", "нет.jpg").err.startswith("error: \\u043d\\u0435\\u0442.jpg")
 
 
-def test_a_closed_pipe_ends_quietly(inception: Inception) -> None:
+@contextmanager
+def pipe_without_reader() -> Iterator[None]:
+    """Send standard output to a pipe that nobody reads, as `| head` leaves it."""
     reader, writer = os.pipe()
     os.close(reader)
     kept = os.dup(1)
     os.dup2(writer, 1)
     try:
-        ended = inception("info")
+        yield
     finally:
         os.dup2(kept, 1)
         os.close(kept)
         os.close(writer)
 
+
+def test_a_closed_pipe_ends_quietly(inception: Inception) -> None:
+    with pipe_without_reader():
+        ended = inception("info")
+
     assert (ended.code, ended.err) == (0, "")
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)], ids=str)
+def test_a_closed_pipe_does_not_hide_that_metrics_are_below_expectation(
+    options: tuple[str, ...], inception: Inception, tmp_path: Path
+) -> None:
+    rows, labels = tmp_path / "preds.csv", tmp_path / "labels.csv"
+    header = "path,status,top1_index,top1_label,top1_score,error\n"
+    rows.write_text(f"{header}a.jpg,ok,0,apple,0.5,\nb.jpg,ok,1,pear,0.5,\nc.jpg,corrupt,,,,damaged\n")
+    labels.write_text("path,label\na.jpg,apple\nb.jpg,apple\nc.jpg,pear\n")
+
+    with pipe_without_reader():
+        below = inception("evaluate", "--predictions", rows, "--labels", labels, "--expect-top1", 90, *options)
+        incomplete = inception("evaluate", "--predictions", rows, "--labels", labels, *options)
+
+    assert (below.code, below.err.count("\n"), incomplete.code) == (5, 1, 3)
 
 
 def test_a_process_without_standard_streams_exits_with_the_code_of_its_work(stub: str, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Predictions as a DataFrame."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from test_formats import file_of
 
 from inception_cli.errors import InceptionError
 from inception_cli.predictions.classes import imagenet
-from inception_cli.predictions.formats import SUFFIXES, csv_header
+from inception_cli.predictions.formats import SUFFIXES, csv_header, read_predictions
 from inception_cli.predictions.prediction import Prediction, header
 from inception_cli.predictions.table import class_indices, is_ok, read_table, seen_classes, to_frame
 
@@ -214,3 +215,31 @@ def test_an_index_beyond_int32_is_refused(tmp_path: Path) -> None:
 def test_rows_without_predictions_have_no_classes() -> None:
     with pytest.raises(InceptionError, match="no row has a prediction"):
         seen_classes(to_frame([ROWS[1]], 2))
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_an_empty_path_is_an_error_that_names_the_line(tmp_path: Path, suffix: str) -> None:
+    file = file_of(tmp_path, suffix, [ROWS[0], Prediction("", "missing", error="no such file")])
+
+    for read in (read_table, lambda file: list(read_predictions(file))):
+        with pytest.raises(InceptionError, match="path is empty"):
+            read(file)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_pipe_is_refused(tmp_path: Path, suffix: str) -> None:
+    file = tmp_path / f"preds{suffix}"
+    os.mkfifo(file)
+
+    with pytest.raises(InceptionError, match="not a regular file"):
+        read_table(file)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_a_line_that_is_too_long_for_a_row_is_refused_before_all_is_read(tmp_path: Path, suffix: str) -> None:
+    file = file_of(tmp_path, suffix, ROWS)
+    with file.open("ab") as stream:
+        stream.truncate(3 << 30)
+
+    with pytest.raises(InceptionError, match=r"line [56]: over 16 MB, too long for a row"):
+        read_table(file)

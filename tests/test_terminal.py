@@ -1,20 +1,28 @@
 """What a person sees in a terminal: no line wraps at 80 columns, no figure is cut at 60, the progress bar goes away."""
 
+import io
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import shots
 from PIL import Image
 from reported import evaluation, rows
+from rich.console import Console
 from running import Inception
 from terminal import run_in_terminal, screen
 
 from inception_cli.cli import tables
 from inception_cli.cli.commands import HELP, app
+from inception_cli.cli.console import prediction_line
 from inception_cli.cli.progress import ProgressBar, TrainingProgress
 from inception_cli.inference.runner import RunProgress
-from inception_cli.training.train import EpochResult
+from inception_cli.predictions.prediction import Prediction
+from inception_cli.training import train
+from inception_cli.training.settings import TrainConfig
+from inception_cli.training.train import EpochResult, Recipe, Trainer
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +81,53 @@ def test_no_example_in_the_help_wraps(text: str) -> None:
     assert max(len(line.strip()) for line in text.splitlines() if line.strip().startswith("inception ")) <= 78
 
 
+@pytest.mark.parametrize("command", shots.COMMANDS)
+def test_no_option_is_cut_in_the_help_of_a_narrow_terminal(
+    command: str, inception: Inception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+
+    ended = inception(*command.split(), "--help")
+
+    options = re.findall(r"--[a-z\d-]+", shots.snapshot(command).read_text())
+    assert [option for option in options if option not in ended.out] == []
+    assert "…" not in ended.out
+    assert "..." not in ended.out.partition("\n")[2]
+    lines = [line for line in ended.out.splitlines() if not line.strip().startswith("inception ")]
+    assert max(map(len, lines)) <= 60
+
+
+def test_the_help_is_no_error_where_there_are_no_arguments(
+    inception: Inception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for width in ("60", "80"):
+        monkeypatch.setenv("COLUMNS", width)
+
+        ended = inception()
+
+        assert (ended.code, ended.err) == (2, "")
+        assert "Usage: inception" in ended.out
+
+
+@pytest.mark.parametrize(("width", "lines"), [(60, 2), (80, 2), (200, 1)])
+def test_the_reason_of_a_failure_does_not_wrap(width: int, lines: int) -> None:
+    console = Console(width=width, force_terminal=True)
+    reason = "the file ends before the image is complete"
+
+    line = prediction_line(Prediction("photos/cut-in-two.jpg", "truncated", error=reason), console).plain
+
+    shown = line.splitlines()
+    assert len(shown) == lines
+    assert max(map(len, shown)) <= width
+    assert shown[-1].index(reason) == (shown[0].index("truncated") if lines == 2 else 62)
+
+
+def test_a_file_has_a_line_for_each_failure() -> None:
+    console = Console(width=60, file=io.StringIO())
+
+    assert "\n" not in prediction_line(Prediction("x" * 200, "corrupt", error="damaged"), console).plain
+
+
 @pytest.mark.parametrize("words", [("classify",), ("evaluate", "--val-dir")])
 def test_the_progress_bar_is_gone_before_results_are_printed(
     words: tuple[str, ...], classes: Path, stub: str, monkeypatch: pytest.MonkeyPatch
@@ -119,3 +174,65 @@ def test_the_line_of_an_epoch_does_not_wrap(capsys: pytest.CaptureFixture[str]) 
     line = capsys.readouterr().err
     assert line == "epoch  9/30 *  loss 2.346  top-1 100.0 %  per class 100.0 %  123/s  120 min left\n"
     assert len(line) <= 81
+
+
+class TwoEpochs(Trainer):
+    """A training that takes no time."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.config, self.recipe, self.history, self.skipped = config, Recipe(), [], {}
+
+    def epochs(self) -> Iterator[EpochResult]:
+        for number in (1, 2):
+            self.history.append(EpochResult(number, 160, 2.3, 10.0, 10.0, True, 123, 600, 7200))
+            yield self.history[-1]
+
+    def save(self) -> dict[str, str | float | int]:
+        return {"best_epoch": 2, "epochs": 2, "val_photos": 4, "val_top1": 10.0, "val_class_average": 10.0}
+
+
+def test_a_training_shows_the_epoch_that_runs(classes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "Trainer", TwoEpochs)
+
+    shown = run_in_terminal("train", classes, "--from", "scratch", "--epochs", 2, "-o", tmp_path / "m.safetensors")
+
+    assert shown.code == 0
+    assert all(f"training: epoch {number}/2" in shown.sent for number in (1, 2))
+    assert "epoch 3/2" not in shown.sent
+    assert not any("training:" in line for line in shown.lines)
+    assert [line[:9] for line in shown.lines if line.startswith("epoch")] == ["epoch 1/2", "epoch 2/2"]
+
+
+def test_the_figures_of_an_epoch_are_whole_in_a_narrow_terminal(
+    classes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "Trainer", TwoEpochs)
+    words = "train", classes, "--from", "scratch", "--epochs", 2, "-o", tmp_path / "m.safetensors"
+
+    shown = run_in_terminal(*words, width=60)
+
+    assert shown.lines[0] == "epoch 1/2 *  loss 2.300  top-1  10.0 %  per class  10.0 %"
+    assert shown.lines[1] == "      123/s  120 min left"
+
+
+def test_info_shows_a_spinner_that_goes_away() -> None:
+    shown = run_in_terminal("info", "-w", "demo")
+
+    assert "loading PyTorch and demo" in shown.sent
+    assert not any("loading" in line for line in shown.lines)
+    assert "loading PyTorch" in run_in_terminal("info").sent
+
+
+def test_report_and_evaluate_show_a_spinner_while_they_read_predictions(
+    classes: Path, stub: str, tmp_path: Path, inception: Inception
+) -> None:
+    rows = tmp_path / "rows.csv"
+    inception("classify", classes, "-w", stub, "-j", 0, "-o", rows)
+
+    report = run_in_terminal("report", rows, "-o", tmp_path / "page.html")
+    evaluate = run_in_terminal("evaluate", "--predictions", rows, "--label-format", "number")
+
+    assert "writing page.html" in report.sent
+    assert "scoring the predictions" in evaluate.sent
+    assert not any("writing" in line or "scoring" in line for line in report.lines + evaluate.lines)
+    assert evaluate.lines[0].startswith("┏")

@@ -156,7 +156,7 @@ def test_palettes_hold_values_of_16_bits_or_of_8(bits: int, white: int, order: s
     colour_map = np.random.default_rng(bits).integers(0, white, (3, 2**bits), endpoint=True)
     colour_map[:, 0] = white
     samples = random_samples(bits, 1)
-    for layout in LAYOUTS.values():
+    for layout in list(LAYOUTS.values())[:: 1 if bits <= 8 else 4]:  # Pillow takes 0.1 s for 65,536 colours
         data = tiff(samples, PALETTE, bits, order, tags={320: colour_map.ravel().tolist()}, **layout)
         assert_close(data, 255 * colour_map[:, samples[:, :, 0]].transpose(1, 2, 0) / white)
 

@@ -188,6 +188,7 @@ def test_a_class_without_a_readable_image_is_an_error_that_names_it(config: Trai
 
 
 @pytest.mark.usefixtures("tiny")
+@pytest.mark.usefixtures("tiny")
 def test_unreadable_images_are_skipped_and_listed(config: TrainConfig) -> None:
     for_training, for_validation = "000.jpg", "zzz.jpg"  # the sixth image of a class is for validation
     unreadable = [config.train_dir / "red" / for_training, config.train_dir / "green" / for_validation]
@@ -288,12 +289,10 @@ def test_a_folder_that_cannot_be_read_is_an_error(config: TrainConfig, monkeypat
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
         return scandir(path)
 
-    monkeypatch.setattr(os, "scandir", refuse)
-    try:
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", refuse)
         with pytest.raises(InceptionError, match=r"^1 folder cannot be read \(.*/private: permission denied\); change"):
             dataset.list_samples(config.train_dir, ["blue", "green", "red"])
-    finally:
-        private.rmdir()
 
 
 def dataset_of(folder: Path, prepare: str = "shrink") -> ImageDataset:
@@ -586,8 +585,8 @@ def test_temporary_files_of_a_killed_training_are_removed(config: TrainConfig) -
 
 
 def test_saved_weights_contain_classes_and_preset(config: TrainConfig) -> None:
-    trainer = Trainer(replace(config, epochs=2))
-    assert [result.number for result in trainer.epochs()] == [1, 2]
+    trainer = Trainer(replace(config, epochs=1, batch_size=8))
+    assert [result.number for result in trainer.epochs()] == [1]
     trainer.save()
     assert not config.part.exists()
     record = find_weights(str(config.out), None, None)

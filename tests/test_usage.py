@@ -1,14 +1,18 @@
 """Errors in a command line: one line that says the right form to type."""
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from records import new_manifest
 from running import Inception
 
+from inception_cli.cli.console import print_outcome
 from inception_cli.errors import plural
 from inception_cli.images import heif
-from inception_cli.images.failure import reason
+from inception_cli.inference.runner import Outcome, RunProgress
+from inception_cli.predictions.prediction import header, reason
 from inception_cli.training import train
 
 
@@ -21,6 +25,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         Image.new("RGB", (80, 80)).save(name)
     Path("paper.pdf").write_bytes(b"%PDF-1.7")
     Path("rows.csv").write_text("path,status\n")
+    Path("stopped.csv.part").touch()
     return tmp_path
 
 
@@ -45,6 +50,16 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("report rows.csv other.csv", 2, "unexpected argument: other.csv"),
         ("evaluate --val-dir photos --expect-top1 0.9", 2, "it is in percent: did you mean 90?"),
         ("evaluate --val-dir photos --expect-top1 1", 2, "it is in percent: did you mean 100?"),
+        ("evaluate --val-dir photos --expect-top1 120", 2, "it is in percent: give a number from 0 to 100"),
+        ("evaluate --val-dir photos --expect-top1 nan", 2, "it is in percent: give a number from 0 to 100"),
+        ("evaluate --val-dir photos --against gone.csv", 1, "gone.csv: no such file; give a file that inception"),
+        ("evaluate --val-dir photos --against photos", 1, "photos is a folder without predictions"),
+        ("evaluate --predictions rows.csv -o new.csv", 2, "--out has no effect with --predictions"),
+        ("evaluate --predictions rows.csv -w stub", 2, "--weights has no effect with --predictions"),
+        ("evaluate --predictions stopped.csv", 1, "stopped.csv: its run was interrupted; the command that began it"),
+        ("report stopped.csv -o r.html", 1, "stopped.csv: its run was interrupted; the command that began it"),
+        ("report stopped.csv.part -o r.html", 1, "stopped.csv: its run was interrupted; the command that began it"),
+        ("classify gone*.jpg", 4, "no image in gone*.jpg: no files there; give image files, or a folder"),
         ("evaluate --val-dir ", 2, "--val-dir is empty"),
         ("evaluate --val-dir photos --labels ", 2, "--labels is empty"),
         ("train  -o m.safetensors", 2, "DIR is empty"),
@@ -54,7 +69,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("report  -o r.html", 2, "FILE is empty"),
         ("report rows.csv -o ", 2, "--out is empty"),
         ("train photos -o photos", 1, "photos is a folder; name a file in it, such as photos/mine.safetensors"),
-        ("train photos -o m.pth", 2, "m.pth: trained weights are a .safetensors file"),
+        ("train photos -o m.pth", 2, "--out m.pth: trained weights are a .safetensors file; give a name that ends"),
         ("train photos -o gone/m.safetensors", 1, "gone: not a writable folder"),
         ("train photos -o m.safetensors --size 10", 2, "at least 75 pixels"),
     ],
@@ -121,3 +136,45 @@ def test_a_number_goes_with_its_noun(n: int, text: str) -> None:
 
 def test_info_says_that_it_shows_all_weights_by_default(inception: Inception) -> None:
     assert "[default: (all published weights)]" in " ".join(inception("info", "--help").out.split())
+
+
+def test_other_predictions_are_compared_with_the_list_before_a_run(here: Path, inception: Inception, stub: str) -> None:
+    Path("photos/a").rename("photos/class 0")
+    (here / "other.csv").write_text(f"{','.join(header(1))}\nelsewhere/a/1.png,ok,0,a,0.5,\n")
+
+    ended = inception("evaluate", "--val-dir", "photos", "-w", stub, "-j", 0, "--against", "other.csv")
+
+    assert ended.code == 1, ended.err
+    assert ended.err == (
+        "error: against: other.csv has a row for none of these photos; "
+        "compare files on the same photos, classified from the same folder\n"
+    )
+
+
+def outcome(interrupted: bool, resumed: int, seconds: float) -> Outcome:
+    """Return how a run of ten inputs ended; `resumed` rows are of an earlier process, two without prediction."""
+    counts = Counter(ok=5, corrupt=3) if interrupted else Counter(ok=7, corrupt=3)
+    progress = RunProgress(10, counts, Counter({("corrupt", "damaged"): 3 - (2 if resumed else 0)}), resumed, seconds)
+    return Outcome(new_manifest(), progress, interrupted)
+
+
+@pytest.mark.parametrize(
+    ("ended", "lines"),
+    [
+        (outcome(True, 0, 4), ["8 of 10 rows: 5 ok, 3 corrupt; 2.0 images/s", "3 corrupt: damaged"]),
+        (
+            outcome(False, 6, 4),
+            [
+                "10 rows (6 of them from the interrupted run): 7 ok, 3 corrupt; 1.0 images/s",
+                "1 corrupt: damaged",
+                "2 without prediction in the interrupted run",
+            ],
+        ),
+        (outcome(False, 10, 0), ["10 rows (10 of them from the interrupted run): 7 ok, 3 corrupt"]),
+    ],
+)
+def test_the_summary_of_a_run_adds_up(ended: Outcome, lines: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    print_outcome(ended, None, "local")
+
+    printed = capsys.readouterr().err.splitlines()
+    assert printed[: len(lines)] == lines

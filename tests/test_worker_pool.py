@@ -9,16 +9,19 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from functools import wraps
 from multiprocessing.heap import Heap
 from pathlib import Path
+from threading import Event, Thread
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from draw import pictures
 from PIL import Image
 from torch.multiprocessing import reductions
 
@@ -39,8 +42,9 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> InputList:
     """Return the paths of twenty small images."""
     folder = tmp_path_factory.mktemp("photos")
     names = [f"{folder}/{number:02}.png" for number in range(20)]
-    for name, picture in zip(names, pictures(20), strict=True):
-        picture.resize((60, 50)).save(name)
+    random = np.random.default_rng(0)
+    for name in names:
+        Image.fromarray(random.integers(0, 256, (50, 60, 3), np.uint8)).save(name)
     return InputList.of(names)
 
 
@@ -325,6 +329,8 @@ def test_workers_live_on_when_their_terminal_is_closed(paths: InputList) -> None
 
 
 def test_workers_do_not_collect_the_garbage_of_their_parent(monkeypatch: pytest.MonkeyPatch, paths: InputList) -> None:
+    gc.unfreeze()  # what conftest.py has frozen
+
     def failure(source: object, config: object) -> Failure:
         return Failure("corrupt", f"{gc.get_freeze_count()}")
 
@@ -342,10 +348,20 @@ def test_an_exception_in_a_worker_is_raised_in_the_parent(paths: InputList, monk
         loaded(paths)
 
 
+@pytest.fixture
+def disk_path() -> Iterator[Path]:
+    """An empty folder outside /dev/shm, which a test hides."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
 @pytest.mark.skipif(not shutil.which("unshare"), reason="unshare (util-linux) makes the small /dev/shm")
-def test_batches_that_do_not_fit_into_shared_memory_are_loaded(paths: InputList, tmp_path: Path) -> None:
+def test_batches_that_do_not_fit_into_shared_memory_are_loaded(paths: InputList, disk_path: Path) -> None:
     """Batches of 0.8 MB, and 0.5 MB of shared memory; without the right to mount, share_memory_ is made to fail."""
-    (tmp_path / "list").write_bytes(b"".join(os.fsencode(path) + b"\0" for path in paths))
+    for path in paths:
+        shutil.copy(path, disk_path)
+    paths = InputList.of(sorted(map(str, disk_path.iterdir())))
+    (disk_path / "list").write_bytes(b"".join(os.fsencode(path) + b"\0" for path in paths))
     script = (
         "import sys, torch; from pathlib import Path\n"
         "from inception_cli.config import PRESETS, LoaderConfig, PixelConfig\n"
@@ -359,7 +375,7 @@ def test_batches_that_do_not_fit_into_shared_memory_are_loaded(paths: InputList,
         "    assert shared_memory_note(config, LoaderConfig(3, 2))\n"
         "for batch in load_batches(paths, config, LoaderConfig(3, 2)): print(batch.first, int(batch.pixels.sum()))\n"
     )
-    command = [sys.executable, "-c", script, str(tmp_path / "list")]
+    command = [sys.executable, "-c", script, str(disk_path / "list")]
     mount = "mount -t tmpfs -o size=512k tmpfs /dev/shm && exec"
     may_mount = not subprocess.run(["unshare", "-m", "sh", "-c", f"{mount} true"], check=False).returncode
     small = (
@@ -409,3 +425,25 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except FileNotFoundError:
         return False
+
+
+def test_two_threads_that_start_processes_leave_the_main_module_as_it_was() -> None:
+    main, first_is_in, second_is_in, first_is_out = sys.modules["__main__"], Event(), Event(), Event()
+    before = getattr(main, "__file__", None), main.__spec__
+
+    def start_second() -> None:
+        first_is_in.wait()
+        with worker_pool.without_main_module():
+            second_is_in.set()
+            first_is_out.wait()
+
+    second = Thread(target=start_second)
+    second.start()
+    with worker_pool.without_main_module():
+        first_is_in.set()
+        overlapped = second_is_in.wait(0.1)
+    first_is_out.set()
+    second.join()
+
+    assert not overlapped
+    assert (getattr(main, "__file__", None), main.__spec__) == before

@@ -11,7 +11,7 @@ from inception_cli import __version__
 from inception_cli.cli import jobs
 from inception_cli.cli import options as o
 from inception_cli.cli.outputs import REPORT_MARKER, OutputFile, check_outputs
-from inception_cli.cli.usage import Command, Group, require_predictions
+from inception_cli.cli.usage import Command, Group, check_predictions, require_predictions
 from inception_cli.config import LabelSources, Settings, Thresholds
 from inception_cli.errors import ExitCode, UsageError
 from inception_cli.files.remote import local_copy
@@ -164,12 +164,11 @@ def evaluate(
     inception evaluate --val-dir imagenet/val --weights mmpretrain --out rows.csv
     inception evaluate --predictions rows.csv --labels labels.csv
     """
-    from inception_cli.evaluation.evaluate import EvaluationSettings
-
     sources, thresholds = LabelSources(val_dir, tuple(labels), label_format, exclude), Thresholds(min_score, rollup)
-    settings = EvaluationSettings(sources, against, expect_top1, tolerance, thresholds)
+    settings = jobs.evaluation_settings(sources, against, expect_top1, tolerance, thresholds)
     output = jobs.Output(json, quiet, verbose, per_class, report)
     output.check(out, [predictions, *labels, exclude, against, *weights, classes, only_classes], force)
+    check_predictions(context, predictions, against)
     if predictions:
         evaluation = jobs.evaluate_predictions(predictions, only_classes, settings, output)
     else:
@@ -254,8 +253,10 @@ def train(
         trainer = Trainer(resolve(TrainSettings(**_values_of(TrainSettings, context)), progress.downloading))
         if not quiet:
             console.print_unreadable(trainer.skipped)
+        progress.training(trainer)
         for epoch in trainer.epochs():
             progress.epoch(epoch, epochs)
+            progress.training(trainer)
         record = trainer.save()
     if not quiet:
         console.print_trained(record, out)
@@ -280,9 +281,13 @@ def info(
     inception info --weights mine.safetensors
     """
     from inception_cli.cli import tables
-    from inception_cli.weights.describe import describe
+    from inception_cli.cli.progress import ProgressBar
 
-    description = describe(weights, preset, classes, device, crops)
+    with ProgressBar("info", quiet=False) as bar:
+        bar.loading(weights)
+        from inception_cli.weights.describe import describe
+
+        description = describe(weights, preset, classes, device, crops)
     if json:
         print(jsonlib.dumps(description))
     else:

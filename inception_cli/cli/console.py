@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from inception_cli.errors import plural
+from inception_cli.errors import excerpt, plural
 from inception_cli.predictions.decision import UNKNOWN
 from inception_cli.predictions.text import harmless
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 BAR_WIDTH, SHORT_BAR_WIDTH, NARROW = 30, 12, 80
 #: Width of the column of labels, in a terminal narrower than WIDE and elsewhere.
 SHORT_LABEL_WIDTH, LABEL_WIDTH, WIDE = 16, 28, 100
+#: Longest error in characters; its beginning, which names the file, and its end, the remedy, are kept.
+MAX_ERROR = 300
 #: Names that are listed before "…".
 MAX_NAMES = 8
 
@@ -45,8 +47,10 @@ def print_line(line: str, style: str = "") -> None:
 
 
 def print_error(message: str) -> None:
-    """Print the one line of an error."""
-    stderr().print(Text.assemble(("error: ", "bold red"), harmless(" ".join(message.split()))))
+    """Print an error as one line of at most MAX_ERROR characters."""
+    label = "error: "
+    text = excerpt(harmless(" ".join(message.split())), MAX_ERROR - len(label))
+    stderr().print(Text.assemble((label, "bold red"), text))
 
 
 # ── Predictions ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -59,9 +63,8 @@ def is_single_photo(inputs: Sequence[str]) -> bool:
 
 def print_predictions(predictions: "Sequence[Prediction]", console: Console) -> None:
     """Print a line for each prediction."""
-    short = console.is_terminal and console.width < WIDE
     for prediction in predictions:
-        console.print(prediction_line(prediction, SHORT_LABEL_WIDTH if short else LABEL_WIDTH))
+        console.print(prediction_line(prediction, console))
 
 
 def print_bars(predictions: "Sequence[Prediction]", console: Console) -> None:
@@ -69,7 +72,7 @@ def print_bars(predictions: "Sequence[Prediction]", console: Console) -> None:
     width = BAR_WIDTH if console.width >= NARROW else SHORT_BAR_WIDTH
     for prediction in predictions:
         if prediction.status != "ok":
-            console.print(prediction_line(prediction))
+            console.print(prediction_line(prediction, console))
             continue
         bars = Table.grid(padding=(0, 2))
         for place, (label, score) in enumerate(zip(prediction.labels, prediction.scores, strict=True)):
@@ -94,17 +97,23 @@ def decision_line(prediction: "Prediction") -> Text:
     return Text.assemble((UNKNOWN, "bold yellow"), f" ({decision.reason.replace('_', ' ')}) › {best}")
 
 
-def prediction_line(prediction: "Prediction", label_width: int = LABEL_WIDTH) -> Text:
-    """Return a line with score, label and path, or with the status and the reason of a failure."""
-    path = harmless(prediction.path)
+def prediction_line(prediction: "Prediction", console: Console) -> Text:
+    """Return a line with score, label and path, or with the status and the reason of a failure.
+
+    In a terminal that is too narrow for both the path and the reason, the reason is on a second line.
+    """
+    path, reason = harmless(prediction.path), harmless(prediction.error)
+    label_width = SHORT_LABEL_WIDTH if console.is_terminal and console.width < WIDE else LABEL_WIDTH
     if prediction.status == "ok":
         decision = prediction.decision
         label, number = (decision.label, decision.score) if decision else (prediction.labels[0], prediction.scores[0])
         score = Text(f"{number:7.1%}", "bold green" if number >= 0.5 and label != UNKNOWN else "yellow")
         return Text.assemble(score, f"  {harmless(label):<{label_width}}  {path}")
-    return Text.assemble(
-        (f"{'–':>7}  {prediction.status:<{label_width}}", "red"), f"  {path}: {harmless(prediction.error)}"
-    )
+    status = Text(f"{'–':>7}  {prediction.status:<{label_width}}", "red")
+    line = Text.assemble(status, f"  {path}: {reason}")
+    if console.is_terminal and line.cell_len > console.width:
+        return Text.assemble(status, f"  {path}\n{'':>7}  {reason}")
+    return line
 
 
 def print_notes(outcome: "Outcome", verbose: bool) -> None:
@@ -116,9 +125,13 @@ def print_notes(outcome: "Outcome", verbose: bool) -> None:
 def print_outcome(outcome: "Outcome", out: str | None, engine: "Engine") -> None:
     """Print the end of a run: rows by status, images per second, the file, skipped and added files."""
     progress = outcome.progress
+    rows = (
+        f"{progress.done:,} of {plural(progress.total, 'row')}" if outcome.interrupted else plural(progress.done, "row")
+    )
     resumed = f" ({progress.resumed:,} of them from the interrupted run)" if progress.resumed else ""
     statuses = ", ".join(f"{number:,} {status}" for status, number in progress.counts.most_common())
-    print_line(f"{plural(progress.done, 'row')}{resumed}: {statuses}; {progress.images_per_s:.1f} images/s", "bold")
+    rate = f"; {progress.images_per_s:.1f} images/s" if progress.seconds else ""
+    print_line(f"{rows}{resumed}: {statuses or 'none yet'}{rate}", "bold")
     if out:
         part = ".part" if outcome.interrupted and engine == "local" else ""
         print_line(f"{'rows so far are in' if outcome.interrupted else 'written to'} {out}{part}")
@@ -133,7 +146,7 @@ def print_outcome(outcome: "Outcome", out: str | None, engine: "Engine") -> None
         print_line(f"… and {rest:,} more added; classify them into another file", "yellow")
     if progress.not_ok:
         _print_reasons(progress)
-        each = "the column error has the reason of each; " if out else ""
+        each = "each reason is in the column error; " if out else ""
         print_line(f"{each}--allow-failures makes the exit code 0", "dim")
 
 
@@ -141,8 +154,11 @@ def _print_reasons(progress: "RunProgress") -> None:
     """Print why inputs have no prediction, the most frequent reasons first."""
     for (status, reason), number in progress.reasons.most_common(MAX_NAMES):
         print_line(f"{number:,} {status}: {reason}", "yellow")
-    if others := sum(progress.reasons.values()) - sum(n for _, n in progress.reasons.most_common(MAX_NAMES)):
+    known = progress.reasons.total()
+    if others := known - sum(n for _, n in progress.reasons.most_common(MAX_NAMES)):
         print_line(f"{others:,} for other reasons", "yellow")
+    if earlier := progress.not_ok - known:
+        print_line(f"{earlier:,} without prediction in the interrupted run", "yellow")
 
 
 def _print_skipped(counts: Mapping[str, int]) -> None:
@@ -158,14 +174,14 @@ def print_report_hint(rows: str, report: str) -> None:
     print_line(f"to view them: inception report {shlex.quote(rows)} --out {shlex.quote(report)}", "dim")
 
 
-def print_report(written: "Written", file: str) -> None:
-    """Print where a report is, and how many photos it lacks."""
+def print_report(written: "Written", file: str, folder: str) -> None:
+    """Print where a report is, and how many photos it lacks; `folder` is where they were classified, "" if unknown."""
     size, photos = f"{len(written.page) / 1e6:.1f} MB", plural(written.photos, "photo")
     print_line(f"report written to {file}: {size}, {photos}; open it in a browser")
     if written.without_picture:
         print_line(
-            f"{written.without_picture:,} of them could not be read: relative paths belong to the folder in which the "
-            "photos were classified; write the report there",
+            f"{written.without_picture:,} of them could not be read; if their paths are relative, run this command in "
+            f"{excerpt(folder, 100) or 'the folder in which they were classified'}",
             "yellow",
         )
 
@@ -185,7 +201,7 @@ def print_unreadable(skipped: Mapping[str, "Failure"]) -> None:
 
 def print_trained(record: Mapping[str, Any], out: str) -> None:
     """Print the result of a training, and how to use the weights."""
-    print_line(f"written to {out}: epoch {record['best_epoch']} of {record['epochs']}, the best one")
+    print_line(f"written to {out}: epoch {record['best_epoch']} of {record['epochs']}, the best one (the last with *)")
     n, top1, average = record["val_photos"], record["val_top1"], record["val_class_average"]
     print_line(f"on {plural(n, 'validation image')}: top-1 {top1:.1f} %, class average {average:.1f} %", "bold")
     print_line(f"to use them: inception classify PHOTOS --weights {out} --out preds.csv", "dim")

@@ -5,10 +5,11 @@ import posixpath
 import sys
 import tempfile
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -17,6 +18,8 @@ from inception_cli.cli.usage import require_predictions
 from inception_cli.config import NO_THRESHOLDS, Settings, Thresholds
 from inception_cli.errors import ExitCode, UsageError
 from inception_cli.files.remote import is_remote, local_copy
+from inception_cli.files.streams import ClosedPipe
+from inception_cli.predictions.text import harmless
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -124,6 +127,13 @@ def classify(
     return outcome
 
 
+def evaluation_settings(*arguments: Any) -> "EvaluationSettings":
+    """Return the settings of an evaluation; its module, which takes time to import, is imported here."""
+    from inception_cli.evaluation.evaluate import EvaluationSettings
+
+    return EvaluationSettings(*arguments)
+
+
 def evaluate_folder(
     evaluation_settings: "EvaluationSettings",
     settings: Settings,
@@ -135,7 +145,7 @@ def evaluate_folder(
     """Classify a folder of labelled images and score the predictions, which are kept if there is an `out`."""
     from inception_cli.cli import console
     from inception_cli.cli.progress import ProgressBar
-    from inception_cli.evaluation.evaluate import check_labels, record_sources
+    from inception_cli.evaluation.evaluate import check_before_run, record_sources
 
     val_dir = evaluation_settings.sources.val_dir
     if val_dir is None:
@@ -148,7 +158,7 @@ def evaluate_folder(
             bar.loading(settings.weights)
             from inception_cli.inference.runner import run_job
 
-            check = partial(check_labels, sources=sources)
+            check = partial(check_before_run, sources=sources, against=evaluation_settings.against)
             outcome = run_job([val_dir], settings, store, bar, sources, check)
         if not output.quiet:
             console.print_notes(outcome, output.verbose)
@@ -177,17 +187,22 @@ def evaluate_predictions(
 def _evaluate(rows: Path, manifest: "Manifest | None", settings: "EvaluationSettings", output: Output) -> "Evaluation":
     """Score a file of predictions, print the metrics and write the files that were requested."""
     from inception_cli.cli import tables
+    from inception_cli.cli.progress import ProgressBar
     from inception_cli.evaluation.evaluate import evaluate, write_per_class
 
-    evaluation = evaluate(rows, manifest, settings)
+    with ProgressBar("evaluate", output.quiet) as bar:
+        bar.working("scoring the predictions")
+        evaluation = evaluate(rows, manifest, settings)
     if output.report:
         write_report(output.report, rows, manifest, evaluation, output.quiet, settings.thresholds)
     if output.per_class:
         write_per_class(Path(output.per_class), evaluation.metrics)
-    if output.json:
-        print(jsonlib.dumps(evaluation.to_json()))
-    else:
-        tables.print_evaluation(evaluation, output.verbose)
+    with suppress(ClosedPipe):  # such as `| head`: the exit code still says whether the metrics are as expected
+        if output.json:
+            print(jsonlib.dumps(evaluation.to_json()))
+        else:
+            tables.print_evaluation(evaluation, output.verbose)
+        sys.stdout.flush()
     evaluation.check(settings)
     return evaluation
 
@@ -201,9 +216,12 @@ def write_report(
     thresholds: Thresholds = NO_THRESHOLDS,
 ) -> None:
     from inception_cli.cli import console
+    from inception_cli.cli.progress import ProgressBar
     from inception_cli.images.thumbnail import thumbnail
     from inception_cli.report import build
 
-    written = build.write_report(Path(file), rows, manifest, evaluation, thumbnail, thresholds)
+    with ProgressBar("report", quiet) as bar:
+        bar.working(f"writing {harmless(Path(file).name)}")
+        written = build.write_report(Path(file), rows, manifest, evaluation, thumbnail, thresholds)
     if not quiet:
-        console.print_report(written, file)
+        console.print_report(written, file, manifest.directory if manifest else "")

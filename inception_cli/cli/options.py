@@ -156,7 +156,7 @@ OnlyClasses = Annotated[
     str | None,
     typer.Option(
         "--only-classes",
-        metavar="FILE|a|r|NAME,…",
+        metavar="FILE|a|r|NAMES",
         help="Restrict predictions to these classes: those in a file, ImageNet-A's or -R's, or under nodes: dog,bird.",
         rich_help_panel=LABELS,
     ),

@@ -25,8 +25,8 @@ class OutputFile:
 def check_outputs(outputs: Iterable[OutputFile], inputs: Iterable[str | None], force: bool = False) -> None:
     """Check the output files of a command before it begins.
 
-    Raises UsageError for an output that is an input or another output as well, InceptionError for an existing file that
-    this program did not write, unless `force` allows replacing it.
+    Raises UsageError for an output that is an input or another output as well. Raises InceptionError for a folder that
+    does not exist, and for an existing file that this program did not write, unless `force` allows replacing it.
     """
     used = {_real(path): path for path in inputs if path and path != "-"}
     for output in outputs:
@@ -38,6 +38,10 @@ def check_outputs(outputs: Iterable[OutputFile], inputs: Iterable[str | None], f
             )
         used[_real(output.path)] = output.path
         file = Path(output.path)
+        if output.marker and not file.parent.is_dir():
+            raise InceptionError(f"{file.parent}: no such folder; create it, or choose another {output.option}")
+        if output.marker and file.is_dir():
+            raise InceptionError(f"{file} is a folder; name a file in it for {output.option}")
         if output.marker and not force and file.is_file() and output.marker not in _beginning(file):
             raise InceptionError(f"{output.path} exists and was not written by inception; --force replaces it")
 

@@ -25,7 +25,7 @@ from inception_cli.predictions.text import harmless
 
 if TYPE_CHECKING:
     from inception_cli.inference.runner import RunProgress
-    from inception_cli.training.train import EpochResult
+    from inception_cli.training.train import EpochResult, Trainer
 
 #: Width in characters of the bar, and of the texts beside it.
 BAR_WIDTH, TEXT_WIDTH = 40, 58
@@ -55,7 +55,11 @@ class ProgressBar(AbstractContextManager["ProgressBar"]):
     def loading(self, weights: Sequence[str]) -> None:
         """Show a spinner while torch and the weights are loaded, which takes seconds."""
         names = ", ".join(harmless(PurePath(name).name) for name in weights)
-        self._show(f"loading PyTorch and {names}", [SpinnerColumn(), _description()])
+        self.working(f"loading {' and '.join(filter(None, ('PyTorch', names)))}")
+
+    def working(self, description: str) -> None:
+        """Show a spinner with what is being done."""
+        self._show(description, [SpinnerColumn(), _description()])
 
     def downloading(self, name: str, done: int, total: int) -> None:
         """Show the bytes of a download."""
@@ -88,11 +92,18 @@ class ProgressBar(AbstractContextManager["ProgressBar"]):
 
 
 class TrainingProgress(ProgressBar):
-    """The progress of a training: a download bar, then a line per epoch."""
+    """The progress of a training: a download bar, then a spinner during each epoch and a line after it."""
 
     def __init__(self, quiet: bool) -> None:
         super().__init__("train", quiet)
         self.quiet = quiet
+
+    def training(self, trainer: "Trainer") -> None:
+        """Show a spinner with the number of the epoch that is next; nothing after the last one."""
+        if trainer.finished:
+            self.__exit__()
+        else:
+            self.working(f"training: epoch {len(trainer.history) + 1}/{trainer.config.epochs}")
 
     def epoch(self, epoch: "EpochResult", epochs: int) -> None:
         """Print the loss, the accuracy over all images and per class, images per second, and the remaining time."""
@@ -100,11 +111,14 @@ class TrainingProgress(ProgressBar):
         if self.quiet:
             return
         number = f"{epoch.number:>{len(str(epochs))}}/{epochs}{' *' if epoch.best else '  '}"
-        print_line(
-            f"epoch {number}  loss {epoch.loss:.3f}  "
-            f"top-1 {epoch.top1:5.1f} %  per class {epoch.class_average:5.1f} %  "
-            f"{epoch.images_per_s:.0f}/s  {epoch.seconds_left / 60:.0f} min left"
-        )
+        accuracy = f"top-1 {epoch.top1:5.1f} %  per class {epoch.class_average:5.1f} %"
+        speed = f"{epoch.images_per_s:.0f}/s  {epoch.seconds_left / 60:.0f} min left"
+        line = f"epoch {number}  loss {epoch.loss:.3f}  {accuracy}"
+        if self.console.is_terminal and len(f"{line}  {speed}") > self.console.width:
+            print_line(line)
+            print_line(f"      {speed}")
+        else:
+            print_line(f"{line}  {speed}")
 
 
 def _description() -> TextColumn:

@@ -172,7 +172,7 @@ def print_evaluation(evaluation: "Evaluation", verbose: bool) -> None:
     console = stdout()
     for result in evaluation.results:
         if result.labels.warning:
-            console.print(Text(harmless(result.labels.warning), "bold yellow"))
+            console.print(Text(harmless(result.labels.warning), "yellow"))
     _print_metrics(evaluation)
     console.print("below a measured figure: its 95 % interval (Wilson)")
     if protocol := evaluation.protocol:
@@ -183,7 +183,7 @@ def print_evaluation(evaluation: "Evaluation", verbose: bool) -> None:
         for note in result.metrics.notes:
             console.print(Text(harmless(note)))
         if result.finding:
-            console.print(Text(harmless(result.finding.sentence), "bold yellow"))
+            console.print(Text(harmless(result.finding.sentence), "yellow"))
     metrics = evaluation.metrics
     if metrics.not_ok:
         top5 = "" if metrics.top5_not_ok_as_wrong is None else f" / {metrics.top5_not_ok_as_wrong:.2f}"

@@ -2,12 +2,15 @@
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import fields
 from glob import has_magic
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
 from typer.core import TyperCommand, TyperGroup
 
+from inception_cli.config import Settings
 from inception_cli.errors import InceptionError, UsageError
 from inception_cli.files.remote import is_remote
 from inception_cli.images.discovery import SUPPORTED_SUFFIXES, UNSUPPORTED_SUFFIXES, suffix_of
@@ -15,12 +18,25 @@ from inception_cli.predictions.formats import SUFFIXES
 
 #: The option for what is often given as an argument, by command.
 OPTION_FOR_ARGUMENT = {"evaluate": "--val-dir", "info": "--weights"}
+#: The options of `evaluate` that are for classifying.
+RUN_OPTIONS = {"out", "restart", *(field.name for field in fields(Settings))} - {"only_classes", "min_score", "rollup"}
+#: Width in characters below which the help has no frames.
+NARROW = 80
 
 
 class Command(TyperCommand):
     """A command that refuses empty values, and names the option for an argument that it does not take."""
 
     allow_extra_args = True  # refused here, with a better message
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Print the help."""
+        _leave_out_frames(self, formatter)
+        super().format_help(ctx, formatter)
+
+    def get_short_help_str(self, limit: int = 0) -> str:
+        """Return the first line of the help, whole."""
+        return (self.help or "").partition("\n")[0]
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the words after the name of the command."""
@@ -42,6 +58,13 @@ class Command(TyperCommand):
 class Group(TyperGroup):
     """The command `inception`; for a photo or a folder it names the command `classify`."""
 
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Print the help; returned, it would be the message of an error where there are no arguments."""
+        _leave_out_frames(self, formatter)
+        super().format_help(ctx, formatter)
+        print(formatter.getvalue(), end="")
+        formatter.buffer.clear()
+
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Return the command of this name."""
         name = args[0]
@@ -52,11 +75,15 @@ class Group(TyperGroup):
 
 def require_predictions(name: str) -> None:
     """Raise InceptionError for what is no file of predictions, with the command that makes one."""
-    path = Path(name)
-    if is_remote(name) or (_is_table(name) and not path.is_dir()):
+    if is_remote(name):
         return
+    path, finished = Path(name), name.removesuffix(".part")
+    if not Path(finished).exists() and Path(f"{finished}.part").is_file():
+        raise InceptionError(f"{finished}: its run was interrupted; the command that began it resumes and finishes it")
     if not path.exists():
         raise InceptionError(f"{name}: no such file; give a file that inception classify --out has written")
+    if _is_table(name) and not path.is_dir():
+        return
     images = path.is_dir() and not any(path.glob("part-*.parquet")) and not any(path.glob("_*.json"))
     if images or (path.is_file() and is_image(name)):
         kind = "a folder without predictions" if path.is_dir() else "an image"
@@ -68,9 +95,35 @@ def require_predictions(name: str) -> None:
         )
 
 
+def check_predictions(context: Any, predictions: str | None, against: str | None) -> None:
+    """Check the files of predictions that `evaluate` scores and compares with, before it begins.
+
+    Raises UsageError for options of a run with `predictions`, on which they would have no effect.
+    """
+    if against:
+        require_predictions(against)
+    if not predictions:
+        return
+    require_predictions(predictions)
+    for parameter in context.command.params:
+        given = context.get_parameter_source(parameter.name)
+        if parameter.name in RUN_OPTIONS and given and given.name == "COMMANDLINE":
+            raise UsageError(
+                f"{parameter.opts[0]} has no effect with --predictions, which scores rows as they are; leave it out"
+            )
+
+
 def is_image(name: str) -> bool:
     """Return whether a name ends like that of an image."""
     return suffix_of(name) in SUPPORTED_SUFFIXES or suffix_of(name) in UNSUPPORTED_SUFFIXES
+
+
+def _leave_out_frames(command: TyperCommand | TyperGroup, formatter: Any) -> None:
+    """Prepare plain help for a narrow terminal, where Rich would cut the names of options."""
+    width = Console().width
+    if width < NARROW:
+        command.rich_markup_mode = None
+        formatter.width = min(formatter.width, width - 2)
 
 
 def _is_table(name: str) -> bool:

@@ -63,6 +63,8 @@ def weights_file(name: str | None) -> str | None:
     """Check that trained weights can get this name."""
     if name and Path(name).is_dir():
         raise InceptionError(f"{name} is a folder; name a file in it, such as {Path(name, 'mine.safetensors')}")
+    if name and Path(name).suffix != ".safetensors":
+        raise UsageError(f"--out {name}: trained weights are a .safetensors file; give a name that ends in that")
     return name
 
 
@@ -87,6 +89,8 @@ def rollup(value: float | None) -> float | None:
 
 def percent(option: typer.CallbackParam, value: float | None) -> float | None:
     """Check that an accuracy is in percent, and not a share."""
+    if value is not None and not 0 <= value <= 100:
+        raise UsageError(f"{option.opts[0]} {value:g}: it is in percent: give a number from 0 to 100")
     if value is not None and 0 < value <= 1:
         raise UsageError(f"{option.opts[0]} {value:g}: it is in percent: did you mean {100 * value:g}?")
     return value

@@ -1,7 +1,8 @@
 """Compare the predictions of two files on the same images: what changed, and whether it may be chance."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,9 @@ from inception_cli.evaluation.labels import Labels
 from inception_cli.evaluation.metrics import has_label, hits
 from inception_cli.predictions.classes import class_lookup, imagenet, is_imagenet
 from inception_cli.predictions.formats import escape_bytes
+from inception_cli.predictions.table import read_table
+
+SAME_PHOTOS = "compare files on the same photos, classified from the same folder"
 
 
 @dataclass(frozen=True)
@@ -41,10 +45,7 @@ def compare(table: pd.DataFrame, other: pd.DataFrame, labels: Labels) -> Compari
     both = (merged[["status", "status_other"]] == "ok").all(axis=1).to_numpy() & has_label(labels)
     n = int(both.sum())
     if not n:
-        raise InceptionError(
-            "against: no labelled photo has a prediction in both files; "
-            "compare files on the same photos, classified from the same folder"
-        )
+        raise InceptionError(f"against: no labelled photo has a prediction in both files; {SAME_PHOTOS}")
     right, other_right = (_hits(merged[column], labels)[both] for column in ("top1_index", "top1_index_other"))
     gained, lost = int((right & ~other_right).sum()), int((~right & other_right).sum())
     return Comparison(
@@ -56,6 +57,12 @@ def compare(table: pd.DataFrame, other: pd.DataFrame, labels: Labels) -> Compari
         p=mcnemar(gained, lost),
         missing=int(merged["status_other"].isna().sum()),
     )
+
+
+def require_shared_paths(paths: Sequence[str], other: Path) -> None:
+    """Raise InceptionError if the file `other` has a row for none of the paths: before they are classified."""
+    if not read_table(other, ["path"])["path"].isin([*map(escape_bytes, paths)]).any():
+        raise InceptionError(f"against: {other} has a row for none of these photos; {SAME_PHOTOS}")
 
 
 def mcnemar(gained: int, lost: int) -> float:

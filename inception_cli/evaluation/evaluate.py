@@ -7,7 +7,7 @@ from typing import Any
 
 from inception_cli.config import NO_THRESHOLDS, Classes, LabelSources, Thresholds
 from inception_cli.errors import GateNotMet, UsageError, os_errors
-from inception_cli.evaluation.compare import Comparison, compare
+from inception_cli.evaluation.compare import Comparison, compare, require_shared_paths
 from inception_cli.evaluation.decisions import DecisionMetrics, measure_decisions
 from inception_cli.evaluation.label_order import Finding, check_label_order
 from inception_cli.evaluation.labels import Labels, exclude_images, labels_from_file, labels_from_folders
@@ -213,9 +213,15 @@ def evaluate(rows: Path, manifest: Manifest | None, settings: EvaluationSettings
     return Evaluation(manifest, results, compare(table, other, results[0].labels))
 
 
-def check_labels(paths: Sequence[str], classes: Classes, sources: LabelSources) -> None:
-    """Raise InceptionError, before a run, if its ground truth cannot be read or none of its labels is a class."""
+def check_before_run(paths: Sequence[str], classes: Classes, sources: LabelSources, against: str | None = None) -> None:
+    """Raise InceptionError, before a run, for ground truth or other predictions that its rows cannot be scored with.
+
+    That is if the ground truth cannot be read or none of its labels is a class, or if `against` has none of the paths.
+    """
     _read_labels([escape_bytes(path) for path in paths], classes, sources)
+    if against:
+        with local_copy(against) as file:
+            require_shared_paths(paths, file)
 
 
 def record_sources(sources: LabelSources) -> LabelSources:

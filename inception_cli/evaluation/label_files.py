@@ -15,13 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inception_cli.config import Classes
-from inception_cli.errors import InceptionError, excerpt, one_line, os_errors
+from inception_cli.errors import InceptionError, excerpt, one_line
 from inception_cli.evaluation.class_numbering import label_lookup
 from inception_cli.evaluation.label_columns import LABEL_COLUMNS, find_label_column
-from inception_cli.files.text_list import read_lines
+from inception_cli.files.text_list import read_text_file
 from inception_cli.predictions.classes import is_number
 
 PATH_COLUMNS = ("path", "file", "filename", "file_name", "image", "image_path", "image_id", "imageid", "img")
+
+#: Largest label file in bytes, lines and columns; ImageNet's list of 1.3 million training images has 60 MB.
+MAX_BYTES, MAX_LINES, MAX_COLUMNS = 250_000_000, 5_000_000, 1000
 
 _KAGGLE = ["imageid", "predictionstring"]
 _ILSVRC = re.compile(r"(ILSVRC2012_val_\d{8})(_n\d{8})?(\.\w+)?")
@@ -59,7 +62,7 @@ def read_labels(file: Path, classes: Classes, format: str | None = None) -> Labe
     """
     if format:
         label_lookup(format, classes)  # raises UsageError for a wrong format
-    text = _read_lines(file)
+    text = read_text_file(file, MAX_BYTES, MAX_LINES, "give a file of labels")
     lines = {number: line for number, line in enumerate(text, start=1) if line.strip()}
     first = next(iter(lines), 0)
     try:
@@ -82,7 +85,9 @@ def read_labels(file: Path, classes: Classes, format: str | None = None) -> Labe
 
 def read_image_names(file: Path) -> tuple[str, ...]:
     """Return the images that `file` lists: one path per line, or one number per line, n for ILSVRC2012_val_0000000n."""
-    lines = [line.strip() for line in _read_lines(file) if line.strip()]
+    lines = [
+        line.strip() for line in read_text_file(file, MAX_BYTES, MAX_LINES, "give a list of images") if line.strip()
+    ]
     if all(map(is_number, lines)):
         return tuple(validation_image(int(line)) for line in lines)
     return tuple(lines)
@@ -97,12 +102,6 @@ def validation_image_of(path: str) -> str | None:
     """Return the name of an image of ImageNet's validation set without folder and suffix; None for other paths."""
     match = _ILSVRC.fullmatch(path, path.rfind("/") + 1)
     return match[1] if match else None
-
-
-def _read_lines(file: Path) -> list[str]:
-    with os_errors(file, "give an existing text file"):
-        data = file.read_bytes()
-    return read_lines(data, file)
 
 
 def _parse_real(text: str) -> LabelFile:
@@ -129,6 +128,8 @@ def _parse_csv(lines: Sequence[str], first: int, classes: Classes, format: str |
     reader = csv.reader((f"{line}\n" for line in lines[first:]), delimiter=_delimiter(lines[first]), strict=True)
     try:
         titles = [title.strip().lower() for title in next(reader)]
+        if len(titles) > MAX_COLUMNS:
+            raise ValueError(f"its first line has {len(titles):,} columns")
         numbered = [(first + reader.line_num, row) for row in reader if row]
     except csv.Error as error:
         raise ValueError(f"line {first + reader.line_num}: {error}") from error

@@ -98,11 +98,11 @@ def labels_from_folders(
 
     `format` is how folder names identify classes, None to recognise it. InceptionError if no folder is a class.
     """
-    source = "folders of the photos" if val_dir is None else f"folders below {escape_bytes(val_dir)}"
+    source = "labels from the folders " + ("of the photos" if val_dir is None else f"in {escape_bytes(val_dir)}")
     sets: dict[str, LabelSet] = {"": None}  # one object per folder, not per image
     labels = [sets.setdefault(folder, (folder,)) for folder in _folders(paths, val_dir)]
     if not any(labels):
-        raise InceptionError(f"{source}: there are none; give the folder that holds the class folders, or --labels")
+        raise InceptionError(_without_folders(paths, val_dir))
     return _resolve(source, paths, labels, classes, format)
 
 
@@ -142,7 +142,7 @@ def _resolve(
     if distinct and len(unknown) == len(distinct):
         raise InceptionError(
             f"{source}: no class is called {_listed(unknown)}; the classes are {_listed(classes.names)}; "
-            "give the names of the classes with --classes, or the format of the labels with --label-format"
+            "check --val-dir, --labels and --label-format, or classify with other --weights or --classes"
         )
     indices = {each: tuple(sorted({index[label] for label in each or ()} - {-1})) for each in set(labels)}
     sets = [indices[each] for each in labels]
@@ -153,6 +153,20 @@ def _resolve(
         ),
         excluded=Examples.of(escape_bytes(path) for path, each in zip(paths, labels, strict=True) if each == ()),
         unknown=Examples.of(map(escape_bytes, unknown)),
+    )
+
+
+def _without_folders(paths: Sequence[str], val_dir: str | None) -> str:
+    """Return the error for photos that are in no class folder."""
+    if val_dir is None:
+        return "the photos are in no folders that could be their labels; give --labels FILE"
+    if paths and not any(_below(path, val_dir) for path in paths):
+        return (
+            f"{escape_bytes(val_dir)}: none of the photos is in this folder (the first is {excerpt(paths[0], 100)}); "
+            "give the folder in which they were classified, or --labels FILE"
+        )
+    return (
+        f"{escape_bytes(val_dir)} has no class folders with photos; give the folder that holds them, or --labels FILE"
     )
 
 

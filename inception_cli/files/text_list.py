@@ -47,6 +47,17 @@ def read_lines(data: bytes, source: Path | str) -> list[str]:
     return [_decode(line, number, source) for number, line in enumerate(_split_lines(blocks, source), start=1)]
 
 
+def read_text_file(file: Path, max_bytes: int, max_lines: int, remedy: str) -> list[str]:
+    """Return the lines of a list in a file; InceptionError if it cannot be read, or is too long to take memory for."""
+    with os_errors(file, remedy), file.open("rb") as stream:
+        data = stream.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise InceptionError(f"{file}: over {max_bytes / 1e6:,.0f} MB, too many for such a list; {remedy}")
+    if max(data.count(b"\n"), data.count(b"\r")) > max_lines:
+        raise InceptionError(f"{file}: over {max_lines:,} lines, too many for such a list; {remedy}")
+    return read_lines(data, file)
+
+
 def read_names(stream: BinaryIO, source: Path | str) -> Iterator[bytes]:
     """Yield the names of a list, one per line or NUL-terminated (`find -print0`); skip blank lines.
 

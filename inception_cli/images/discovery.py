@@ -56,6 +56,7 @@ SYSTEM_FOLDERS = frozenset(
         "lost+found",  # Linux: what fsck recovered
     )
 )
+NO_MATCH = "pattern without an image"
 NO_SUFFIX = "without a suffix"
 #: Letters of a suffix that has its own count. Longer ones are parts of names, and counting each would take memory.
 MAX_SUFFIX_LENGTH = 8
@@ -190,7 +191,7 @@ class Discovery:
         for path in matches:
             yield path
         if path is None:
-            self.skipped[f"pattern without an image: {pattern}"] += 1
+            self.skipped[f"{NO_MATCH}: {pattern}"] += 1
 
     def _walk(self, prefix: str, pattern: tuple[str, ...]) -> Iterator[str]:
         """Yield the matching images below a folder, sorted by bytes; each folder once, whatever links lead to it."""
@@ -264,10 +265,10 @@ def no_images(discovery: Discovery) -> NoImages:
     names = [STANDARD_INPUT if name == "-" else name for name in discovery.inputs]
     inputs = ", ".join(names[:3]) + f" and {len(names) - 3:,} more" * (len(names) > 3)
     problems = [str(discovery.unreadable)] * bool(discovery.unreadable.count)
-    if discovery.skipped:
-        skipped = ", ".join(f"{count} {suffix}" for suffix, count in discovery.skipped.most_common(10))
-        problems.append(f"skipped {skipped}")
-    files = "image files (.jpg, .png, .webp, …)" if discovery.skipped else "image files"
+    skipped = Counter({what: count for what, count in discovery.skipped.items() if not what.startswith(NO_MATCH)})
+    if skipped:
+        problems.append("skipped " + ", ".join(f"{count} {suffix}" for suffix, count in skipped.most_common(10)))
+    files = "image files (.jpg, .png, .webp, …)" if skipped else "image files"
     return NoImages(
         f"no image in {inputs}: {'; '.join(problems) or 'no files there'}; give {files}, or a folder that contains some"
     )

@@ -55,11 +55,3 @@ def os_failure(error: OSError) -> Failure:
 def printable(text: str) -> str:
     """Return a text of one line, shortened, with ? in place of control characters."""
     return "".join(c if c.isprintable() else "?" for c in text)[:MAX_ERROR_LENGTH]
-
-
-def reason(error: str) -> str:
-    """Return the error of a row without what differs from file to file, so that rows can be counted by it."""
-    if "more than max_pixels" in error:
-        return "more pixels than max_pixels" + error.partition("max_pixels")[2]
-    kind, _, _ = error.partition(": ")
-    return kind if kind in ("damaged image", "not a valid file name") else error

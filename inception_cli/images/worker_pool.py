@@ -32,6 +32,8 @@ OPEN_FILES, OPEN_FILES_PER_WORKER = 16, 8
 #: Signals that a terminal sends to all processes of a command: Ctrl-C, and its own closing.
 INTERRUPTS = {signal.SIGINT, signal.SIGHUP}
 
+_starting = threading.Lock()  # held by a thread that starts processes
+
 
 class WorkersLost(Exception):
     """The workers must be replaced: one has died, they have made no progress, or memory was short for the next item."""
@@ -195,18 +197,29 @@ def without_main_module() -> Iterator[None]:
     """Keep processes that start in the block from importing the main script again.
 
     With spawn and forkserver a child imports the script that the parent runs: without an `if __name__ == "__main__"`
-    guard it would classify as well. Workers need nothing of that script.
+    guard it would classify as well. Workers need nothing of that script. One thread at a time: a second one would
+    restore what the first has hidden.
     """
     main = sys.modules["__main__"]
-    hidden = {name: getattr(main, name) for name in ("__file__", "__spec__") if hasattr(main, name)}
-    main.__file__ = main.__spec__ = None
-    try:
-        yield
-    finally:
-        for name in ("__file__", "__spec__"):
-            delattr(main, name)
-        for name, value in hidden.items():
-            setattr(main, name, value)
+    with _starting:
+        hidden = {name: getattr(main, name) for name in ("__file__", "__spec__") if hasattr(main, name)}
+        main.__file__ = main.__spec__ = None
+        try:
+            yield
+        finally:
+            for name in ("__file__", "__spec__"):
+                delattr(main, name)
+            for name, value in hidden.items():
+                setattr(main, name, value)
+
+
+def _unlock_after_fork() -> None:
+    """Replace the lock in a forked child: the thread that held it exists only in the parent."""
+    global _starting
+    _starting = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_unlock_after_fork)
 
 
 def exit_with_parent() -> None:

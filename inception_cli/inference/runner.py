@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import chdir, contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
@@ -19,7 +19,7 @@ from inception_cli.errors import InceptionError, UsageError, excerpt, plural
 from inception_cli.files.remote import is_remote
 from inception_cli.images.dataset import shared_memory_note
 from inception_cli.images.discovery import Discovery, no_images
-from inception_cli.images.failure import PILLOW_DECODES_IT, reason
+from inception_cli.images.failure import PILLOW_DECODES_IT
 from inception_cli.inference import ray_backend, ray_cluster
 from inception_cli.inference.multi_gpu import MultiGpuPredictor, visible_devices
 from inception_cli.inference.predictor import DevicePredictor, Predictor
@@ -27,6 +27,7 @@ from inception_cli.inference.resolve import resolve, resolve_plan
 from inception_cli.network import onednn
 from inception_cli.network.counting import count
 from inception_cli.network.fusion import DTYPES
+from inception_cli.predictions.prediction import reason
 from inception_cli.predictions.tree import file_before_node
 from inception_cli.storage.store import Manifest, NetworkCounts, RunStore, differences
 from inception_cli.weights.describe import same_weights
@@ -41,9 +42,16 @@ class RunProgress:
 
     total: int = 0
     counts: Counter[str] = field(default_factory=Counter)  # rows by status, those of an interrupted run included
-    reasons: Counter[tuple[str, str]] = field(default_factory=Counter)  # rows of this process by status and reason
+    reasons: Counter[tuple[str, str]] = field(default_factory=Counter)  # rows without a prediction, as well
     resumed: int = 0  # rows that an interrupted run had written
     seconds: float = 0.0  # of this process
+
+    def add(self, rows: Mapping[tuple[str, str], int]) -> None:
+        """Count rows, given by status and reason."""
+        for (status, why), number in rows.items():
+            self.counts[status] += number
+            if why:
+                self.reasons[status, why] += number
 
     @property
     def done(self) -> int:
@@ -123,7 +131,7 @@ def run_job(
                 details=_details(run),
                 skipped=discovery.skipped,
             )
-            outcome.progress.counts.update(store.begin(outcome.manifest))
+            outcome.progress.add(store.begin(outcome.manifest))
             outcome.progress.total, outcome.progress.resumed = len(paths), outcome.progress.done
             predictor = _predictor(settings, run, outcome.manifest.directory)
             _predict_pending(paths, predictor, store, callback, outcome)
@@ -144,8 +152,7 @@ def _predict_pending(
     with _stop_on_signal() as signals:
         for result in predictor.predict(paths, store.pending()):
             store.write(result.first, result.predictions)
-            progress.counts.update(prediction.status for prediction in result.predictions)
-            progress.reasons.update((row.status, reason(row.error)) for row in result.predictions if row.error)
+            progress.add(Counter((row.status, reason(row.error)) for row in result.predictions))
             damaged += sum(PILLOW_DECODES_IT in prediction.error for prediction in result.predictions)
             progress.seconds = time.monotonic() - started
             callback.update(progress)
@@ -224,7 +231,7 @@ def _require_same(name: str, earlier: Manifest, discovery: Discovery, run: RunCo
     if changed:
         raise InceptionError(
             f"{name}: to resume its interrupted run give the same options, or start again with --restart; "
-            f"they differ in {_listed(changed)}"
+            f"they differ in {_listed([*map(_with_option, changed)])}"
         )
 
 
@@ -233,11 +240,19 @@ def _identity(
 ) -> dict[str, Any]:
     """Return everything that the rows of a run depend on."""
     return {
-        "inputs": list(inputs),
+        **{f"input {number}": name for number, name in enumerate(inputs, 1)},
         "list on standard input": stdin_sha256,
         "versions": _major_minor(versions),
         **run.rows_depend_on(),
     }
+
+
+def _with_option(line: str) -> str:
+    """Return a difference with the option that sets its value, if one does: `--crops: 10 → 1`, not `pixels.crops`."""
+    name, _, change = line.partition(": ")
+    *section, field_name = name.split(".")
+    is_option = len(section) <= 1 and field_name in {each.name for each in fields(Settings)}
+    return f"--{field_name.replace('_', '-')}: {change}" if is_option else line
 
 
 def _listed(changed: Sequence[str]) -> str:
@@ -285,8 +300,8 @@ def _details(run: RunConfig) -> list[str]:
     """Return the lines of --verbose: what was decided for this run."""
     preset, plan, loader = run.pixels.preset, run.plan, run.loader
     details = [
-        f"preset {preset.name} ({preset.resize} / {preset.size}, {preset.filter}), {plan.device}, {plan.precision}, "
-        f"batches of {loader.batch_size}, {plural(loader.workers, 'worker')}"
+        f"preset {preset.name}: short side {preset.resize}, {preset.filter}, centre {preset.size}",
+        f"{plan.device}, {plan.precision}, batches of {loader.batch_size}, {plural(loader.workers, 'worker')}",
     ]
     if plan.device == "cpu" and not plan.compile and not onednn.available(DTYPES[plan.precision]):
         details.append(

@@ -15,13 +15,13 @@ from typing import Any, Literal
 from unicodedata import normalize
 
 from inception_cli.config import MAX_CLASSES, Classes
-from inception_cli.errors import InceptionError, excerpt, one_line, os_errors
-from inception_cli.files.text_list import read_lines
+from inception_cli.errors import InceptionError, excerpt, one_line
+from inception_cli.files.text_list import read_text_file
 
 LookupKind = Literal["wnid", "name", "number"]
 
 #: A longer file is no list of classes.
-MAX_BYTES, _MAX_LINES = 100 * MAX_CLASSES, 10 * MAX_CLASSES
+MAX_BYTES, MAX_LINES = 100 * MAX_CLASSES, 10 * MAX_CLASSES
 #: Digits of a 64-bit integer; Python refuses to convert thousands of them.
 _MAX_DIGITS = 18
 
@@ -78,10 +78,7 @@ def read_classes(file: Path) -> Classes:
     """
     remedy = "give one class name per line, in the model's order"
     try:
-        with os_errors(file, "give a file of class names"), file.open("rb") as stream:
-            data = stream.read(MAX_BYTES + 1)
-        _check_count(len(data) > MAX_BYTES or max(data.count(b"\n"), data.count(b"\r")) > _MAX_LINES)
-        lines = read_lines(data, file)
+        lines = read_text_file(file, MAX_BYTES, MAX_LINES, "give a file of class names")
         while lines and not lines[-1].strip():
             lines.pop()
         names = _PARSERS.get(file.suffix.lower(), _from_lines)(lines)

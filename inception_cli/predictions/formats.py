@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
@@ -19,13 +20,14 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 from inception_cli.config import MAX_CLASSES
 from inception_cli.errors import InceptionError, excerpt, one_line, os_errors, plural
 from inception_cli.predictions.decision import MOST_SUM, REASONS, Decision, parse_path, path_text
-from inception_cli.predictions.prediction import DECISION_COLUMNS, Prediction, columns_of, header
+from inception_cli.predictions.prediction import DECISION_COLUMNS, Prediction, columns_of, end_of_classes, header
 
 if TYPE_CHECKING:
     import pyarrow
     from pyarrow.parquet import ParquetFile
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
+MAX_LINE = 16_000_000  # bytes of a row: one with 100,000 classes has fewer
 ROW_GROUP = 65_536  # rows of a Parquet file that are written, and read, at once
 
 _NEEDS_QUOTES = re.compile('[",\r\n]')
@@ -66,8 +68,9 @@ def read_columns(file: Path) -> tuple[int, bool]:
     with open_predictions(shard_files(file)[0] if file.is_dir() else file) as stream:
         if suffix == ".parquet":
             return columns_of(open_parquet(stream, file).schema_arrow.names)
-        first = stream.readline()
-        return _csv_columns(first) if suffix == ".csv" else columns_of([*_parse_json(first, 1, file)])
+        first = next(read_rows(stream, file), b"")
+        csv_names = first.decode(errors="replace").rstrip("\r\n").split(",")
+        return columns_of(csv_names if suffix == ".csv" else [*_parse_json(first, 1, file)])
 
 
 def csv_header(k: int, decided: bool = False) -> bytes:
@@ -106,9 +109,10 @@ def read_predictions(file: Path) -> Iterator[Prediction]:
     suffix = check_suffix(file)
     with open_predictions(file) as stream:
         if suffix == ".csv":
-            yield from parse_csv(stream, file)
+            yield from parse_csv(read_rows(stream, file), file)
         else:
-            rows = read_jsonl_rows(stream, file) if suffix == ".jsonl" else _read_parquet_rows(stream, file)
+            lines = read_rows(stream, file)
+            rows = read_jsonl_rows(lines, file) if suffix == ".jsonl" else _read_parquet_rows(stream, file)
             yield from _predictions(rows, file, _typed_prediction)
 
 
@@ -171,9 +175,20 @@ def has_classes(values: Sequence[Any]) -> bool:
 
 
 def open_predictions(file: Path) -> BinaryIO:
-    """Open a file of predictions for reading."""
+    """Open a file of predictions for reading; a pipe could not be read twice, and a device might never end."""
+    if file.exists() and not file.is_file() and not file.is_dir():
+        raise InceptionError(f"{file}: not a regular file (a pipe or a device); copy it to a file first")
     with os_errors(file, "give a file that `inception classify` wrote"):
         return file.open("rb")
+
+
+def read_rows(stream: BinaryIO, file: Path) -> Iterator[bytes]:
+    """Yield the lines of a file of predictions; InceptionError before one that is too long for a row takes memory."""
+    lines = iter(partial(stream.readline, MAX_LINE + 1), b"")
+    for number, line in enumerate(lines, start=1):
+        if len(line) > MAX_LINE:
+            raise damaged(file, number, f"over {MAX_LINE / 1e6:.0f} MB, too long for a row")
+        yield line
 
 
 def open_parquet(stream: BinaryIO, file: Path, dictionary_columns: Sequence[str] = ()) -> "ParquetFile":
@@ -240,17 +255,14 @@ def _predictions(
 
 def _prediction(values: list[Any]) -> Prediction:
     path, status, error = values[0], values[1], values[-1] or ""
+    if not path:
+        raise ValueError("path is empty")
     if status != "ok" and not has_classes(values):
         return Prediction(path, status, error=error)
-    end = _end_of_classes(values)
+    end = end_of_classes(values)
     classes, scores = _class_numbers(values[2:end:3]), _scores(values[4:end:3])
     decision = _decision(values[end:-1]) if end < len(values) - 1 else None
     return Prediction(path, status, classes, tuple(values[3:end:3]), scores, error, decision, rounded=True)
-
-
-def _end_of_classes(values: Sequence[Any]) -> int:
-    """Return where the classes of a row end: three values each, which a decision, of four values, may follow."""
-    return len(values) - 1 - (len(DECISION_COLUMNS) if len(values) % 3 else 0)
 
 
 def _decision(values: Sequence[Any]) -> Decision:
@@ -299,7 +311,7 @@ def _typed_prediction(values: list[Any]) -> Prediction:
     """Return the prediction in a row of a typed format, in which text may have another type."""
     texts = {"path": values[0], "status": values[1], "error": "" if values[-1] is None else values[-1]}
     if values[1] == "ok":
-        end = _end_of_classes(values)
+        end = end_of_classes(values)
         texts |= {f"top{place}_label": label for place, label in enumerate(values[3:end:3], start=1)}
         for place, (index, score) in enumerate(zip(values[2:end:3], values[4:end:3], strict=True), start=1):
             if type(index) is not int:
@@ -315,10 +327,6 @@ def _typed_prediction(values: list[Any]) -> Prediction:
         if type(text) is not str:
             raise TypeError(f"{name} is {excerpt(repr(text))}, not a string")
     return _prediction(values)
-
-
-def _csv_columns(line: bytes) -> tuple[int, bool]:
-    return columns_of(line.decode(errors="replace").rstrip("\r\n").split(","))
 
 
 def _check_columns(columns: list[str], file: Path) -> list[str]:

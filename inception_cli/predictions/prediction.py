@@ -68,3 +68,16 @@ def columns_of(names: Sequence[str]) -> tuple[int, bool]:
     decided = tuple(names[-5:-1]) == DECISION_COLUMNS
     k = (len(names) - 3 - (len(DECISION_COLUMNS) if decided else 0)) // 3
     return (k, decided) if k > 0 and list(names) == header(k, decided) else (0, False)
+
+
+def end_of_classes(values: Sequence[object]) -> int:
+    """Return where the classes of a row end: three values each, which a decision, of four values, may follow."""
+    return len(values) - 1 - (len(DECISION_COLUMNS) if len(values) % 3 else 0)
+
+
+def reason(error: str) -> str:
+    """Return the error of a row without what differs from file to file, so that rows can be counted by it."""
+    if "more than max_pixels" in error:
+        return "more pixels than max_pixels" + error.partition("max_pixels")[2]
+    kind, _, _ = error.partition(": ")
+    return kind if kind in ("damaged image", "not a valid file name") else error

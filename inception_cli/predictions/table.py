@@ -33,6 +33,7 @@ from inception_cli.predictions.formats import (
     read_csv_rows,
     read_jsonl_rows,
     read_predictions,
+    read_rows,
     row_values,
     shard_files,
 )
@@ -111,7 +112,8 @@ def _tables(file: Path, names: Sequence[str], columns: Sequence[str]) -> Iterato
         if suffix == ".parquet":
             yield _read_parquet(stream, file, columns)
         else:
-            rows = read_csv_rows(stream, file) if suffix == ".csv" else read_jsonl_rows(stream, file)
+            read = read_csv_rows if suffix == ".csv" else read_jsonl_rows
+            rows = read(read_rows(stream, file), file)
             yield _from_rows((values for _, values in rows), names, columns)
 
 
@@ -135,8 +137,8 @@ def _only_of_ok(name: str) -> bool:
 def _arrays(rows: Sequence[Sequence[Any]], names: Sequence[str], columns: Sequence[str]) -> dict[str, NDArray[Any]]:
     """Return `columns` and the status of rows; columns of the classes have only the rows that are ok."""
     paths, statuses, errors = ([row[position] for row in rows] for position in (0, 1, -1))
-    if not set(statuses) <= set(STATUSES) or not set(map(type, paths)) <= {str}:
-        raise ValueError("a path is not a string, or a status is unknown")
+    if not set(statuses) <= set(STATUSES) or not set(map(type, paths)) <= {str} or not all(paths):
+        raise ValueError("a path is empty or not a string, or a status is unknown")
     if any(has_classes(row) for row in rows if row[1] != "ok"):
         raise ValueError("a row that is not ok has classes")
     values = list(zip(*[row for row in rows if row[1] == "ok"], strict=True)) or [()] * len(names)
@@ -202,6 +204,8 @@ def _read_parquet(stream: BinaryIO, file: Path, columns: Sequence[str]) -> pd.Da
         text = table[name].cat.categories if _dtype(name) == "category" else table[name]
         if (name == "path" or _dtype(name) == "category") and (text.hasnans or not pd.api.types.is_string_dtype(text)):
             raise TypeError(f"a value of {name} is not a string")
+        if name == "path" and (text == "").any():
+            raise ValueError("a path is empty")
     return table[list(columns)]
 
 

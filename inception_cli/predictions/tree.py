@@ -20,9 +20,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inception_cli.config import Classes, Thresholds
-from inception_cli.errors import InceptionError, UsageError, excerpt, os_errors
-from inception_cli.files.text_list import read_lines
-from inception_cli.predictions.classes import MAX_BYTES, class_lookup, imagenet, is_imagenet, recognise, synsets
+from inception_cli.errors import InceptionError, UsageError, excerpt
+from inception_cli.files.text_list import read_text_file
+from inception_cli.predictions.classes import (
+    MAX_BYTES,
+    MAX_LINES,
+    class_lookup,
+    imagenet,
+    is_imagenet,
+    recognise,
+    synsets,
+)
 from inception_cli.predictions.decision import TreePath, as_printed
 
 #: Printed sums above this are on a path: at most one node of each level can have one.
@@ -258,9 +266,8 @@ def _find_node(name: str, classes: Classes, required: bool = True) -> tuple[int,
 def _read_subset(file: str, classes: Classes) -> tuple[int, ...]:
     """Return the model indices of the classes in a file, one per line."""
     remedy = "give one wnid, name or index per line"
-    with os_errors(file, "give a, r, or a file with one class per line"), Path(file).open("rb") as stream:
-        data = stream.read(MAX_BYTES)
-    texts = [line.strip() for line in read_lines(data, file) if line.strip()]
+    lines = read_text_file(Path(file), MAX_BYTES, MAX_LINES, "give a, r, or a file with one class per line")
+    texts = [line.strip() for line in lines if line.strip()]
     lookup = class_lookup(recognise(texts, classes) or "name", classes)
     unknown = [text for text in texts if lookup(text) < 0]
     if unknown or not texts:

@@ -38,7 +38,7 @@ from inception_cli.errors import InceptionError, plural
 from inception_cli.files.atomic import beside, lock, remove_temporaries, replacing, resolve_output, sync_folder, writing
 from inception_cli.files.hashing import sha256
 from inception_cli.predictions.formats import check_suffix, convert, csv_header, escape_bytes, parse_csv, to_csv
-from inception_cli.predictions.prediction import Prediction, columns_of
+from inception_cli.predictions.prediction import Prediction, columns_of, reason
 from inception_cli.storage.input_list import InputList, encode
 from inception_cli.storage.manifest_json import FORMAT_VERSION
 from inception_cli.storage.store import FileState, Manifest
@@ -113,10 +113,10 @@ class FileStore:
                 raise _Damaged(self._part_manifest, problem)
             return self._paths
 
-    def begin(self, manifest: Manifest) -> dict[str, int]:
-        """Start the run, or resume it after its last whole batch; return the rows that are there by status."""
+    def begin(self, manifest: Manifest) -> Counter[tuple[str, str]]:
+        """Start the run, or resume it after its last whole batch; return the rows by status and reason."""
         with writing(self._part):
-            counts: Counter[str] = Counter()
+            counts: Counter[tuple[str, str]] = Counter()
             if self.manifest:
                 self._find_whole_batches(manifest.run.images_per_batch)
                 counts.update(self._check_rows())
@@ -128,7 +128,7 @@ class FileStore:
             if not self._size:
                 self._append(self._state.header.encode())
                 os.fsync(self._descriptor)
-            return dict(counts)
+            return counts
 
     def pending(self) -> list[range]:
         """Return the positions of the inputs without a row."""
@@ -291,12 +291,12 @@ class FileStore:
         if rows > self._state.images:
             raise _Damaged(self._part, "holds more rows than there are inputs")
 
-    def _check_rows(self) -> Iterator[str]:
-        """Yield the statuses of the rows to keep; _Damaged for a row that is not that of its input in the list."""
+    def _check_rows(self) -> Iterator[tuple[str, str]]:
+        """Yield status and reason of the rows to keep; _Damaged for a row that is not that of its input in the list."""
         for position, row in enumerate(islice(self._read_rows(), self._rows)):
             if row.path != (expected := escape_bytes(self._paths[position])):
                 raise _Damaged(self._part, f"was edited: row {position + 1} is for {row.path}, not for {expected}")
-            yield row.status
+            yield row.status, reason(row.error)
 
     def _convert(self, converted: Path) -> int:
         """Convert the rows to JSONL or Parquet, and return the size of the file."""

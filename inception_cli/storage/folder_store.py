@@ -23,7 +23,7 @@ from typing import Self
 from inception_cli.errors import InceptionError, one_line, plural
 from inception_cli.files.remote import open_store
 from inception_cli.predictions.formats import convert
-from inception_cli.predictions.prediction import Prediction
+from inception_cli.predictions.prediction import Prediction, reason
 from inception_cli.storage.input_list import InputList
 from inception_cli.storage.manifest_json import FORMAT_VERSION
 from inception_cli.storage.store import FOLDER_MANIFEST, FOLDER_UNFINISHED, FolderState, Manifest
@@ -53,7 +53,7 @@ class FolderStore:
         self._state = FolderState(0, "", 1)
         self._inputs = InputList(b"")
         self._top_k, self._decided = 0, False
-        self._written: dict[int, Counter[str]] = {}  # statuses by shard
+        self._written: dict[int, Counter[tuple[str, str]]] = {}  # rows of each shard by status and reason
         self._batches: dict[int, dict[int, Sequence[Prediction]]] = {}  # shard → position → predictions
         self._store, self._folder = open_store(out)
 
@@ -93,12 +93,12 @@ class FolderStore:
             raise _damaged(f"{self.out}/{FOLDER_UNFINISHED}", f"is damaged ({problem})")
         return self._inputs
 
-    def begin(self, manifest: Manifest) -> dict[str, int]:
-        """Start the run, or resume it after its whole shards; return the rows that are there by status."""
+    def begin(self, manifest: Manifest) -> Counter[tuple[str, str]]:
+        """Start the run, or resume it after its whole shards; return the rows that are there by status and reason."""
         self._top_k, self._decided = manifest.run.top_k, bool(manifest.run.thresholds)
         if self.manifest:
             self._written = self._read_shards()
-            return dict(sum(self._written.values(), Counter[str]()))
+            return sum(self._written.values(), Counter())
         data = self._inputs.encoded(range(len(self._inputs)))
         size = shard_size(len(self._inputs), manifest.run.images_per_batch)
         self._state = FolderState(len(self._inputs), hashlib.sha256(data).hexdigest(), size)
@@ -107,7 +107,7 @@ class FolderStore:
                 self._store.create_dir(self._folder, recursive=True)
             self._put(INPUTS, data)
         self.update(manifest)
-        return {}
+        return Counter()
 
     def pending(self) -> list[range]:
         """Return the positions of the shards that are not written yet."""
@@ -125,7 +125,7 @@ class FolderStore:
         convert(rows, self._top_k, file, ".parquet", self._decided)
         with self._errors():
             self._put(shard_name(shard), file.getvalue())
-        self._written[shard] = Counter(row.status for row in rows)
+        self._written[shard] = Counter((row.status, reason(row.error)) for row in rows)
 
     def update(self, manifest: Manifest) -> None:
         """Write the manifest of the unfinished run."""
@@ -175,25 +175,26 @@ class FolderStore:
             raise _damaged(f"{self.out}/{INPUTS}", "is damaged")
         return data
 
-    def _read_shards(self) -> dict[int, Counter[str]]:
-        """Return the statuses of each shard that is there completely."""
+    def _read_shards(self) -> dict[int, Counter[tuple[str, str]]]:
+        """Return the rows, by status and reason, of each shard that is there completely."""
         shards = self._shards()
         with self._errors():
             names = self._names()
         there = [shard for shard in shards if shard_name(shard) in names]
         with ThreadPoolExecutor(READERS) as pool:
-            counts = dict(zip(there, pool.map(self._read_statuses, there), strict=True))
+            counts = dict(zip(there, pool.map(self._count_rows, there), strict=True))
         return {shard: count for shard, count in counts.items() if count.total() == len(shards[shard])}
 
-    def _read_statuses(self, shard: int) -> Counter[str]:
+    def _count_rows(self, shard: int) -> Counter[tuple[str, str]]:
         from pyarrow import ArrowException
         from pyarrow.parquet import read_table
 
         try:
-            table = read_table(self._path(shard_name(shard)), columns=["status"], filesystem=self._store)
+            table = read_table(self._path(shard_name(shard)), columns=["status", "error"], filesystem=self._store)
         except (ArrowException, OSError):
             return Counter()
-        return Counter(table["status"].to_pylist())
+        statuses, errors = (table[name].to_pylist() for name in ("status", "error"))
+        return Counter((status, reason(error or "")) for status, error in zip(statuses, errors, strict=True))
 
     def _discard(self, names: set[str]) -> None:
         # The manifests first: beside some shards they would be taken for those of a whole run.

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -214,8 +215,8 @@ class RunStore(Protocol):
     def open_inputs(self, discover: Callable[[], Iterable[str]]) -> InputList:
         """Return the list of inputs: that of the interrupted run, else the discovered one, which is kept."""
 
-    def begin(self, manifest: Manifest) -> dict[str, int]:
-        """Start or resume the run; return the rows that are already there by status."""
+    def begin(self, manifest: Manifest) -> Counter[tuple[str, str]]:
+        """Start or resume the run; return the rows that are already there by status and reason."""
 
     def pending(self) -> list[range]:
         """Return the positions of the inputs without a row, in ranges of whole batches."""

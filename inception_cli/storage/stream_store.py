@@ -1,6 +1,7 @@
 """Predictions that are kept in no file: CSV or JSON on standard output, or lines for a terminal."""
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -33,9 +34,9 @@ class StreamStore:
         self._inputs = InputList.of(discover())
         return self._inputs
 
-    def begin(self, manifest: Manifest) -> dict[str, int]:
+    def begin(self, manifest: Manifest) -> Counter[tuple[str, str]]:
         """Start the run."""
-        return {}
+        return Counter()
 
     def pending(self) -> list[range]:
         """Return all positions."""
@@ -87,11 +88,11 @@ class CsvStream(StreamStore):
         super().__init__(self._write_rows)
         self._columns = (0, False)
 
-    def begin(self, manifest: Manifest) -> dict[str, int]:
+    def begin(self, manifest: Manifest) -> Counter[tuple[str, str]]:
         """Write the header."""
         self._columns = manifest.run.top_k, bool(manifest.run.thresholds)
         self._put(csv_header(*self._columns))
-        return {}
+        return Counter()
 
     def _write_rows(self, predictions: Sequence[Prediction]) -> None:
         self._put(to_csv(predictions, *self._columns))

@@ -1,7 +1,10 @@
 """Read the tensors and metadata of a checkpoint file within bounds of memory and time; nothing in it is executed."""
 
+import errno
 import io
+import os
 import pickletools
+import re
 import struct
 import warnings
 import zipfile
@@ -18,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from inception_cli.config import MAX_CLASSES, MIN_SIDE, Classes, Preset
-from inception_cli.errors import InceptionError, one_line, os_errors, require
+from inception_cli.errors import InceptionError, one_line, os_errors, os_reason, require
 from inception_cli.weights import checkpoint
 from inception_cli.weights.checkpoint import CheckpointError
 
@@ -41,6 +44,7 @@ _OLD_PICKLES = 5
 _NOT_TENSORS = CheckpointError(
     "not a checkpoint of tensors only, and others are not loaded", "save the network's state_dict()"
 )
+_SYSTEM_REMEDY = "allow more open files (ulimit -n 1024) and memory (ulimit -v), or stop other programs"
 #: Functions that torch allows in a pickle, but that take memory which the file does not have. State dicts need none.
 _ALLOCATING = {
     "builtins.bytearray",
@@ -90,8 +94,24 @@ def read_checkpoint(file: Path) -> CheckpointFile:
             return _read_safetensors(file) if file.suffix.lower() == ".safetensors" else _read_torch(file)
     except CheckpointError as error:
         raise refusal(file, error) from error
+    except (OSError, MemoryError, RuntimeError) as error:
+        reason = _system_reason(error)
+        raise refusal(file, CheckpointError(reason, _SYSTEM_REMEDY) if reason else _NOT_TENSORS) from error
     except Exception as error:  # torch, pickle and zipfile raise many types; each means that this is no state dict
         raise refusal(file, _NOT_TENSORS) from error
+
+
+def _system_reason(error: Exception) -> str:
+    """Return the operating system's reason why a file could not be read, "" if that is not the cause.
+
+    In errors of torch and safetensors the number is at the end: "… Too many open files (24)", "… (os error 12)".
+    """
+    if isinstance(error, OSError) and error.errno:
+        return os_reason(error)
+    number = re.search(r"\((?:os error )?(\d+)\)$", str(error))
+    if number and int(number[1]) in errno.errorcode:
+        return os.strerror(int(number[1])).lower()
+    return "out of memory" if isinstance(error, MemoryError) else ""
 
 
 def require_readable(file: Path) -> None:

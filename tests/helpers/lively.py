@@ -50,7 +50,7 @@ def calibrate(seed: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     for classifier in (network.fc, network.get_submodule("AuxLogits.fc")):
         classifier.register_forward_pre_hook(record)
     with torch.no_grad():
-        network.forward_train(scaled(pictures(12, seed, side=224)))
+        network.forward_train(scaled(pictures(12, seed, side=160)))
     return network.state_dict(), features
 
 

@@ -1,6 +1,7 @@
 """A small network in place of Inception V3, for tests in which the logits do not matter: a run takes no second.
 
-The weights `stub` have ten classes and 75 × 75 pixels. Different photos get different classes.
+The weights `stub` have ten classes and 75 × 75 pixels, `stub-imagenet` those of torchvision's weights: 1000 classes
+and 299 × 299 pixels. Different photos get different classes.
 """
 
 from collections.abc import Sequence
@@ -12,31 +13,36 @@ import torch
 from records import run_config
 from torch import Tensor, nn
 
-from inception_cli.config import Classes, Plan, Weights
+from inception_cli.config import PRESETS, Classes, Plan, Weights
 from inception_cli.inference import multi_gpu, predictor, resolve, runner
 from inception_cli.network import counting, fusion
 from inception_cli.network.counting import Counts
 from inception_cli.network.model import InceptionV3
+from inception_cli.predictions.classes import imagenet
 from inception_cli.weights import load
 
-NAME = "stub"
+NAME, IMAGENET = "stub", "stub-imagenet"
 #: Modules that a fork server imports once, for all its processes. Before Python 3.13.1 it finds no helpers of tests.
 PRELOAD = [
     *("pytest", "inception_cli.inference.runner", "inception_cli.cli.commands", "inception_cli.cli.console"),
     "inception_cli.storage.file_store",
 ]
 WEIGHTS = replace(run_config().weights[0], name=NAME, file=NAME, source=NAME)
+STUBS = {
+    NAME: WEIGHTS,
+    IMAGENET: replace(WEIGHTS, name=IMAGENET, file=IMAGENET, preset=PRESETS["torchvision"], classes=imagenet()),
+}
 
 _serve = multi_gpu._serve
 
 
 class StubNetwork(nn.Module):
-    """Ten logits from the colours of 16 tiles."""
+    """Logits from the colours of 16 tiles."""
 
-    def __init__(self) -> None:
+    def __init__(self, classes: int = 10) -> None:
         super().__init__()
         self.pool = nn.AdaptiveAvgPool2d(4)
-        weight = torch.randn(10, 48, generator=torch.Generator().manual_seed(1)) / 40
+        weight = torch.randn(classes, 48, generator=torch.Generator().manual_seed(1)) / 40
         self.weight = nn.Parameter(weight - weight.mean(1, keepdim=True))  # the brightness does not matter
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -44,14 +50,15 @@ class StubNetwork(nn.Module):
         return (tiles - tiles.mean(1, keepdim=True)) @ self.weight.T
 
 
-def find_weights(name: str, preset: str | None, classes: Classes | None, *arguments: Any) -> Weights:
-    if name != NAME:
+def find_weights(name: str, preset: str | None = None, classes: Classes | None = None, *arguments: Any) -> Weights:
+    if name not in STUBS:
         return load.find_weights(name, preset, classes, *arguments)
-    return replace(WEIGHTS, classes=classes) if classes else WEIGHTS
+    weights = replace(STUBS[name], classes=classes) if classes else STUBS[name]
+    return replace(weights, preset=PRESETS[preset]) if preset else weights
 
 
 def load_network(weights: Weights) -> nn.Module:
-    return StubNetwork().eval() if weights.name == NAME else load.load_network(weights)
+    return StubNetwork(len(weights.classes)).eval() if weights.name in STUBS else load.load_network(weights)
 
 
 def optimize(network: nn.Module, mean: Sequence[float], std: Sequence[float], plan: Plan) -> nn.Module:
