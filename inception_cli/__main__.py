@@ -35,7 +35,7 @@ def main() -> None:
     if code == ExitCode.INTERRUPTED:
         resumable = "the same command resumes the run"
         not_kept = "with --out FILE the same command would resume the run"
-        print("interrupted;", resumable if _has_output_file(sys.argv) else not_kept, file=sys.stderr)
+        print("interrupted;", resumable if _is_resumable(sys.argv) else not_kept, file=sys.stderr)
     sys.exit(code)
 
 
@@ -76,8 +76,10 @@ def _print_error(error: Exception) -> int:
             return ExitCode.ERROR
 
 
-def _has_output_file(arguments: list[str]) -> bool:
-    """Return whether the command line names a file for the rows, which stays when the run is interrupted."""
+def _is_resumable(arguments: list[str]) -> bool:
+    """Return whether what is done stays when the command is interrupted: it names a file for its rows, or sorts."""
+    if arguments[1:2] == ["sort"]:
+        return True
     separate = [value for option, value in pairwise(arguments) if option in ("-o", "--out")]
     joined = [argument.removeprefix("--out=") for argument in arguments if argument.startswith("--out=")]
     return any(value != "-" for value in separate + joined)

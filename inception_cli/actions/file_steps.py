@@ -1,0 +1,400 @@
+"""The steps of a sort on disk: each can be repeated, and each can be undone.
+
+What has been done is found by looking at the source and the target. Nothing is ever overwritten: a file gets its name
+by a hard link, which fails if the name exists. Class folders are opened once, without following symbolic links, and
+files are named relative to them, so that no file is written outside of the target folder.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from enum import Enum, auto
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, Self
+
+from inception_cli.actions.sort_plan import Step
+
+#: Folders that are open at the same time.
+MAX_OPEN = 64
+#: Bytes that are copied at once.
+BLOCK = 1 << 20
+#: Units in ns in which file systems store times: FAT two seconds, ext3 and HFS+ one, exFAT 10 ms, SMB and NTFS 100 ns.
+TIME_UNITS = (1, 100, 1_000, 1_000_000, 10_000_000, 1_000_000_000, 2_000_000_000)
+#: Errors of a file system without hard links.
+_NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+#: Errors of a kernel or file system that cannot copy by itself.
+_NO_KERNEL_COPY = {errno.ENOSYS, errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EPERM, errno.EBADF}
+
+TAKEN = "another file has the name of its target"
+GONE = "the file has gone"
+CHANGED_SOURCE = "it has changed since the plan was made"
+CHANGED = "it has changed since it was sorted"
+ONLY_COPY = "it is the only copy: the photo that it was copied from has gone"
+PLACE_TAKEN = "another file is where it came from"
+
+
+class Left(Exception):
+    """A file is left as it is; the text is the reason."""
+
+
+class Outcome(Enum):
+    """What happened to a file in a step."""
+
+    FOUND = auto()  # nothing: the step was done before
+    DONE = auto()
+    COPIED = auto()  # to another file system; the original is removed when the copy has been synced
+
+
+class Place(NamedTuple):
+    """A name in an open folder."""
+
+    folder: int  # descriptor
+    name: str
+
+    def status(self) -> os.stat_result | None:
+        """Return the status of the file, not of what a link leads to; None if there is none."""
+        try:
+            return os.stat(self.name, dir_fd=self.folder, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+
+    def remove(self) -> None:
+        """Remove the file."""
+        os.unlink(self.name, dir_fd=self.folder)
+
+    def open(self, flags: int = os.O_RDONLY) -> int:
+        """Return a descriptor of the file."""
+        return os.open(self.name, flags | os.O_CLOEXEC, 0o600, dir_fd=self.folder)
+
+
+class Folders:
+    """The folders of sources and targets, open while they are used."""
+
+    def __init__(self, root: Path, part: str) -> None:
+        """Open the target folder; `part` is the name of unfinished copies, which are removed where they are found."""
+        self.part = part
+        self.root = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+        self._open: dict[tuple[bool, str], int] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for folder in (*self._open.values(), self.root):
+            os.close(folder)
+
+    def target(self, step: Step, create: bool) -> Place | None:
+        """Return the target of a step; None if its folder does not exist and is not to be created."""
+        if (True, step.folder) not in self._open and create:
+            with suppress(FileExistsError):
+                os.mkdir(step.folder, dir_fd=self.root)
+        return self._place(True, step.folder, step.name)
+
+    def source(self, step: Step, create: bool = False) -> Place | None:
+        """Return the source of a step; None if its folder does not exist and is not to be created."""
+        folder, _, name = step.source.rpartition("/")
+        if create:
+            Path(folder or "/").mkdir(parents=True, exist_ok=True)
+        return self._place(False, folder or "/", name)
+
+    def _place(self, is_target: bool, folder: str, name: str) -> Place | None:
+        if (is_target, folder) not in self._open:
+            if len(self._open) >= MAX_OPEN:
+                os.close(self._open.pop(next(iter(self._open))))
+            try:
+                opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=self.root)
+            except FileNotFoundError:
+                return None
+            self._open[is_target, folder] = opened
+            with suppress(OSError):  # what a killed sort left; most often there is nothing
+                Place(opened, self.part).remove()
+        return Place(self._open[is_target, folder], name)
+
+
+class FileSteps:
+    """Does and undoes steps."""
+
+    def __init__(self, folders: Folders) -> None:
+        self.folders = folders
+
+    def sort(self, step: Step) -> Outcome:
+        """Do a step; raise Left or OSError if its file stays where it is."""
+        source, target = self.folders.source(step), self.folders.target(step, create=True)
+        assert target
+        match step.method:
+            case "link":
+                return _link(step, source, target)
+            case "copy":
+                return self._copy(step, source, target)
+            case "move":
+                return self._move(step, source, target)
+
+    def undo(self, step: Step) -> Outcome:
+        """Undo a step; raise Left or OSError if its file stays in the target folder."""
+        source, target = self.folders.source(step), self.folders.target(step, create=False)
+        now = target.status() if target else None
+        if target and now and step.method != "move":
+            _require_own(step, target, now, source)
+            target.remove()
+            return Outcome.DONE
+        if target and now:
+            return self._move_back(step, source, target, now)
+        if step.method == "move" and not (source and source.status()):
+            raise Left(GONE)
+        return Outcome.FOUND
+
+    def finish(self, step: Step) -> Outcome:
+        """Remove the original of a file that was copied to another file system, after syncing the copy."""
+        source, target = self.folders.source(step), self.folders.target(step, create=False)
+        return _replace_by_copy(step, source, target, CHANGED_SOURCE)
+
+    def finish_undo(self, step: Step) -> Outcome:
+        """Remove a target that was copied back to another file system, after syncing the copy."""
+        source, target = self.folders.source(step), self.folders.target(step, create=False)
+        return _replace_by_copy(step, target, source, CHANGED)
+
+    def remove_folders(self, names: list[str]) -> None:
+        """Remove folders in the target folder, except those that hold something."""
+        for name in names:
+            with suppress(OSError):
+                os.rmdir(name, dir_fd=self.folders.root)
+
+    def _copy(self, step: Step, source: Place | None, target: Place) -> Outcome:
+        now = target.status()
+        if is_as_planned(now, step):
+            return Outcome.FOUND
+        if source is None or source.status() is None:
+            raise Left(GONE)
+        if now and not _is_torn(step, source, target, now):
+            raise Left(TAKEN)
+        if now:
+            target.remove()
+        self._copy_file(step, source, target)
+        return Outcome.DONE
+
+    def _move(self, step: Step, source: Place | None, target: Place) -> Outcome:
+        was, now = source.status() if source else None, target.status()
+        if source is None or was is None:
+            if now and (is_as_planned(now, step) or now.st_ino == step.inode):
+                return Outcome.FOUND
+            raise Left(GONE)
+        if now and _is_one_file(was, now):  # killed between the two halves of a renaming
+            source.remove()
+            return Outcome.DONE
+        if not is_as_planned(was, step):
+            if is_as_planned(now, step):  # moved, and another file has got the old name
+                return Outcome.FOUND
+            raise Left(CHANGED_SOURCE)
+        if now and _is_torn(step, source, target, now):
+            target.remove()
+            now = None
+        if now is None:
+            return self._transfer(step, source, target)
+        if is_as_planned(now, step) and _begins_alike(source, target, step.size):
+            return Outcome.COPIED
+        raise Left(TAKEN)
+
+    def _move_back(self, step: Step, source: Place | None, target: Place, now: os.stat_result) -> Outcome:
+        was = source.status() if source else None
+        if was and _is_one_file(was, now):
+            target.remove()
+            return Outcome.DONE
+        if not is_as_planned(now, step):
+            raise Left(CHANGED)
+        if was is None:
+            source = self.folders.source(step, create=True)
+            assert source
+            return self._transfer(step, target, source)
+        if source and is_as_planned(was, step) and _begins_alike(source, target, step.size):
+            return Outcome.COPIED
+        raise Left(PLACE_TAKEN)
+
+    def _transfer(self, step: Step, source: Place, target: Place) -> Outcome:
+        """Give a file another name; where that is on another file system, copy it."""
+        try:
+            _rename(source, target)
+            return Outcome.DONE
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+        self._copy_file(step, source, target)
+        return Outcome.COPIED
+
+    def _copy_file(self, step: Step, source: Place, target: Place) -> None:
+        """Copy the bytes, times, permissions, owner and extended attributes; the name is given at the end."""
+        part = Place(target.folder, self.folders.part)
+        with (
+            _opened(source, os.O_RDONLY) as old,
+            _opened(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW) as new,
+        ):
+            try:
+                status = os.fstat(old)
+                if not is_as_planned(status, step) or _copy_bytes(old, new) != step.size:
+                    raise Left(CHANGED_SOURCE)
+                _copy_attributes(old, new, status, step)
+                _rename(part, target)
+            except BaseException:
+                with suppress(FileNotFoundError):
+                    part.remove()
+                raise
+
+
+def _replace_by_copy(step: Step, original: Place | None, copy: Place | None, reason: str) -> Outcome:
+    """Sync a copy and remove the original, unless one of them has changed; `reason` says that."""
+    if original is None or copy is None:
+        raise Left(GONE)
+    _sync(copy)
+    if not (is_as_planned(original.status(), step) and is_as_planned(copy.status(), step)):
+        raise Left(reason)
+    original.remove()
+    return Outcome.DONE
+
+
+def is_as_planned(status: os.stat_result | None, step: Step) -> bool:
+    """Return whether a file has the size and the time of the plan, as far as its file system can store the time."""
+    return (
+        status is not None
+        and stat.S_ISREG(status.st_mode)
+        and status.st_size == step.size
+        and _is_same_time(step.mtime, status.st_mtime_ns)
+    )
+
+
+def _is_same_time(planned: int, found: int) -> bool:
+    return any(planned - planned % unit == found for unit in TIME_UNITS)
+
+
+def _link(step: Step, source: Place | None, target: Place) -> Outcome:
+    now = target.status()
+    if _is_link_to(step, target, now):
+        return Outcome.FOUND
+    if now:
+        raise Left(TAKEN)
+    if source is None or source.status() is None:
+        raise Left(GONE)
+    os.symlink(step.source, target.name, dir_fd=target.folder)
+    return Outcome.DONE
+
+
+def _is_link_to(step: Step, target: Place, status: os.stat_result | None) -> bool:
+    return (
+        status is not None
+        and stat.S_ISLNK(status.st_mode)
+        and os.readlink(target.name, dir_fd=target.folder) == step.source
+    )
+
+
+def _require_own(step: Step, target: Place, now: os.stat_result, source: Place | None) -> None:
+    """Raise Left unless a target is the link or the copy that the sort has made, and its source still exists."""
+    if step.method == "link":
+        if not _is_link_to(step, target, now):
+            raise Left(CHANGED)
+        return
+    if not is_as_planned(now, step):
+        raise Left(CHANGED)
+    if source is None or source.status() is None:
+        raise Left(ONLY_COPY)
+
+
+def _rename(source: Place, target: Place) -> None:
+    """Give a file another name without overwriting: a hard link fails if the name exists."""
+    folders = {"src_dir_fd": source.folder, "dst_dir_fd": target.folder}
+    try:
+        os.link(source.name, target.name, **folders, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+        if target.status():
+            raise Left(TAKEN) from error
+        os.rename(source.name, target.name, **folders)  # noqa: PTH104
+        return
+    try:
+        source.remove()
+    except OSError:
+        target.remove()
+        raise
+
+
+def _is_one_file(first: os.stat_result, second: os.stat_result) -> bool:
+    """Return whether two names are hard links to one file; one name seen through two mounts has a single link."""
+    return os.path.samestat(first, second) and first.st_nlink > 1
+
+
+def _is_torn(step: Step, source: Place, target: Place, now: os.stat_result) -> bool:
+    """Return whether a target is an unfinished copy: after a power cut a file may lack data that was not synced."""
+    return (
+        stat.S_ISREG(now.st_mode)
+        and now.st_size < step.size
+        and _is_same_time(step.mtime, now.st_mtime_ns)
+        and _begins_alike(source, target, now.st_size)
+    )
+
+
+def _begins_alike(first: Place, second: Place, size: int) -> bool:
+    """Return whether two files have the same first `size` bytes."""
+    with _stream(first) as one, _stream(second) as two:
+        while size > 0:
+            block = one.read(min(BLOCK, size))
+            if not block or block != two.read(min(BLOCK, size)):
+                return False
+            size -= len(block)
+    return True
+
+
+def _copy_bytes(old: int, new: int) -> int:
+    """Copy a file from descriptor to descriptor, in the kernel where that is possible, and return its size."""
+    copied = 0
+    try:
+        while hasattr(os, "copy_file_range") and (count := os.copy_file_range(old, new, 1 << 30)):
+            copied += count
+    except OSError as error:
+        if copied or error.errno not in _NO_KERNEL_COPY:
+            raise
+    while block := os.read(old, BLOCK):  # nothing is left, except where the kernel cannot copy
+        copied += len(block)
+        while block:
+            block = block[os.write(new, block) :]
+    return copied
+
+
+def _copy_attributes(old: int, new: int, status: os.stat_result, step: Step) -> None:
+    """Give a copy the owner, the extended attributes, the permissions and the times of a file, as far as possible."""
+    with suppress(OSError):
+        os.fchown(new, status.st_uid, status.st_gid)
+    for name in _attributes(old):
+        with suppress(OSError):
+            os.setxattr(new, name, os.getxattr(old, name))
+    with suppress(PermissionError):  # FAT stores none
+        os.fchmod(new, step.mode)
+    os.utime(new, ns=(status.st_atime_ns, step.mtime))
+
+
+def _attributes(file: int) -> list[str]:
+    """Return the names of the extended attributes of a file; none where Python or the file system has none."""
+    try:
+        return os.listxattr(file)
+    except (OSError, AttributeError):  # macOS: Python has no function for them
+        return []
+
+
+def _sync(place: Place) -> None:
+    """Flush a file and its folder to the disk."""
+    with _opened(place, os.O_RDONLY) as descriptor:
+        os.fsync(descriptor)
+    with suppress(OSError):
+        os.fsync(place.folder)
+
+
+@contextmanager
+def _opened(place: Place, flags: int) -> Iterator[int]:
+    descriptor = place.open(flags)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _stream(place: Place) -> BinaryIO:
+    return open(place.open(), "rb")  # noqa: PTH123
