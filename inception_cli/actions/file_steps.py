@@ -44,7 +44,7 @@ class Outcome(Enum):
 
     FOUND = auto()  # nothing: the step was done before
     DONE = auto()
-    COPIED = auto()  # to another file system; the original is removed when the copy has been synced
+    COPIED = auto()  # there are two of it; the original is removed when the copy has been synced
 
 
 class Place(NamedTuple):
@@ -76,41 +76,42 @@ class Folders:
         """Open the target folder; `part` is the name of unfinished copies, which are removed where they are found."""
         self.part = part
         self.root = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
-        self._open: dict[tuple[bool, str], int] = {}
+        self._targets: dict[str, int] = {}
+        self._sources: dict[str, int] = {}
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for folder in (*self._open.values(), self.root):
+        for folder in (*self._targets.values(), *self._sources.values(), self.root):
             os.close(folder)
 
     def target(self, step: Step, create: bool) -> Place | None:
         """Return the target of a step; None if its folder does not exist and is not to be created."""
-        if (True, step.folder) not in self._open and create:
+        if step.folder not in self._targets and create:
             with suppress(FileExistsError):
                 os.mkdir(step.folder, dir_fd=self.root)
-        return self._place(True, step.folder, step.name)
+        return self._place(self._targets, step.folder, step.name)
 
     def source(self, step: Step, create: bool = False) -> Place | None:
         """Return the source of a step; None if its folder does not exist and is not to be created."""
         folder, _, name = step.source.rpartition("/")
         if create:
             Path(folder or "/").mkdir(parents=True, exist_ok=True)
-        return self._place(False, folder or "/", name)
+        return self._place(self._sources, folder or "/", name)
 
-    def _place(self, is_target: bool, folder: str, name: str) -> Place | None:
-        if (is_target, folder) not in self._open:
-            if len(self._open) >= MAX_OPEN:
-                os.close(self._open.pop(next(iter(self._open))))
+    def _place(self, opened: dict[str, int], folder: str, name: str) -> Place | None:
+        """Return a file in a folder, which stays open until a step needs another folder of the same kind."""
+        if folder not in opened:
+            if len(opened) >= MAX_OPEN:
+                os.close(opened.pop(next(iter(opened))))
             try:
-                opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=self.root)
+                opened[folder] = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=self.root)
             except FileNotFoundError:
                 return None
-            self._open[is_target, folder] = opened
             with suppress(OSError):  # what a killed sort left; most often there is nothing
-                Place(opened, self.part).remove()
-        return Place(self._open[is_target, folder], name)
+                Place(opened[folder], self.part).remove()
+        return Place(opened[folder], name)
 
 
 class FileSteps:
@@ -180,9 +181,6 @@ class FileSteps:
             if now and (is_as_planned(now, step) or now.st_ino == step.inode):
                 return Outcome.FOUND
             raise Left(GONE)
-        if now and _is_one_file(was, now):  # killed between the two halves of a renaming
-            source.remove()
-            return Outcome.DONE
         if not is_as_planned(was, step):
             if is_as_planned(now, step):  # moved, and another file has got the old name
                 return Outcome.FOUND
@@ -192,22 +190,18 @@ class FileSteps:
             now = None
         if now is None:
             return self._transfer(step, source, target)
-        if is_as_planned(now, step) and _begins_alike(source, target, step.size):
+        if _are_copies(step, source, target):
             return Outcome.COPIED
         raise Left(TAKEN)
 
     def _move_back(self, step: Step, source: Place | None, target: Place, now: os.stat_result) -> Outcome:
-        was = source.status() if source else None
-        if was and _is_one_file(was, now):
-            target.remove()
-            return Outcome.DONE
         if not is_as_planned(now, step):
             raise Left(CHANGED)
-        if was is None:
+        if source is None or source.status() is None:
             source = self.folders.source(step, create=True)
             assert source
             return self._transfer(step, target, source)
-        if source and is_as_planned(was, step) and _begins_alike(source, target, step.size):
+        if _are_copies(step, source, target):
             return Outcome.COPIED
         raise Left(PLACE_TAKEN)
 
@@ -317,9 +311,17 @@ def _rename(source: Place, target: Place) -> None:
         raise
 
 
-def _is_one_file(first: os.stat_result, second: os.stat_result) -> bool:
-    """Return whether two names are hard links to one file; one name seen through two mounts has a single link."""
-    return os.path.samestat(first, second) and first.st_nlink > 1
+def _are_copies(step: Step, source: Place, target: Place) -> bool:
+    """Return whether source and target are the planned file twice: copied, or halfway through a renaming.
+
+    One name seen through two mounts is one file with a single link, and not two.
+    """
+    was, now = source.status(), target.status()
+    if was is None or now is None or not (is_as_planned(was, step) and is_as_planned(now, step)):
+        return False
+    if os.path.samestat(was, now):
+        return now.st_nlink > 1
+    return _begins_alike(source, target, step.size)
 
 
 def _is_torn(step: Step, source: Place, target: Place, now: os.stat_result) -> bool:
