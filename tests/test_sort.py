@@ -548,7 +548,7 @@ def test_more_folders_than_are_open_at_once(
     if across_file_systems:
         request.getfixturevalue("across")
     monkeypatch.setattr(file_steps, "MAX_OPEN", 3)
-    labels = {f"in/{number % 7}/{number}.jpg": f"class {number % 11}" for number in range(50)}
+    labels = {f"in/{number // 10}/{number}.jpg": f"class {number % 11}" for number in range(50)}
     for path in labels:
         make_photo(place / path)
     before, descriptors = content(place / "in"), len([*Path("/dev/fd").iterdir()])
