@@ -15,7 +15,7 @@ from mortal import Killed, Mortal
 from running import Inception
 from sorting import TIME, content, hashes, make_photo, write_rows
 
-from inception_cli.actions import file_steps, sort_plan
+from inception_cli.actions import file_steps, places, sort_plan
 from inception_cli.actions import sort as actions
 from inception_cli.actions.folder_names import folder_name, name_key, numbered
 from inception_cli.actions.sort_plan import PLAN, Method, Planner, Tally
@@ -514,7 +514,7 @@ def test_one_name_seen_through_two_mounts_is_not_two_links(place: Path) -> None:
     make_photo(place / "1.jpg")
     (step,) = Planner(place / "out", "move", place).steps([Prediction("1.jpg", "ok", (0,), ("apple",), (0.5,))])
     folder = os.open(place, os.O_RDONLY)
-    first, second = file_steps.Place(folder, "1.jpg"), file_steps.Place(folder, "2.jpg")
+    first, second = places.Place(folder, "1.jpg"), places.Place(folder, "2.jpg")
 
     assert not file_steps._are_copies(step, first, first)
     os.link("1.jpg", "2.jpg")
@@ -547,7 +547,7 @@ def test_more_folders_than_are_open_at_once(
 ) -> None:
     if across_file_systems:
         request.getfixturevalue("across")
-    monkeypatch.setattr(file_steps, "MAX_OPEN", 3)
+    monkeypatch.setattr(places, "MAX_OPEN", 3)
     labels = {f"in/{number // 10}/{number}.jpg": f"class {number % 11}" for number in range(50)}
     for path in labels:
         make_photo(place / path)
@@ -672,7 +672,8 @@ def test_changed_targets_stay_and_are_listed(library: Path, method: Method, ince
     assert sorted(content(Path("out"))) == [PLAN, "apple/1.jpg", "apple/new.jpg", "pear/2.jpg"]
     listed = [line for line in ended.err.splitlines() if line.startswith("left as it is: ")]
     assert listed == [
-        f"left as it is: {library}/{name}: it has changed since it was sorted" for name in ("1.jpg", "a/2.jpg")
+        f"left as it is: {library.parent}/out/{name}: it has changed since it was sorted"
+        for name in ("apple/1.jpg", "pear/2.jpg")
     ]
     Path("out/apple/1.jpg").unlink()
     Path("out/pear/2.jpg").unlink()
@@ -694,7 +695,7 @@ def test_the_only_copy_of_a_photo_stays(library: Path) -> None:
 
     result = actions.undo(Path("out"))
 
-    assert result.left_files == [(f"{library}/1.jpg", file_steps.ONLY_COPY)]
+    assert result.left_files == [(f"{library.parent}/out/apple/1.jpg", file_steps.ONLY_COPY)]
     assert Path("out/apple/1.jpg").exists()
 
 
@@ -709,7 +710,7 @@ def test_a_moved_photo_replaces_no_file_that_has_its_name_now(
     (library / "1.jpg").write_text("another")
 
     assert actions.sort(rows, "rows.csv", Path("out"), "move", library.parent).found == 10
-    assert actions.undo(Path("out")).left_files == [(f"{library}/1.jpg", file_steps.PLACE_TAKEN)]
+    assert actions.undo(Path("out")).left_files == [(f"{library.parent}/out/apple/1.jpg", file_steps.PLACE_TAKEN)]
 
     assert (library / "1.jpg").read_text() == "another"
     assert Path("out/apple/1.jpg").exists()
@@ -833,7 +834,7 @@ def short_copies(monkeypatch: pytest.MonkeyPatch) -> None:
     copy = os.copy_file_range
     monkeypatch.setattr(os, "copy_file_range", lambda old, new, count: copy(old, new, 500))
     monkeypatch.setattr(actions, "STEPS_PER_SYNC", 3)
-    monkeypatch.setattr(file_steps, "MAX_OPEN", 1)
+    monkeypatch.setattr(places, "MAX_OPEN", 1)
 
 
 @pytest.mark.parametrize(("method", "across_file_systems"), [("copy", False), ("move", True)])
@@ -894,6 +895,17 @@ def test_the_original_goes_only_after_the_synced_copy(
     assert [name for name in batch if name != "copy_file_range"] == ["sync", *["fsync", "fsync", "unlink"] * 4]
     assert events.count("sync") == 4  # three batches and the end
     assert events.count("unlink") == 8  # the sidecar of two photos, copied twice, stays
+
+
+def test_what_a_killed_planning_left_is_removed(library: Path, inception: Inception) -> None:
+    Path("out").mkdir()
+    for words, code in ((("--undo", "out"), ExitCode.ERROR), (("rows.csv", "--into", "out"), ExitCode.OK)):
+        left = Path("out", f".{PLAN}.0123abcd.tmp")
+        left.write_text("half a plan")
+        Path("out", actions.LOCK).touch()
+        assert inception("sort", *words).code == code
+        assert not left.exists()
+        assert not Path("out", actions.LOCK).exists()
 
 
 def test_a_second_sort_into_the_same_folder_waits_or_is_refused(
@@ -1047,6 +1059,21 @@ def test_the_plan_of_another_folder_is_refused(library: Path, inception: Incepti
     assert f"is of the folder {library.parent}/out" in ended.err
     Path("out").rename("renamed")
     assert inception("sort", "--undo", "renamed").code == 0
+
+
+def test_a_plan_removes_nothing_outside_its_folder(library: Path, inception: Inception) -> None:
+    assert inception("sort", "rows.csv", "--into", "out").code == 0
+    Path("empty").mkdir()
+    header, *steps, tally = Path("out", PLAN).read_text().splitlines()
+    hostile = json.loads(tally) | {"new_folders": ["../empty", "nul\0", "apple"]}
+    Path("out", PLAN).write_text("\n".join([header, *steps, json.dumps(hostile), ""]))
+
+    assert inception("sort", "--undo", "out").code == 0
+
+    assert Path("empty").is_dir()
+    header = json.dumps(json.loads(header) | {"id": "/../../x"})
+    Path("out", PLAN).write_text("\n".join([header, *steps, tally, ""]))
+    assert "damaged (id is '/../../x')" in inception("sort", "--undo", "out").err
 
 
 def test_a_plan_of_a_newer_version_is_refused(library: Path, inception: Inception) -> None:

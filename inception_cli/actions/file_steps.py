@@ -8,22 +8,14 @@ files are named relative to them, so that no file is written outside of the targ
 import errno
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from enum import Enum, auto
-from pathlib import Path
-from typing import BinaryIO, NamedTuple, Self
 
-from inception_cli.actions.sort_plan import Step
+from inception_cli.actions.places import BLOCK, Folders, Place, begin_alike, opened, rename, sync
+from inception_cli.actions.sort_plan import Step, is_plain_name
 
-#: Folders that are open at the same time.
-MAX_OPEN = 64
-#: Bytes that are copied at once.
-BLOCK = 1 << 20
 #: Units in ns in which file systems store times: FAT two seconds, ext3 and HFS+ one, exFAT 10 ms, SMB and NTFS 100 ns.
 TIME_UNITS = (1, 100, 1_000, 1_000_000, 10_000_000, 1_000_000_000, 2_000_000_000)
-#: Errors of a file system without hard links.
-_NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 #: Errors of a kernel or file system that cannot copy by itself.
 _NO_KERNEL_COPY = {errno.ENOSYS, errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EPERM, errno.EBADF}
 
@@ -45,73 +37,6 @@ class Outcome(Enum):
     FOUND = auto()  # nothing: the step was done before
     DONE = auto()
     COPIED = auto()  # there are two of it; the original is removed when the copy has been synced
-
-
-class Place(NamedTuple):
-    """A name in an open folder."""
-
-    folder: int  # descriptor
-    name: str
-
-    def status(self) -> os.stat_result | None:
-        """Return the status of the file, not of what a link leads to; None if there is none."""
-        try:
-            return os.stat(self.name, dir_fd=self.folder, follow_symlinks=False)
-        except FileNotFoundError:
-            return None
-
-    def remove(self) -> None:
-        """Remove the file."""
-        os.unlink(self.name, dir_fd=self.folder)
-
-    def open(self, flags: int = os.O_RDONLY) -> int:
-        """Return a descriptor of the file."""
-        return os.open(self.name, flags | os.O_CLOEXEC, 0o600, dir_fd=self.folder)
-
-
-class Folders:
-    """The folders of sources and targets, open while they are used."""
-
-    def __init__(self, root: Path, part: str) -> None:
-        """Open the target folder; `part` is the name of unfinished copies, which are removed where they are found."""
-        self.part = part
-        self.root = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
-        self._targets: dict[str, int] = {}
-        self._sources: dict[str, int] = {}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for folder in (*self._targets.values(), *self._sources.values(), self.root):
-            os.close(folder)
-
-    def target(self, step: Step, create: bool) -> Place | None:
-        """Return the target of a step; None if its folder does not exist and is not to be created."""
-        if step.folder not in self._targets and create:
-            with suppress(FileExistsError):
-                os.mkdir(step.folder, dir_fd=self.root)
-        return self._place(self._targets, step.folder, step.name)
-
-    def source(self, step: Step, create: bool = False) -> Place | None:
-        """Return the source of a step; None if its folder does not exist and is not to be created."""
-        folder, _, name = step.source.rpartition("/")
-        if create:
-            Path(folder or "/").mkdir(parents=True, exist_ok=True)
-        return self._place(self._sources, folder or "/", name)
-
-    def _place(self, opened: dict[str, int], folder: str, name: str) -> Place | None:
-        """Return a file in a folder, which stays open until a step needs another folder of the same kind."""
-        if folder not in opened:
-            if len(opened) >= MAX_OPEN:
-                os.close(opened.pop(next(iter(opened))))
-            try:
-                opened[folder] = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=self.root)
-            except FileNotFoundError:
-                return None
-            with suppress(OSError):  # what a killed sort left; most often there is nothing
-                Place(opened[folder], self.part).remove()
-        return Place(opened[folder], name)
 
 
 class FileSteps:
@@ -158,7 +83,7 @@ class FileSteps:
 
     def remove_folders(self, names: list[str]) -> None:
         """Remove folders in the target folder, except those that hold something."""
-        for name in names:
+        for name in filter(is_plain_name, names):
             with suppress(OSError):
                 os.rmdir(name, dir_fd=self.folders.root)
 
@@ -208,7 +133,7 @@ class FileSteps:
     def _transfer(self, step: Step, source: Place, target: Place) -> Outcome:
         """Give a file another name; where that is on another file system, copy it."""
         try:
-            _rename(source, target)
+            rename(source, target)
             return Outcome.DONE
         except OSError as error:
             if error.errno != errno.EXDEV:
@@ -220,15 +145,15 @@ class FileSteps:
         """Copy the bytes, times, permissions, owner and extended attributes; the name is given at the end."""
         part = Place(target.folder, self.folders.part)
         with (
-            _opened(source, os.O_RDONLY) as old,
-            _opened(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW) as new,
+            opened(source, os.O_RDONLY) as old,
+            opened(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW) as new,
         ):
             try:
                 status = os.fstat(old)
                 if not is_as_planned(status, step) or _copy_bytes(old, new) != step.size:
                     raise Left(CHANGED_SOURCE)
                 _copy_attributes(old, new, status, step)
-                _rename(part, target)
+                rename(part, target)
             except BaseException:
                 with suppress(FileNotFoundError):
                     part.remove()
@@ -239,7 +164,7 @@ def _replace_by_copy(step: Step, original: Place | None, copy: Place | None, rea
     """Sync a copy and remove the original, unless one of them has changed; `reason` says that."""
     if original is None or copy is None:
         raise Left(GONE)
-    _sync(copy)
+    sync(copy)
     if not (is_as_planned(original.status(), step) and is_as_planned(copy.status(), step)):
         raise Left(reason)
     original.remove()
@@ -292,25 +217,6 @@ def _require_own(step: Step, target: Place, now: os.stat_result, source: Place |
         raise Left(ONLY_COPY)
 
 
-def _rename(source: Place, target: Place) -> None:
-    """Give a file another name without overwriting: a hard link fails if the name exists."""
-    folders = {"src_dir_fd": source.folder, "dst_dir_fd": target.folder}
-    try:
-        os.link(source.name, target.name, **folders, follow_symlinks=False)
-    except OSError as error:
-        if error.errno not in _NO_HARD_LINKS:
-            raise
-        if target.status():
-            raise Left(TAKEN) from error
-        os.rename(source.name, target.name, **folders)  # noqa: PTH104
-        return
-    try:
-        source.remove()
-    except OSError:
-        target.remove()
-        raise
-
-
 def _are_copies(step: Step, source: Place, target: Place) -> bool:
     """Return whether source and target are the planned file twice: copied, or halfway through a renaming.
 
@@ -321,7 +227,7 @@ def _are_copies(step: Step, source: Place, target: Place) -> bool:
         return False
     if os.path.samestat(was, now):
         return now.st_nlink > 1
-    return _begins_alike(source, target, step.size)
+    return begin_alike(source, target, step.size)
 
 
 def _is_torn(step: Step, source: Place, target: Place, now: os.stat_result) -> bool:
@@ -330,19 +236,8 @@ def _is_torn(step: Step, source: Place, target: Place, now: os.stat_result) -> b
         stat.S_ISREG(now.st_mode)
         and now.st_size < step.size
         and _is_same_time(step.mtime, now.st_mtime_ns)
-        and _begins_alike(source, target, now.st_size)
+        and begin_alike(source, target, now.st_size)
     )
-
-
-def _begins_alike(first: Place, second: Place, size: int) -> bool:
-    """Return whether two files have the same first `size` bytes."""
-    with _stream(first) as one, _stream(second) as two:
-        while size > 0:
-            block = one.read(min(BLOCK, size))
-            if not block or block != two.read(min(BLOCK, size)):
-                return False
-            size -= len(block)
-    return True
 
 
 def _copy_bytes(old: int, new: int) -> int:
@@ -379,24 +274,3 @@ def _attributes(file: int) -> list[str]:
         return os.listxattr(file)
     except (OSError, AttributeError):  # macOS: Python has no function for them
         return []
-
-
-def _sync(place: Place) -> None:
-    """Flush a file and its folder to the disk."""
-    with _opened(place, os.O_RDONLY) as descriptor:
-        os.fsync(descriptor)
-    with suppress(OSError):
-        os.fsync(place.folder)
-
-
-@contextmanager
-def _opened(place: Place, flags: int) -> Iterator[int]:
-    descriptor = place.open(flags)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _stream(place: Place) -> BinaryIO:
-    return open(place.open(), "rb")  # noqa: PTH123

@@ -13,7 +13,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from inception_cli.actions.file_steps import FileSteps, Folders, Left, Outcome
+from inception_cli.actions.file_steps import FileSteps, Left, Outcome
+from inception_cli.actions.places import Folders
 from inception_cli.actions.sort_plan import (
     PLAN,
     Header,
@@ -73,6 +74,8 @@ def sort(
     with os_errors(into, _OTHER_FOLDER):
         created = not into.exists()
         into.mkdir(exist_ok=True)
+    if created:
+        sync_folder(into)
     root = Path(os.path.realpath(into))
     plan = root / PLAN
     try:
@@ -144,14 +147,14 @@ def _run(plan: Path, result: Sorted, progress: Progress, undo: bool) -> None:
         for batch in batched(read_steps(plan), STEPS_PER_SYNC):
             found, copied = result.found, []
             for step in batch:
-                if _try(step, act, result) is Outcome.COPIED:
+                if _try(step, act, result, undo) is Outcome.COPIED:
                     copied.append(step)
                 done += 1
                 progress(done, total)
             if unsynced or result.found - found < len(batch):
                 os.sync()
             for step in copied:
-                _try(step, finish, result)
+                _try(step, finish, result, undo)
             unsynced = undo or bool(copied)
         if undo:
             disk.remove_folders(result.tally.new_folders)
@@ -159,8 +162,8 @@ def _run(plan: Path, result: Sorted, progress: Progress, undo: bool) -> None:
             os.sync()
 
 
-def _try(step: Step, action: Callable[[Step], Outcome], result: Sorted) -> Outcome | None:
-    """Do something with a step and count the outcome; None if its file stays as it is."""
+def _try(step: Step, action: Callable[[Step], Outcome], result: Sorted, undo: bool) -> Outcome | None:
+    """Do or undo a step and count the outcome; None if its file stays as it is."""
     try:
         outcome = action(step)
     except Left as left:
@@ -175,7 +178,8 @@ def _try(step: Step, action: Callable[[Step], Outcome], result: Sorted) -> Outco
         return outcome
     result.left += 1
     if len(result.left_files) < MAX_LISTED:
-        result.left_files.append((step.source, reason))
+        path = str(result.into / step.folder / step.name) if undo else step.source
+        result.left_files.append((path, reason))
     return None
 
 

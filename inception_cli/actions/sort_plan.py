@@ -207,6 +207,8 @@ def read_header(file: Path) -> Header:
     header = _record(file, line, Header)
     if header.format_version != FORMAT_VERSION:
         raise InceptionError(f"{file}: was written by another version of inception; use that version")
+    if not is_plain_name(header.id):
+        raise InceptionError(f"{file}: damaged (id is {excerpt(repr(header.id))}); {_DAMAGED}")
     return header
 
 
@@ -230,6 +232,11 @@ def read_steps(file: Path) -> Iterator[Step]:
                 yield _parse_step(file, number, line)
 
 
+def is_plain_name(name: str) -> bool:
+    """Return whether a name from a plan is that of a file in a folder, and leads nowhere else."""
+    return name not in ("", ".", "..") and "/" not in name and "\0" not in name
+
+
 def _parse_step(file: Path, number: int, line: bytes) -> Step:
     """Return the step in a line; its folder and name are plain names, so that it stays in the target folder."""
     try:
@@ -240,7 +247,7 @@ def _parse_step(file: Path, number: int, line: bytes) -> Step:
         if not step.source.startswith("/") or "\0" in step.source:
             raise ValueError(f"the source {excerpt(step.source)} is no absolute path")
         for name in (step.folder, step.name):
-            if name in ("", ".", "..") or "/" in name or "\0" in name:
+            if not is_plain_name(name):
                 raise ValueError(f"{excerpt(repr(name))} is no name of a file or folder")
         return step
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
