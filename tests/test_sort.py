@@ -66,7 +66,6 @@ def plan(labels: dict[str, str], method: Method = "copy") -> tuple[dict[str, str
 def test_photos_are_copied_into_a_folder_per_label(place: Path, inception: Inception) -> None:
     for name in ("1.jpg", "2.jpg", "3.jpg"):
         make_photo(place / "in" / name)
-    os.setxattr(place / "in" / "1.jpg", "user.rating", b"5")
     before = content(place / "in")
     rows = write_rows(
         place / "rows.csv", {"in/1.jpg": "apple", "in/2.jpg": "pear", "in/3.jpg": "apple"}, ["in/bad.jpg"]
@@ -83,10 +82,21 @@ def test_photos_are_copied_into_a_folder_per_label(place: Path, inception: Incep
         "pear/2.jpg": before["2.jpg"],
         "apple/3.jpg": before["3.jpg"],
     }
-    assert os.getxattr(place / "out" / "apple" / "1.jpg", "user.rating") == b"5"
     assert "3 files copied into 2 folders of out" in ended.err
     assert "1 row without a prediction left where they are: 1 corrupt" in ended.err
     assert ended.out == ""
+
+
+def test_extended_attributes_are_kept(place: Path, inception: Inception) -> None:
+    photo = make_photo(place / "1.jpg")
+    try:
+        os.setxattr(photo, "user.rating", b"5")
+    except OSError as error:
+        pytest.skip(f"the file system has none: {error}")
+
+    assert inception("sort", write_rows(place / "rows.csv", {"1.jpg": "apple"}), "--into", "out").code == 0
+
+    assert os.getxattr("out/apple/1.jpg", "user.rating") == b"5"
 
 
 def test_links_lead_to_the_photos(place: Path, inception: Inception) -> None:
