@@ -9,6 +9,7 @@ import hashlib
 import os
 import secrets
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -138,27 +139,33 @@ def undo(into: Path, progress: Progress = lambda *_: None) -> Sorted:
 
 def _run(plan: Path, result: Sorted, progress: Progress, undo: bool) -> None:
     """Do or undo all steps of a plan, and sync the disk after every thousand."""
-    done, total, unsynced = 0, result.tally.steps, undo
+    done, total = 0, result.tally.steps
     part = f".inception-sort-{read_header(plan).id}.part"
-    with writing(result.into, _OTHER_FOLDER), Folders(result.into, part) as folders:
+    with writing(result.into, _OTHER_FOLDER), Folders(result.into, part) as folders, ThreadPoolExecutor(1) as pool:
         disk = FileSteps(folders)
         act, finish = (disk.undo, disk.finish_undo) if undo else (disk.sort, disk.finish)
         progress(0, total)
+        copied: list[Step] = []
+        synced = pool.submit(lambda: None)
         for batch in batched(read_steps(plan), STEPS_PER_SYNC):
-            found, copied = result.found, []
+            found = result.found
+            outcomes = []
             for step in batch:
-                if _try(step, act, result, undo) is Outcome.COPIED:
-                    copied.append(step)
+                outcomes.append(_try(step, act, result, undo))
                 done += 1
                 progress(done, total)
-            if unsynced or result.found - found < len(batch):
-                os.sync()
-            for step in copied:
+            synced.result()
+            for step in copied:  # of the batch before
                 _try(step, finish, result, undo)
-            unsynced = undo or bool(copied)
+            if copied or result.found - found < len(batch):
+                synced = pool.submit(os.sync)  # while the next batch is done
+            copied = [step for step, outcome in zip(batch, outcomes, strict=True) if outcome is Outcome.COPIED]
+        synced.result()
+        for step in copied:
+            _try(step, finish, result, undo)
         if undo:
             disk.remove_folders(result.tally.new_folders)
-        if unsynced:
+        if undo or copied:
             os.sync()
 
 
