@@ -76,9 +76,9 @@ def _print_error(error: Exception) -> int:
 
 def _how_to_resume(arguments: list[str]) -> str:
     """Return the end of the line about an interruption; only these commands can resume."""
-    if not {"classify", "evaluate", "train"}.intersection(arguments[1:2]):
+    if not {"classify", "evaluate", "sort", "train"}.intersection(arguments[1:2]):
         return ""
-    if _has_output_file(arguments):
+    if arguments[1] == "sort" or _has_output_file(arguments):
         return "; the same command resumes the run"
     return "; with --out FILE the same command would resume the run"
 

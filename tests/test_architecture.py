@@ -45,7 +45,7 @@ SAME_LEVEL = {
 }
 TORCH_FREE = ("evaluation", "report", "predictions", "storage")
 HEAVY = ("torch", "torchvision", "pandas", "numpy", "PIL")
-COMMANDS = ("classify", "evaluate", "report", "train", "info")
+COMMANDS = ("classify", "evaluate", "report", "sort", "train", "info")
 
 
 def folder_of(module: str) -> str:
@@ -148,6 +148,10 @@ def test_importing_a_torch_free_folder_does_not_load_torch(folder: str) -> None:
 
 def test_importing_the_configuration_loads_nothing_heavy() -> None:
     assert loaded_by("import inception_cli.config, inception_cli.errors, inception_cli.machine", HEAVY) == "[]"
+
+
+def test_sorting_loads_nothing_heavy() -> None:
+    assert loaded_by("import inception_cli.actions.sort", HEAVY) == "[]"
 
 
 @pytest.mark.parametrize("argument", ["--help", "--version", *(f"{command} --help" for command in COMMANDS)])

@@ -23,6 +23,7 @@ HELP = """Classify folders of photos with Inception V3, and measure the accuracy
 inception classify photo.jpg                 predict the class of one photo
 inception classify ./photos --out preds.csv  write a row for every photo
 inception report preds.csv --out preds.html  view the predictions in a browser
+inception sort preds.csv --into ./sorted     copy the photos into class folders
 inception classify ./photos --weights demo   ten grocery classes, no download
 
 Run a command with --help for its options and more examples.
@@ -211,6 +212,42 @@ def report_command(
 
             evaluation = evaluate(file, manifest, EvaluationSettings(sources, thresholds=thresholds))
         jobs.write_report(out, file, manifest, evaluation, quiet, thresholds)
+
+
+@app.command(cls=Command)
+def sort(
+    rows: o.SortedRows = None,
+    into: o.Into = None,
+    copy: o.Copy = False,
+    link: o.Link = False,
+    move: o.Move = False,
+    dry_run: o.DryRun = False,
+    undo: o.Undo = None,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+) -> None:
+    """Sort photos into a folder per predicted class: copy, link or move them.
+
+    \b
+    inception sort preds.csv --into ./sorted --dry-run
+    inception sort preds.csv --into ./sorted
+    inception sort --undo ./sorted
+
+    The same command resumes an interrupted sort, or undo. Nothing is overwritten.
+    """
+    if undo and (rows or into or copy or link or move or dry_run):
+        raise UsageError(f"--undo takes no other argument: inception sort --undo {undo}")
+    if copy + link + move > 1:
+        raise UsageError("--copy, --link and --move exclude each other: give one of them")
+    if undo:
+        incomplete = jobs.undo_sort(undo, quiet)
+    elif rows and into:
+        require_predictions(rows)
+        incomplete = jobs.sort(rows, into, "link" if link else "move" if move else "copy", dry_run, quiet)
+    else:
+        raise UsageError(f"{'--into DIR' if rows else 'FILE'} is missing: inception sort preds.csv --into ./sorted")
+    if incomplete:
+        raise typer.Exit(ExitCode.SOME_FAILED)
 
 
 @app.command(cls=Command)

@@ -1,7 +1,8 @@
 """What the commands print on a line: errors, predictions, summaries. Control characters in names are escaped here."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from inception_cli.predictions.decision import UNKNOWN
 from inception_cli.predictions.text import harmless
 
 if TYPE_CHECKING:
+    from inception_cli.actions.sort import Sorted
     from inception_cli.config import Engine
     from inception_cli.images.failure import Failure
     from inception_cli.inference.runner import Outcome, RunProgress
@@ -205,3 +207,79 @@ def print_trained(record: Mapping[str, Any], out: str) -> None:
     n, top1, average = record["val_photos"], record["val_top1"], record["val_class_average"]
     print_line(f"on {plural(n, 'validation image')}: top-1 {top1:.1f} %, class average {average:.1f} %", "bold")
     print_line(f"to use them: inception classify PHOTOS --weights {out} --out preds.csv", "dim")
+
+
+# ── sort ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+_PAST = {"copy": "copied", "link": "linked", "move": "moved"}
+
+
+def print_sort_plan(result: "Sorted") -> None:
+    """Print on standard output what a sort would do: files by folder, other names, space."""
+    tally, console = result.tally, stdout()
+    width = max(map(len, (f"{number:,}" for number in tally.photos.values())), default=0)
+    for folder, number in sorted(tally.photos.items()):
+        console.print(Text(f"{number:>{width},}  {harmless(folder)}{'  (new)' if folder in tally.new_folders else ''}"))
+    files = plural(tally.steps, "file")
+    sidecars = f", {plural(tally.sidecars, 'XMP sidecar')} of them" if tally.sidecars else ""
+    folders = plural(len(tally.photos), "folder")
+    console.print(Text(f"{result.method} {files}{sidecars} into {folders} of {harmless(str(result.into))}"))
+    free = "" if result.free is None else f"; {_size(result.free)} are free"
+    console.print(Text(f"needs {_size(tally.bytes)}{free}"))
+    for line in _sort_notes(result):
+        console.print(Text(harmless(line)))
+
+
+def print_sorted(result: "Sorted", into: str) -> None:
+    """Print the end of a sort, and how to undo it."""
+    tally = result.tally
+    before = f" ({result.found:,} before)" if result.found else ""
+    folders = plural(len(tally.photos), "folder")
+    files = plural(result.done + result.found, "file")
+    print_line(f"{files} {_PAST[result.method]}{before} into {folders} of {into}", "bold")
+    for line in _sort_notes(result):
+        print_line(line, "dim")
+    print_line(f"to undo it: inception sort --undo {shlex.quote(into)}", "dim")
+
+
+def print_undone(result: "Sorted", into: str) -> None:
+    """Print the end of an undo."""
+    done = {"move": "moved back", "copy": "removed", "link": "removed"}[result.method]
+    print_line(f"{plural(result.done, 'file')} of {into} {done}", "bold")
+
+
+def print_left(files: Sequence[tuple[str, str]], number: int) -> None:
+    """Print the files that a sort or an undo has left as they are, with the reasons."""
+    for path, reason in files:
+        print_line(f"left as it is: {path}: {reason}", "yellow")
+    if number > len(files):
+        print_line(f"… and {number - len(files):,} more", "yellow")
+
+
+def _sort_notes(result: "Sorted") -> Iterator[str]:
+    """Yield what a plan leaves where it is, and which photos get other names."""
+    tally = result.tally
+    if tally.not_ok:
+        statuses = ", ".join(f"{number:,} {status}" for status, number in Counter(tally.not_ok).most_common())
+        yield f"{plural(sum(tally.not_ok.values()), 'row')} without a prediction left where they are: {statuses}"
+    for reason, number in Counter(tally.left).most_common(MAX_NAMES):
+        yield f"{plural(number, 'photo')} left where they are: {reason}"
+    if tally.left:
+        yield f"such as {', '.join(tally.left_examples)}"
+    if tally.in_place:
+        yield f"{plural(tally.in_place, 'photo')} already in place"
+    if tally.twice:
+        yield f"{plural(tally.twice, 'row')} of a photo that an earlier row has"
+    if tally.same:
+        yield f"{plural(tally.same, 'photo')} left where they are, the same as another of that name and class:"
+        yield from (f"  {photo} is {other}" for photo, other in tally.same_examples)
+        yield from ["  …"][: tally.same > len(tally.same_examples)]
+    if tally.renamed:
+        yield f"{plural(tally.renamed, 'photo')} with another name, as theirs is taken:"
+        yield from (f"  {photo} → {name}" for photo, name in tally.renamed_examples)
+        yield from ["  …"][: tally.renamed > len(tally.renamed_examples)]
+
+
+def _size(number: int) -> str:
+    """Return a number of bytes in MB, or from a gigabyte on in GB."""
+    return f"{number / 1e9:,.1f} GB" if number >= 1e9 else f"{number / 1e6:,.1f} MB"

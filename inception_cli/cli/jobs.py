@@ -24,6 +24,7 @@ from inception_cli.predictions.text import harmless
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from inception_cli.actions.sort_plan import Method
     from inception_cli.evaluation.evaluate import Evaluation, EvaluationSettings
     from inception_cli.inference.runner import Outcome
     from inception_cli.storage.store import Manifest, RunStore
@@ -225,3 +226,42 @@ def write_report(
         written = build.write_report(Path(file), rows, manifest, evaluation, thumbnail, thresholds)
     if not quiet:
         console.print_report(written, file, manifest.directory if manifest else "")
+
+
+def sort(predictions: str, into: str, method: "Method", dry_run: bool, quiet: bool) -> bool:
+    """Sort photos into a folder per class; return whether a photo could not be sorted."""
+    from inception_cli.actions import sort as actions
+    from inception_cli.cli import console
+    from inception_cli.cli.progress import ProgressBar
+    from inception_cli.storage.store import read_manifest
+
+    if is_remote(into):
+        raise UsageError(f"--into {into}: give a folder on this machine")
+    with local_copy(predictions) as file:
+        manifest = read_manifest(file)
+        directory = Path((manifest and manifest.directory) or Path.cwd())
+        if dry_run:
+            result = actions.dry_run(file, Path(into), method, directory)
+            console.print_sort_plan(result)
+            return result.incomplete
+        with ProgressBar("sort", quiet) as bar:
+            name = predictions if is_remote(predictions) else str(Path(predictions).absolute())
+            result = actions.sort(file, name, Path(into), method, directory, bar.files)
+    if not quiet:
+        console.print_sorted(result, into)
+    console.print_left(result.left_files, result.left)
+    return result.incomplete
+
+
+def undo_sort(into: str, quiet: bool) -> bool:
+    """Put back what a sort has done; return whether a file stays."""
+    from inception_cli.actions import sort as actions
+    from inception_cli.cli import console
+    from inception_cli.cli.progress import ProgressBar
+
+    with ProgressBar("undo", quiet) as bar:
+        result = actions.undo(Path(into), bar.files)
+    if not quiet:
+        console.print_undone(result, into)
+    console.print_left(result.left_files, result.left)
+    return result.left > 0

@@ -377,3 +377,18 @@ Size = Annotated[
 ]
 Epochs = Annotated[int, typer.Option("--epochs", min=1, metavar="N", help="Number of training epochs.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, metavar="N", help="Random seed.")]
+
+SortedRows = Annotated[
+    str | None,
+    typer.Argument(metavar="FILE", help="Predictions of classify or evaluate: a file, or a folder of shards."),
+]
+Into = Annotated[
+    str | None, typer.Option("--into", metavar="DIR", help="The folder for the class folders; created if needed.")
+]
+Copy = Annotated[bool, typer.Option("--copy", help="Copy the photos; this is the default.")]
+Link = Annotated[bool, typer.Option("--link", help="Make symbolic links to the photos.")]
+Move = Annotated[bool, typer.Option("--move", help="Move the photos.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and change nothing.")]
+Undo = Annotated[
+    str | None, typer.Option("--undo", metavar="DIR", help="Put back what a sort into DIR has done; without FILE.")
+]

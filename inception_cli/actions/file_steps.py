@@ -1,0 +1,276 @@
+"""The steps of a sort on disk: each can be repeated, and each can be undone.
+
+What has been done is found by looking at the source and the target. Nothing is ever overwritten: a file gets its name
+by a hard link, which fails if the name exists. Class folders are opened once, without following symbolic links, and
+files are named relative to them, so that no file is written outside of the target folder.
+"""
+
+import errno
+import os
+import stat
+from contextlib import suppress
+from enum import Enum, auto
+
+from inception_cli.actions.places import BLOCK, Folders, Place, begin_alike, opened, rename, sync
+from inception_cli.actions.sort_plan import Step, is_plain_name
+
+#: Units in ns in which file systems store times: FAT two seconds, ext3 and HFS+ one, exFAT 10 ms, SMB and NTFS 100 ns.
+TIME_UNITS = (1, 100, 1_000, 1_000_000, 10_000_000, 1_000_000_000, 2_000_000_000)
+#: Errors of a kernel or file system that cannot copy by itself.
+_NO_KERNEL_COPY = {errno.ENOSYS, errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EPERM, errno.EBADF}
+
+TAKEN = "another file has the name of its target"
+GONE = "the file has gone"
+CHANGED_SOURCE = "it has changed since the plan was made"
+CHANGED = "it has changed since it was sorted"
+ONLY_COPY = "it is the only copy: the photo that it was copied from has gone"
+PLACE_TAKEN = "another file is where it came from"
+
+
+class Left(Exception):
+    """A file is left as it is; the text is the reason."""
+
+
+class Outcome(Enum):
+    """What happened to a file in a step."""
+
+    FOUND = auto()  # nothing: the step was done before
+    DONE = auto()
+    COPIED = auto()  # there are two of it; the original is removed when the copy has been synced
+
+
+class FileSteps:
+    """Does and undoes steps."""
+
+    def __init__(self, folders: Folders) -> None:
+        self.folders = folders
+
+    def sort(self, step: Step) -> Outcome:
+        """Do a step; raise Left or OSError if its file stays where it is."""
+        source, target = self.folders.source(step), self.folders.target(step, create=True)
+        assert target
+        match step.method:
+            case "link":
+                return _link(step, source, target)
+            case "copy":
+                return self._copy(step, source, target)
+            case "move":
+                return self._move(step, source, target)
+
+    def undo(self, step: Step) -> Outcome:
+        """Undo a step; raise Left or OSError if its file stays in the target folder."""
+        source, target = self.folders.source(step), self.folders.target(step, create=False)
+        now = target.status() if target else None
+        if target and now and step.method != "move":
+            _require_own(step, target, now, source)
+            target.remove()
+            return Outcome.DONE
+        if target and now:
+            return self._move_back(step, source, target, now)
+        if step.method == "move" and not (source and source.status()):
+            raise Left(GONE)
+        return Outcome.FOUND
+
+    def finish(self, step: Step) -> Outcome:
+        """Remove the original of a file that was copied to another file system, after syncing the copy."""
+        source, target = self.folders.source(step), self.folders.target(step, create=False)
+        return _replace_by_copy(step, source, target, CHANGED_SOURCE)
+
+    def finish_undo(self, step: Step) -> Outcome:
+        """Remove a target that was copied back to another file system, after syncing the copy."""
+        source, target = self.folders.source(step), self.folders.target(step, create=False)
+        return _replace_by_copy(step, target, source, CHANGED)
+
+    def remove_folders(self, names: list[str]) -> None:
+        """Remove folders in the target folder, except those that hold something."""
+        for name in filter(is_plain_name, names):
+            with suppress(OSError):
+                os.rmdir(name, dir_fd=self.folders.root)
+
+    def _copy(self, step: Step, source: Place | None, target: Place) -> Outcome:
+        now = target.status()
+        if is_as_planned(now, step):
+            return Outcome.FOUND
+        if source is None or source.status() is None:
+            raise Left(GONE)
+        if now and not _is_torn(step, source, target, now):
+            raise Left(TAKEN)
+        if now:
+            target.remove()
+        self._copy_file(step, source, target)
+        return Outcome.DONE
+
+    def _move(self, step: Step, source: Place | None, target: Place) -> Outcome:
+        was, now = source.status() if source else None, target.status()
+        if source is None or was is None:
+            if now and (is_as_planned(now, step) or now.st_ino == step.inode):
+                return Outcome.FOUND
+            raise Left(GONE)
+        if not is_as_planned(was, step):
+            if is_as_planned(now, step):  # moved, and another file has got the old name
+                return Outcome.FOUND
+            raise Left(CHANGED_SOURCE)
+        if now and _is_torn(step, source, target, now):
+            target.remove()
+            now = None
+        if now is None:
+            return self._transfer(step, source, target)
+        if _are_copies(step, source, target):
+            return Outcome.COPIED
+        raise Left(TAKEN)
+
+    def _move_back(self, step: Step, source: Place | None, target: Place, now: os.stat_result) -> Outcome:
+        if not is_as_planned(now, step):
+            raise Left(CHANGED)
+        if source is None or source.status() is None:
+            source = self.folders.source(step, create=True)
+            assert source
+            return self._transfer(step, target, source)
+        if _are_copies(step, source, target):
+            return Outcome.COPIED
+        raise Left(PLACE_TAKEN)
+
+    def _transfer(self, step: Step, source: Place, target: Place) -> Outcome:
+        """Give a file another name; where that is on another file system, copy it."""
+        try:
+            rename(source, target)
+            return Outcome.DONE
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+        self._copy_file(step, source, target)
+        return Outcome.COPIED
+
+    def _copy_file(self, step: Step, source: Place, target: Place) -> None:
+        """Copy the bytes, times, permissions, owner and extended attributes; the name is given at the end."""
+        part = Place(target.folder, self.folders.part)
+        with (
+            opened(source, os.O_RDONLY) as old,
+            opened(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW) as new,
+        ):
+            try:
+                status = os.fstat(old)
+                if not is_as_planned(status, step) or _copy_bytes(old, new) != step.size:
+                    raise Left(CHANGED_SOURCE)
+                _copy_attributes(old, new, status, step)
+                rename(part, target)
+            except BaseException:
+                with suppress(FileNotFoundError):
+                    part.remove()
+                raise
+
+
+def _replace_by_copy(step: Step, original: Place | None, copy: Place | None, reason: str) -> Outcome:
+    """Sync a copy and remove the original, unless one of them has changed; `reason` says that."""
+    if original is None or copy is None:
+        raise Left(GONE)
+    sync(copy)
+    if not (is_as_planned(original.status(), step) and is_as_planned(copy.status(), step)):
+        raise Left(reason)
+    original.remove()
+    return Outcome.DONE
+
+
+def is_as_planned(status: os.stat_result | None, step: Step) -> bool:
+    """Return whether a file has the size and the time of the plan, as far as its file system can store the time."""
+    return (
+        status is not None
+        and stat.S_ISREG(status.st_mode)
+        and status.st_size == step.size
+        and _is_same_time(step.mtime, status.st_mtime_ns)
+    )
+
+
+def _is_same_time(planned: int, found: int) -> bool:
+    return any(planned - planned % unit == found for unit in TIME_UNITS)
+
+
+def _link(step: Step, source: Place | None, target: Place) -> Outcome:
+    now = target.status()
+    if _is_link_to(step, target, now):
+        return Outcome.FOUND
+    if now:
+        raise Left(TAKEN)
+    if source is None or source.status() is None:
+        raise Left(GONE)
+    os.symlink(step.source, target.name, dir_fd=target.folder)
+    return Outcome.DONE
+
+
+def _is_link_to(step: Step, target: Place, status: os.stat_result | None) -> bool:
+    return (
+        status is not None
+        and stat.S_ISLNK(status.st_mode)
+        and os.readlink(target.name, dir_fd=target.folder) == step.source
+    )
+
+
+def _require_own(step: Step, target: Place, now: os.stat_result, source: Place | None) -> None:
+    """Raise Left unless a target is the link or the copy that the sort has made, and its source still exists."""
+    if step.method == "link":
+        if not _is_link_to(step, target, now):
+            raise Left(CHANGED)
+        return
+    if not is_as_planned(now, step):
+        raise Left(CHANGED)
+    if source is None or source.status() is None:
+        raise Left(ONLY_COPY)
+
+
+def _are_copies(step: Step, source: Place, target: Place) -> bool:
+    """Return whether source and target are the planned file twice: copied, or halfway through a renaming.
+
+    One name seen through two mounts is one file with a single link, and not two.
+    """
+    was, now = source.status(), target.status()
+    if was is None or now is None or not (is_as_planned(was, step) and is_as_planned(now, step)):
+        return False
+    if os.path.samestat(was, now):
+        return now.st_nlink > 1
+    return begin_alike(source, target, step.size)
+
+
+def _is_torn(step: Step, source: Place, target: Place, now: os.stat_result) -> bool:
+    """Return whether a target is an unfinished copy: after a power cut a file may lack data that was not synced."""
+    return (
+        stat.S_ISREG(now.st_mode)
+        and now.st_size < step.size
+        and _is_same_time(step.mtime, now.st_mtime_ns)
+        and begin_alike(source, target, now.st_size)
+    )
+
+
+def _copy_bytes(old: int, new: int) -> int:
+    """Copy a file from descriptor to descriptor, in the kernel where that is possible, and return its size."""
+    copied = 0
+    try:
+        while hasattr(os, "copy_file_range") and (count := os.copy_file_range(old, new, 1 << 30)):
+            copied += count
+    except OSError as error:
+        if copied or error.errno not in _NO_KERNEL_COPY:
+            raise
+    while block := os.read(old, BLOCK):  # nothing is left, except where the kernel cannot copy
+        copied += len(block)
+        while block:
+            block = block[os.write(new, block) :]
+    return copied
+
+
+def _copy_attributes(old: int, new: int, status: os.stat_result, step: Step) -> None:
+    """Give a copy the owner, the extended attributes, the permissions and the times of a file, as far as possible."""
+    with suppress(OSError):
+        os.fchown(new, status.st_uid, status.st_gid)
+    for name in _attributes(old):
+        with suppress(OSError):
+            os.setxattr(new, name, os.getxattr(old, name))
+    with suppress(PermissionError):  # FAT stores none
+        os.fchmod(new, step.mode)
+    os.utime(new, ns=(status.st_atime_ns, step.mtime))
+
+
+def _attributes(file: int) -> list[str]:
+    """Return the names of the extended attributes of a file; none where Python or the file system has none."""
+    try:
+        return os.listxattr(file)
+    except (OSError, AttributeError):  # macOS: Python has no function for them
+        return []

@@ -1,0 +1,254 @@
+"""Sort photos into a folder per label: copy, link or move them, resume after a kill, undo.
+
+The whole plan is written and synced before the first file is touched. Steps are synced by the thousand. With `move` to
+another file system an original is removed only when its copy has been synced.
+"""
+
+import errno
+import hashlib
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from inception_cli.actions.file_steps import FileSteps, Left, Outcome
+from inception_cli.actions.places import Folders
+from inception_cli.actions.sort_plan import (
+    PLAN,
+    Header,
+    Method,
+    Planner,
+    Step,
+    Tally,
+    read_header,
+    read_steps,
+    read_tally,
+    write_plan,
+)
+from inception_cli.errors import InceptionError, os_errors, os_reason, plural
+from inception_cli.files.atomic import lock, remove_temporaries, sync_folder, writing
+from inception_cli.files.hashing import sha256
+from inception_cli.predictions.formats import batched, read_predictions, shard_files
+
+LOCK = ".inception-sort.lock"
+#: Steps between two syncs of the disk.
+STEPS_PER_SYNC = 1000
+#: Files that are kept by name where something stays as it is.
+MAX_LISTED = 1000
+#: Errors that all further files would have, too.
+_STOP = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+_OTHER_FOLDER = "choose another folder"
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass
+class Sorted:
+    """The result of a sort, a dry run, or an undo."""
+
+    into: Path
+    method: Method
+    tally: Tally
+    resumed: bool = False  # the plan was there before
+    done: int = 0  # files
+    found: int = 0  # files whose step had been done before
+    left: int = 0  # files
+    left_files: list[tuple[str, str]] = field(default_factory=list)  # the first of them, with the reason
+    free: int | None = None  # bytes on the target's file system; None: unknown
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether a photo that is to be sorted could not be, or a sorted one could not be put back."""
+        return self.left > 0 or bool(self.tally.left)
+
+
+def sort(
+    predictions: Path, name: str, into: Path, method: Method, directory: Path, progress: Progress = lambda *_: None
+) -> Sorted:
+    """Sort the photos of a file of predictions into the folder `into`; the same call resumes an interrupted sort.
+
+    `name` is how messages call the predictions, and `directory` is the folder to which relative paths belong.
+    """
+    with os_errors(into, _OTHER_FOLDER):
+        created = not into.exists()
+        into.mkdir(exist_ok=True)
+    if created:
+        sync_folder(into)
+    root = Path(os.path.realpath(into))
+    plan = root / PLAN
+    try:
+        with _locked(root):
+            remove_temporaries(plan)
+            resumed, digest = plan.exists(), _digest(predictions)
+            if resumed:
+                _require_same(plan, digest, method)
+            else:
+                planner = Planner(root, method, directory)
+                header = Header(name, digest, method, str(root), root.stat().st_ino, created, secrets.token_hex(4))
+                write_plan(plan, header, _not_empty(planner, predictions), planner.tally)
+            result = Sorted(root, method, read_tally(plan), resumed)
+            _run(plan, result, progress, undo=False)
+    finally:
+        if created:
+            _remove_empty(root)  # no plan has been written
+    return result
+
+
+def dry_run(predictions: Path, into: Path, method: Method, directory: Path) -> Sorted:
+    """Return what `sort` would do, without changing anything."""
+    root = Path(os.path.realpath(into))
+    plan = root / PLAN
+    if plan.exists():
+        _require_same(plan, _digest(predictions), method)
+        return Sorted(root, method, read_tally(plan), resumed=True, free=_free(root))
+    with os_errors(into, _OTHER_FOLDER):
+        if not root.exists():
+            root.parent.stat()
+        planner = Planner(root, method, directory)
+    for _ in _not_empty(planner, predictions):
+        pass
+    return Sorted(root, method, planner.tally, free=_free(root if root.exists() else root.parent))
+
+
+def undo(into: Path, progress: Progress = lambda *_: None) -> Sorted:
+    """Put everything back that a sort into this folder has done; files that have changed since stay."""
+    root = Path(os.path.realpath(into))
+    plan = root / PLAN
+    if not (plan.exists() or (root / LOCK).exists()):
+        raise _nothing_to_undo(into)
+    with _locked(root):
+        remove_temporaries(plan)
+        if not plan.exists():
+            raise _nothing_to_undo(into)
+        header = read_header(plan)
+        if header.into != str(root) and header.inode != root.stat().st_ino:
+            raise InceptionError(f"{plan}: is of the folder {header.into}; move the folder back there to undo the sort")
+        result = Sorted(root, header.method, read_tally(plan), resumed=True)
+        _run(plan, result, progress, undo=True)
+        if not result.left:
+            with writing(plan):
+                plan.unlink()
+                sync_folder(plan)
+    if header.created:
+        _remove_empty(root)
+    return result
+
+
+def _run(plan: Path, result: Sorted, progress: Progress, undo: bool) -> None:
+    """Do or undo all steps of a plan, and sync the disk after every thousand."""
+    done, total = 0, result.tally.steps
+    part = f".inception-sort-{read_header(plan).id}.part"
+    with writing(result.into, _OTHER_FOLDER), Folders(result.into, part) as folders, ThreadPoolExecutor(1) as pool:
+        disk = FileSteps(folders)
+        act, finish = (disk.undo, disk.finish_undo) if undo else (disk.sort, disk.finish)
+        progress(0, total)
+        copied: list[Step] = []
+        synced = pool.submit(lambda: None)
+        for batch in batched(read_steps(plan), STEPS_PER_SYNC):
+            found = result.found
+            outcomes = []
+            for step in batch:
+                outcomes.append(_try(step, act, result, undo))
+                done += 1
+                progress(done, total)
+            synced.result()
+            for step in copied:  # of the batch before
+                _try(step, finish, result, undo)
+            if copied or result.found - found < len(batch):
+                synced = pool.submit(os.sync)  # while the next batch is done
+            copied = [step for step, outcome in zip(batch, outcomes, strict=True) if outcome is Outcome.COPIED]
+        synced.result()
+        for step in copied:
+            _try(step, finish, result, undo)
+        if undo:
+            disk.remove_folders(result.tally.new_folders)
+        if undo or copied:
+            os.sync()
+
+
+def _try(step: Step, action: Callable[[Step], Outcome], result: Sorted, undo: bool) -> Outcome | None:
+    """Do or undo a step and count the outcome; None if its file stays as it is."""
+    try:
+        outcome = action(step)
+    except Left as left:
+        reason = str(left)
+    except OSError as error:
+        if error.errno in _STOP:
+            raise
+        reason = os_reason(error)
+    else:
+        result.done += outcome is Outcome.DONE
+        result.found += outcome is Outcome.FOUND
+        return outcome
+    result.left += 1
+    if len(result.left_files) < MAX_LISTED:
+        path = str(result.into / step.folder / step.name) if undo else step.source
+        result.left_files.append((path, reason))
+    return None
+
+
+def _not_empty(planner: Planner, predictions: Path) -> Iterator[Step]:
+    """Yield the steps of a plan; raise InceptionError if no row has a photo that can be sorted."""
+    yield from planner.steps(read_predictions(predictions))
+    tally = planner.tally
+    if tally.steps or tally.in_place:
+        return
+    if not tally.left:
+        raise InceptionError(f"{predictions}: no row has a prediction: there is nothing to sort")
+    raise InceptionError(
+        f"{tally.left_examples[0]}: {next(iter(tally.left))}; none of {plural(sum(tally.left.values()), 'photo')} "
+        f"can be sorted; relative paths belong to {planner.directory}"
+    )
+
+
+def _require_same(plan: Path, digest: str, method: Method) -> None:
+    """Raise InceptionError if the plan in the target folder is of another sort."""
+    header = read_header(plan)
+    if (header.sha256, header.method) != (digest, method):
+        raise InceptionError(
+            f"{plan.parent}: holds a sort of {header.predictions} (--{header.method}); undo it (inception sort --undo "
+            f"{plan.parent}), choose another folder, or delete {plan} to keep its files for good"
+        )
+
+
+@contextmanager
+def _locked(root: Path) -> Iterator[None]:
+    """Hold the lock of a target folder: one sort or undo at a time."""
+    file = root / LOCK
+    if file.is_symlink():
+        raise InceptionError(f"{file}: is a symbolic link; delete it, or {_OTHER_FOLDER}")
+    descriptor = lock(file)
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _digest(predictions: Path) -> str:
+    """Return the hash of a file of predictions, or of all files in a folder of shards."""
+    with os_errors(predictions, "give a file that `inception classify` wrote"):
+        if not predictions.is_dir():
+            return sha256(predictions)
+        digests = [f"{shard.name} {sha256(shard)}\n" for shard in shard_files(predictions)]
+        return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def _nothing_to_undo(into: Path) -> InceptionError:
+    return InceptionError(f"{into}: holds no sort that can be undone; give the folder that --into named")
+
+
+def _remove_empty(root: Path) -> None:
+    with suppress(OSError):
+        root.rmdir()
+
+
+def _free(folder: Path) -> int | None:
+    try:
+        status = os.statvfs(folder)
+        return status.f_bavail * status.f_frsize
+    except OSError:
+        return None
