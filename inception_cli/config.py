@@ -6,10 +6,9 @@ The records are frozen and validated when they are built: UsageError names the f
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 from inception_cli.errors import (
@@ -33,6 +32,8 @@ Engine = Literal["local", "ray"]
 PresetName = Literal["torchvision", "mmpretrain", "timm", "timm-gluon"]
 Filter = Literal["bilinear", "bicubic"]
 Crops = Literal[1, 10, 12, 144]
+ArrayName = Literal["features", "scores"]
+ArrayType = Literal["float32", "float16"]
 LabelFormat = Literal["wnid", "name", "number", "minus-1", "plus-1", "ilsvrc", "rank", "rank-1", "sorted"]
 
 #: Smallest input side of Inception V3 in pixels; below it the last grid would be empty.
@@ -44,6 +45,9 @@ MAX_BATCH_SIZE, MAX_PROCESSES = 1_000_000, 4096
 #: Names of devices: `cuda` is every visible GPU, `cuda:N` a single one.
 DEVICE = re.compile(r"cpu|mps|cuda(:\d{1,4})?")
 SKIP = re.compile(r"skip-(\d{1,9})", re.ASCII)  # a label format
+
+#: Suffix of a file with an array, NumPy's format.
+ARRAY_SUFFIX = ".npy"
 
 _HALF = (0.5, 0.5, 0.5)
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -222,6 +226,8 @@ class Settings:
     classes: str | None = None  # a file of class names
     only_classes: str | None = None  # a, r or a file
     top_k: int = 5
+    arrays: tuple[ArrayName, ...] = ()  # kept besides the predictions, for every image
+    array_type: ArrayType = "float32"
     crops: int = 1
     decode: Decode = "exact"
     exif: bool | None = None  # None: as the preset's publisher does
@@ -242,7 +248,7 @@ class Settings:
         if self.preset is not None:
             require_choice("preset", self.preset, get_args(PresetName))
         closed = {"crops": Crops, "decode": Decode, "precision": PrecisionChoice, "compile": CompileChoice}
-        for name, choices in (closed | {"engine": Engine}).items():
+        for name, choices in (closed | {"engine": Engine, "array_type": ArrayType}).items():
             require_choice(name, getattr(self, name), get_args(choices))
         if self.device != "auto":
             require_device(self.device, "auto, cpu, cuda, cuda:N or mps")
@@ -256,6 +262,12 @@ class Settings:
             self.engine == "ray" or (self.ray_address is None and self.actors == "auto"),
             "ray_address and actors need engine ray",
         )
+        arrays = " and ".join(self.arrays)
+        require(self.engine == "local" or not arrays, f"{arrays}: engine ray keeps no arrays; leave one of them out")
+        require(
+            "features" not in self.arrays or len(self.weights) == 1,
+            "features: they are of one network, not of an ensemble; give one set of weights",
+        )
 
 
 @dataclass(frozen=True)
@@ -268,6 +280,8 @@ class RunConfig:
     top_k: int
     weights: tuple[Weights, ...]  # several are an ensemble
     only_classes: tuple[int, ...] = ()  # model indices that may be predicted; none: all
+    arrays: tuple[ArrayName, ...] = ()  # kept besides the predictions, for every image
+    array_type: ArrayType = "float32"
 
     def __post_init__(self) -> None:
         require(bool(self.weights), "weights: there are none")
@@ -340,59 +354,3 @@ class LabelSources:
 
     def __bool__(self) -> bool:
         return bool(self.val_dir or self.labels)
-
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """What was requested for a training; "auto" is resolved by `training.train.resolve`."""
-
-    train_dir: str
-    out: str
-    val_dir: str | None = None  # None: a share of the training images
-    start: str = "torchvision"  # weights, or "scratch"
-    size: int | Auto = "auto"  # pixels
-    epochs: int = 30
-    seed: int = 0
-    batch_size: int | Auto = "auto"
-    workers: int | Auto = "auto"
-    device: str = "auto"
-    precision: PrecisionChoice = "auto"
-    offline: bool = False
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """What a training does, to the last value."""
-
-    train_dir: Path
-    out: Path
-    val_dir: Path | None = None  # None: a share of the training images
-    start: Weights | None = None  # None: from scratch
-    size: int = 176  # pixels: the input resolution of the trained network
-    epochs: int = 30
-    seed: int = 0
-    batch_size: int = 32
-    workers: int = 1  # threads that decode and crop
-    device: str = "cpu"
-    precision: Precision = "fp32"
-
-    def __post_init__(self) -> None:
-        require(self.size >= MIN_SIDE, f"size {self.size}: Inception V3 needs at least {MIN_SIDE} pixels")
-        require_range("epochs", self.epochs, 1)
-        require_range("batch_size (for batch norm)", self.batch_size, 2)
-        require_range("workers", self.workers, 0)
-        require_range("seed", self.seed, 0)
-        require(self.precision in ("fp32", "bf16"), f"precision {self.precision}: training runs in fp32 or bf16")
-        require(self.out.suffix == ".safetensors", f"{self.out}: trained weights are a .safetensors file")
-
-    @property
-    def preset(self) -> Preset:
-        """The start's preset, else torchvision's, at the training's input resolution."""
-        base = self.start.preset if self.start else PRESETS["torchvision"]
-        resize = round(self.size * base.resize / base.size)
-        return replace(base, name=f"{base.name}-{self.size}", size=self.size, resize=resize, exif=True)
-
-    @property
-    def part(self) -> Path:
-        """The checkpoint of an unfinished training."""
-        return self.out.with_name(self.out.name + ".part")

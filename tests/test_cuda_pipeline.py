@@ -51,7 +51,7 @@ class SimulatedGpu:
         self.steps: list[str] = []  # "start" and "finish" of batches
         self.sizes: list[int] = []  # of the batches that go through the network
         original_init, original_start = DevicePredictor.__init__, DevicePredictor._start
-        original_finish, original_network = DevicePredictor._predictions, DevicePredictor._best_classes
+        original_finish, original_network = DevicePredictor._result, DevicePredictor._best_classes
 
         def init(predictor: DevicePredictor, run: RunConfig) -> None:
             original_init(predictor, run)
@@ -61,13 +61,11 @@ class SimulatedGpu:
             self.steps.append("start")
             return original_start(predictor, pixels)
 
-        def finish(
-            predictor: DevicePredictor, paths: InputList, batch: Batch, pending: PendingResult
-        ) -> list[Prediction]:
+        def finish(predictor: DevicePredictor, paths: InputList, batch: Batch, pending: PendingResult) -> BatchResult:
             self.steps.append("finish")
             return original_finish(predictor, paths, batch, pending)
 
-        def network(predictor: DevicePredictor, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        def network(predictor: DevicePredictor, pixels: Tensor) -> tuple[Tensor, ...]:
             size = len(pad_batch(pixels, predictor._graph_size))
             self.sizes.append(size)
             if size > max_images:
@@ -76,7 +74,7 @@ class SimulatedGpu:
 
         monkeypatch.setattr(DevicePredictor, "__init__", init)
         monkeypatch.setattr(DevicePredictor, "_start", start)
-        monkeypatch.setattr(DevicePredictor, "_predictions", finish)
+        monkeypatch.setattr(DevicePredictor, "_result", finish)
         monkeypatch.setattr(DevicePredictor, "_best_classes", network)
 
 

@@ -84,7 +84,7 @@ def full_manifest() -> Manifest:
     return replace(
         new,
         inputs=("photos", "-"),
-        run=replace(new.run, weights=(weights,), only_classes=(1, 3)),
+        run=replace(new.run, weights=(weights,), only_classes=(1, 3), arrays=("scores",)),
         versions={"python": "3.12.1", "torch": "2.15.0"},
         labels=LabelSources("val", ("a.csv",), "number", "exclude.txt", {"a.csv": "0" * 64}),
         reduced_batch=2,
@@ -93,7 +93,9 @@ def full_manifest() -> Manifest:
         unreadable_examples=("a: permission denied",),
         counts={"ok": 3},
         images_per_s=12.5,
-        file=FileState(3, "1" * 64, "path,status,top1_index,top1_label,top1_score,error\n", 77),
+        file=FileState(
+            *(3, "1" * 64, "path,status,top1_index,top1_label,top1_score,error\n", 77), {"scores": "/home/user/s.npy"}
+        ),
         folder=FolderState(3, "1" * 64, 1000),
     )
 

@@ -1,9 +1,10 @@
 """The commands: build the settings, call, print. Heavy modules are imported by the command that needs them."""
 
 import json as jsonlib
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
@@ -12,9 +13,10 @@ from inception_cli.cli import jobs
 from inception_cli.cli import options as o
 from inception_cli.cli.outputs import REPORT_MARKER, OutputFile, check_outputs
 from inception_cli.cli.usage import Command, Group, require_predictions
-from inception_cli.config import LabelSources, Settings, TrainSettings
+from inception_cli.config import ArrayName, LabelSources, Settings
 from inception_cli.errors import ExitCode, UsageError
 from inception_cli.files.remote import local_copy
+from inception_cli.training.config import TrainSettings
 
 HELP = """Classify folders of photos with Inception V3, and measure the accuracy.
 
@@ -61,6 +63,9 @@ def classify(
     preset: o.Preset = None,
     classes: o.ClassesFile = None,
     top_k: o.TopK = 5,
+    features: o.Features = None,
+    scores: o.Scores = None,
+    array_type: o.TypeOfArrays = "float32",
     crops: o.NumberOfCrops = 1,
     batch_size: o.BatchSize = "auto",
     workers: o.Workers = "auto",
@@ -95,11 +100,9 @@ def classify(
     """
     from inception_cli.cli import console
 
-    if report and out in (None, "-"):
-        raise UsageError("--report needs a file of predictions: give --out FILE as well")
-    outputs = [OutputFile("--out", out), OutputFile("--report", report, REPORT_MARKER)]
-    check_outputs(outputs, [*inputs, *weights, classes], force)
-    outcome = jobs.classify(inputs, out, _settings(context), restart, force, jobs.Output(json, quiet, verbose))
+    arrays, output = _arrays(context), jobs.Output(json, quiet, verbose)
+    check_outputs(_outputs_of_classify(out, report, arrays), [*inputs, *weights, classes], force)
+    outcome = jobs.classify(inputs, out, arrays, _settings(context), restart, force, output)
     if outcome.interrupted:
         raise typer.Exit(ExitCode.INTERRUPTED)
     if report and out:
@@ -291,4 +294,19 @@ def _values_of(record: type[Settings | TrainSettings], context: typer.Context) -
 def _settings(context: typer.Context) -> Settings:
     """Return the settings of a run that the options of a command give."""
     values = _values_of(Settings, context)
-    return Settings(**values | {"weights": tuple(values["weights"])})
+    return Settings(**values | {"weights": tuple(values["weights"]), "arrays": tuple(_arrays(context))})
+
+
+def _outputs_of_classify(out: str | None, report: str | None, arrays: Mapping[str, str]) -> list[OutputFile]:
+    """Return the output files; UsageError if one of them needs the predictions in a file, and there is none."""
+    others = [OutputFile("--report", report, REPORT_MARKER)]
+    others += [OutputFile(f"--{name}", file) for name, file in arrays.items()]
+    for other in others:
+        if other.path and out in (None, "-"):
+            raise UsageError(f"{other.option} needs a file of predictions: give --out FILE as well")
+    return [OutputFile("--out", out), *others]
+
+
+def _arrays(context: typer.Context) -> dict[str, str]:
+    """Return the files of the arrays that the options of a command give, by name."""
+    return {name: context.params[name] for name in get_args(ArrayName) if context.params.get(name)}

@@ -1,7 +1,7 @@
 """What the commands print on a line: errors, predictions, summaries. Control characters in names are escaped here."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,15 +95,16 @@ def print_notes(outcome: "Outcome", verbose: bool) -> None:
         print_line(line, "dim")
 
 
-def print_outcome(outcome: "Outcome", out: str | None, engine: "Engine") -> None:
-    """Print the end of a run: rows by status, images per second, the file, skipped and added files."""
+def print_outcome(outcome: "Outcome", out: str | None, engine: "Engine", arrays: Iterable[str] = ()) -> None:
+    """Print the end of a run: rows by status, images per second, the output files, skipped and added files."""
     progress = outcome.progress
     resumed = f" ({progress.resumed:,} of them from the interrupted run)" if progress.resumed else ""
     statuses = ", ".join(f"{number:,} {status}" for status, number in progress.counts.most_common())
     print_line(f"{plural(progress.done, 'row')}{resumed}: {statuses}; {progress.images_per_s:.1f} images/s", "bold")
     if out:
         part = ".part" if outcome.interrupted and engine == "local" else ""
-        print_line(f"{'rows so far are in' if outcome.interrupted else 'written to'} {out}{part}")
+        names = ", ".join(f"{name}{part}" for name in (out, *arrays))
+        print_line(f"{'rows so far are in' if outcome.interrupted else 'written to'} {names}")
     _print_skipped(outcome.skipped)
     if folders := outcome.manifest.unreadable_folders:
         examples = "; ".join(outcome.manifest.unreadable_examples[:MAX_NAMES])

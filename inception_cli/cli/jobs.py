@@ -4,7 +4,7 @@ import json as jsonlib
 import posixpath
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -53,8 +53,10 @@ def report_path(rows: str) -> str:
     return str(Path(posixpath.basename(rows.rstrip("/")) if is_remote(rows) else rows).with_suffix(".html"))
 
 
-def _open_store(out: str, settings: Settings, restart: bool, force: bool) -> "RunStore":
-    """Return the store for a file, or with Ray for a folder."""
+def _open_store(
+    out: str, settings: Settings, restart: bool, force: bool, arrays: Mapping[str, str] | None = None
+) -> "RunStore":
+    """Return the store for a file and arrays (by name), or with Ray for a folder."""
     if settings.engine == "ray":
         if out == "-" or Path(out).suffix.lower() in (".csv", ".jsonl", ".parquet"):
             raise UsageError(f"--out {out}: --engine ray writes a folder of Parquet files: give the name of a folder")
@@ -63,7 +65,8 @@ def _open_store(out: str, settings: Settings, restart: bool, force: bool) -> "Ru
         return FolderStore.open(out, restart=restart, force=force)
     from inception_cli.storage.file_store import FileStore
 
-    return FileStore.open(Path(out), restart=restart, force=force)
+    files = {name: Path(file) for name, file in (arrays or {}).items()}
+    return FileStore.open(Path(out), restart=restart, force=force, arrays=files)
 
 
 def _stream_store(
@@ -92,9 +95,15 @@ def _require_input(inputs: list[str], store: "RunStore") -> None:
 
 
 def classify(
-    inputs: list[str], out: str | None, settings: Settings, restart: bool, force: bool, output: Output
+    inputs: list[str],
+    out: str | None,
+    arrays: Mapping[str, str],
+    settings: Settings,
+    restart: bool,
+    force: bool,
+    output: Output,
 ) -> "Outcome":
-    """Run a job and print its summary."""
+    """Run a job and print its summary; `arrays` are the files of arrays by name."""
     from inception_cli.cli import console
     from inception_cli.cli.progress import ProgressBar
     from inception_cli.storage.stream_store import JsonStream
@@ -106,7 +115,7 @@ def classify(
         if out is None or out == "-":
             store = _stream_store(inputs, out, settings, output.json, bar.data)
         else:
-            store = _open_store(out, settings, restart, force)
+            store = _open_store(out, settings, restart, force, arrays)
         with store:
             _require_input(inputs, store)
             bar.loading(settings.weights)
@@ -116,7 +125,7 @@ def classify(
     if not output.quiet:
         console.print_notes(outcome, output.verbose)
         if output.json or out or output.verbose or not console.is_single_photo(inputs):
-            console.print_outcome(outcome, None if streams else out, settings.engine)
+            console.print_outcome(outcome, None if streams else out, settings.engine, arrays.values())
     if output.json:
         predictions = store.to_json() if isinstance(store, JsonStream) else {}
         print(jsonlib.dumps(outcome.manifest.to_json() | predictions))

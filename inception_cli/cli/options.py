@@ -6,6 +6,7 @@ import typer
 
 from inception_cli.cli.values import (
     CountOrAuto,
+    array_file,
     complete,
     count_or_auto,
     crops,
@@ -15,7 +16,16 @@ from inception_cli.cli.values import (
     predictions_file,
     weights_file,
 )
-from inception_cli.config import CompileChoice, Crops, Decode, Engine, LabelFormat, PrecisionChoice, PresetName
+from inception_cli.config import (
+    ArrayType,
+    CompileChoice,
+    Crops,
+    Decode,
+    Engine,
+    LabelFormat,
+    PrecisionChoice,
+    PresetName,
+)
 from inception_cli.weights.registry import DEMO, PUBLISHED
 
 WEIGHTS_NAMES = (*PUBLISHED, DEMO)
@@ -61,6 +71,25 @@ ReportFile = Annotated[
     str | None,
     typer.Option("--report", metavar="FILE", callback=html_file, help="Also write an HTML report of the predictions."),
 ]
+Features = Annotated[
+    str | None,
+    typer.Option(
+        "--features",
+        metavar="FILE.npy",
+        callback=array_file,
+        help="Also write the network's features of each image, 2048 numbers in a row.",
+    ),
+]
+Scores = Annotated[
+    str | None,
+    typer.Option(
+        "--scores",
+        metavar="FILE.npy",
+        callback=array_file,
+        help="Also write the scores of all classes of each image.",
+    ),
+]
+TypeOfArrays = Annotated[ArrayType, typer.Option("--array-type", help="Number type of --features and --scores.")]
 Restart = Annotated[bool, typer.Option("--restart/--resume", help="Start an interrupted run again, or resume it.")]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite an existing output file.")]
 AllowFailures = Annotated[

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, get_args
 
 import typer
 
-from inception_cli.config import Auto, Crops
+from inception_cli.config import ARRAY_SUFFIX, Auto, Crops
 from inception_cli.errors import InceptionError, UsageError
 from inception_cli.predictions.formats import check_suffix
 
@@ -75,6 +75,14 @@ def predictions_file(context: typer.Context, name: str | None) -> str | None:
             check_suffix(Path(name))
         except InceptionError as error:
             raise UsageError(f"--out {error}") from error
+    return name
+
+
+def array_file(option: typer.CallbackParam, name: str | None) -> str | None:
+    """Check that an array can get this name."""
+    if name and not name.endswith(ARRAY_SUFFIX):
+        kind = "a file, not standard output" if name == "-" else "a .npy file"
+        raise UsageError(f"{option.opts[0]} {name}: an array is written to {kind}; give a name that ends in .npy")
     return name
 
 

@@ -49,6 +49,8 @@ def resolve(
         top_k=min(settings.top_k, len(only or weights[0].classes)),
         weights=weights,
         only_classes=only,
+        arrays=settings.arrays,
+        array_type=settings.array_type,
     )
 
 

@@ -1,9 +1,12 @@
 """The prediction of one input: a record for every input of a run, and its columns in a file."""
 
-from dataclasses import InitVar, dataclass
-from typing import Literal, get_args
+from dataclasses import InitVar, dataclass, field
+from typing import TYPE_CHECKING, Literal, get_args
 
 from inception_cli.errors import excerpt
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Status = Literal["ok", "missing", "denied", "unsupported", "too_large", "truncated", "corrupt", "failed"]
 STATUSES: tuple[Status, ...] = get_args(Status)
@@ -24,6 +27,7 @@ class Prediction:
     scores: tuple[float, ...] = ()  # softmax in fp32, mean over views, then over networks
     error: str = ""  # one line: why there is no class
     decision: object | None = None  # reserved: the label after thresholds; always None
+    features: "np.ndarray | None" = field(default=None, compare=False, repr=False)  # (2048,), where they were requested
     rounded: InitVar[bool] = False
 
     def __post_init__(self, rounded: bool) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from inception_cli.config import MIN_SIDE, PixelConfig, Plan, TrainConfig, TrainSettings, Weights
+from inception_cli.config import MIN_SIDE, PixelConfig, Plan, Weights
 from inception_cli.errors import InceptionError
 from inception_cli.files.atomic import remove_temporaries, replacing
 from inception_cli.images.failure import Failure
@@ -30,6 +30,7 @@ from inception_cli.training.augment import (
     training_batches,
     validation_batches,
 )
+from inception_cli.training.config import TrainConfig, TrainSettings
 from inception_cli.training.dataset import (
     ImageDataset,
     Sample,
