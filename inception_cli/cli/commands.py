@@ -24,6 +24,7 @@ HELP = """Classify folders of photos with Inception V3, and measure the accuracy
 inception classify photo.jpg                 predict the class of one photo
 inception classify ./photos --out preds.csv  write a row for every photo
 inception report preds.csv --out preds.html  view the predictions in a browser
+inception tag preds.csv                      write the labels as keywords into XMP sidecars
 inception classify ./photos --weights demo   ten grocery classes, no download
 
 Run a command with --help for its options and more examples.
@@ -209,6 +210,26 @@ def report_command(
 
             evaluation = evaluate(file, manifest, EvaluationSettings(sources))
         jobs.write_report(out, file, manifest, evaluation, quiet)
+
+
+@app.command(cls=Command)
+def tag(
+    rows: o.Rows,
+    undo: o.UndoTags = False,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+) -> None:
+    """Write labels as keywords into XMP sidecars, which darktable and digiKam read.
+
+    \b
+    inception tag preds.csv
+    inception tag --undo preds.csv
+
+    The sidecar of photo.jpg is photo.jpg.xmp. An existing one is merged; photos are never changed.
+    """
+    require_predictions(rows)
+    if jobs.tag(rows, undo, quiet):
+        raise typer.Exit(ExitCode.SOME_FAILED)
 
 
 @app.command(cls=Command)

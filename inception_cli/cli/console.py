@@ -14,6 +14,7 @@ from inception_cli.errors import plural
 from inception_cli.predictions.text import harmless
 
 if TYPE_CHECKING:
+    from inception_cli.actions.tag import Tagged
     from inception_cli.config import Engine
     from inception_cli.images.failure import Failure
     from inception_cli.inference.runner import Outcome, RunProgress
@@ -172,3 +173,26 @@ def print_trained(record: Mapping[str, Any], out: str) -> None:
     n, top1, average = record["val_photos"], record["val_top1"], record["val_class_average"]
     print_line(f"on {plural(n, 'validation image')}: top-1 {top1:.1f} %, class average {average:.1f} %", "bold")
     print_line(f"to use them: inception classify PHOTOS --weights {out} --out preds.csv", "dim")
+
+
+# ── tag ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def print_tagged(result: "Tagged", rows: str, undo: bool) -> None:
+    """Print what happened to the sidecars, and how to undo it."""
+    counts = (("written", result.written), ("removed", result.removed), ("unchanged", result.unchanged))
+    parts = ", ".join(f"{number:,} {what}" for what, number in counts if number) or "none"
+    print_line(f"XMP sidecars: {parts}", "bold")
+    if result.not_ok:
+        statuses = ", ".join(f"{number:,} {status}" for status, number in result.not_ok.most_common())
+        print_line(f"{plural(sum(result.not_ok.values()), 'row')} without a prediction: {statuses}", "dim")
+    if result.written and not undo:
+        print_line(f"to undo it: inception tag --undo {shlex.quote(rows)}", "dim")
+
+
+def print_untagged(result: "Tagged") -> None:
+    """Print the photos that could not be tagged, with the reasons."""
+    for path, reason in result.left_files:
+        print_line(f"left as it is: {path}: {reason}", "yellow")
+    if result.left > len(result.left_files):
+        print_line(f"… and {result.left - len(result.left_files):,} more", "yellow")

@@ -209,3 +209,21 @@ def write_report(
     written = build.write_report(Path(file), rows, manifest, evaluation, thumbnail)
     if not quiet:
         console.print_report(written, file)
+
+
+def tag(predictions: str, undo: bool, quiet: bool) -> bool:
+    """Write labels into sidecars, or remove them; return whether a photo could not be tagged."""
+    from inception_cli.actions import tag as actions
+    from inception_cli.cli import console
+    from inception_cli.cli.progress import ProgressBar
+    from inception_cli.storage.store import read_manifest
+
+    with local_copy(predictions) as file, ProgressBar("tag", quiet) as bar:
+        manifest = read_manifest(file)
+        directory = Path((manifest and manifest.directory) or Path.cwd())
+        total = manifest.n if manifest else 0
+        result = actions.tag(file, directory, undo, progress=lambda done: bar.files(done, max(done, total)))
+    if not quiet:
+        console.print_tagged(result, predictions, undo)
+    console.print_untagged(result)
+    return result.left > 0

@@ -352,6 +352,8 @@ Tolerance = Annotated[
     ),
 ]
 
+UndoTags = Annotated[bool, typer.Option("--undo", help="Remove the keywords that this command has added.")]
+
 From = Annotated[
     str,
     typer.Option(

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 #: Width in characters of the bar, and of the texts beside it.
 BAR_WIDTH, TEXT_WIDTH = 40, 58
+#: Files of a sort between two updates: a file takes no longer than an update.
+FILES_PER_UPDATE = 20
 
 
 class ProgressBar(AbstractContextManager["ProgressBar"]):
@@ -68,6 +70,12 @@ class ProgressBar(AbstractContextManager["ProgressBar"]):
         self._show(self.description, [*self._bar(), MofNCompleteColumn(), rate, TimeRemainingColumn(), not_ok])
         not_ok_so_far = f"{progress.not_ok:,} not ok" if progress.not_ok else ""
         self._update(total=progress.total, completed=progress.done, rate=progress.images_per_s, not_ok=not_ok_so_far)
+
+    def files(self, done: int, total: int) -> None:
+        """Show the files of a sort: their number, and the remaining time."""
+        if done % FILES_PER_UPDATE == 0 or done == total:
+            self._show(self.description, [*self._bar(), MofNCompleteColumn(), TimeRemainingColumn()])
+            self._update(completed=done, total=total)
 
     def _bar(self) -> list[ProgressColumn]:
         return [_description(), BarColumn(min(BAR_WIDTH, max(5, self.console.width - TEXT_WIDTH)))]

@@ -8,6 +8,7 @@ strings; a value that a row does not have is null. Text is UTF-8; other bytes of
 import csv
 import json
 import math
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ ROW_GROUP = 65_536  # rows of a Parquet file that are written, and read, at once
 
 _NEEDS_QUOTES = re.compile('[",\r\n]')
 _NOT_TEXT = re.compile("[\0\udc80-\udcff]")
+_ESCAPED_BYTE = re.compile(r"\\x([89a-f][0-9a-f])")
 REMEDY = "restore the file, or create it again with `inception classify`"
 _T = TypeVar("_T")
 
@@ -84,6 +86,17 @@ def escape_bytes(text: str) -> str:
         return text
     escaped = _NOT_TEXT.sub(lambda match: f"\\x{ord(match[0]) & 0xFF:02x}", text)
     return escaped.encode("utf-8", "backslashreplace").decode()
+
+
+def unescape_bytes(text: str) -> str:
+    r"""Return a file name with the bytes that `\xNN` stands for; see escape_bytes."""
+    return _ESCAPED_BYTE.sub(lambda byte: chr(0xDC00 + int(byte[1], 16)), text)
+
+
+def existing_path(path: str) -> str:
+    r"""Return the path of a row as its file has it: with the bytes that `\xNN` stands for, if only that file exists."""
+    raw = unescape_bytes(path)
+    return raw if raw != path and os.path.lexists(raw) and not os.path.lexists(path) else path
 
 
 def convert(predictions: Iterable[Prediction], k: int, file: BinaryIO, suffix: str) -> None:

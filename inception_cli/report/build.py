@@ -7,7 +7,6 @@ only its own style and script.
 import base64
 import hashlib
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +23,7 @@ from markupsafe import Markup
 
 from inception_cli import __version__
 from inception_cli.files.atomic import replacing
-from inception_cli.predictions.formats import read_predictions
+from inception_cli.predictions.formats import existing_path, read_predictions, unescape_bytes
 from inception_cli.predictions.prediction import Prediction
 from inception_cli.predictions.text import harmless
 from inception_cli.report import plots
@@ -38,7 +37,6 @@ if TYPE_CHECKING:  # imports numpy and pandas
 THUMBNAIL_BYTES = 17_000_000  # of all thumbnails as base64, so that the page stays below 20 MB
 CLASS_BARS = 40  # classes that are visible at once; the others unfold
 INPUTS_LISTED = 20
-_ESCAPED_BYTE = re.compile(r"\\x([89a-f][0-9a-f])")
 
 
 @dataclass(frozen=True)
@@ -179,13 +177,8 @@ def _thumbnail_of(path: str, thumbnail: Callable[[str], bytes]) -> bytes:
     r"""Return the thumbnail of a row's path; a file of predictions holds bytes that are not UTF-8 as `\xNN`."""
     if picture := thumbnail(path):
         return picture
-    raw = _raw_name(path)
+    raw = unescape_bytes(path)
     return thumbnail(raw) if raw != path else b""
-
-
-def _raw_name(path: str) -> str:
-    r"""Return a name with the bytes that `\xNN` stands for."""
-    return _ESCAPED_BYTE.sub(lambda byte: chr(0xDC00 + int(byte[1], 16)), path)
 
 
 def file_link(path: str, folder: Path) -> str:
@@ -195,10 +188,7 @@ def file_link(path: str, folder: Path) -> str:
     """
     if "://" in path:
         return ""
-    if not os.path.lexists(path):
-        raw = _raw_name(path)
-        path = raw if os.path.lexists(raw) else path
-    return quote(os.fsencode(os.path.relpath(path, folder)))
+    return quote(os.fsencode(os.path.relpath(existing_path(path), folder)))
 
 
 def _data(samples: Samples, labels: "Labels | None", link: Callable[[str], str]) -> dict[str, object]:
