@@ -11,7 +11,7 @@ from records import run_config
 
 from inception_cli.config import PRESETS, LoaderConfig, PixelConfig, Plan, Settings, images_per_batch
 from inception_cli.errors import UsageError
-from inception_cli.training.config import TrainConfig
+from inception_cli.training.settings import TrainConfig
 
 RUN = run_config()
 TRAIN = TrainConfig(Path("photos"), Path("mine.safetensors"))

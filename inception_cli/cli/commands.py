@@ -16,7 +16,7 @@ from inception_cli.cli.usage import Command, Group, require_predictions
 from inception_cli.config import ArrayName, LabelSources, Settings
 from inception_cli.errors import ExitCode, UsageError
 from inception_cli.files.remote import local_copy
-from inception_cli.training.config import TrainSettings
+from inception_cli.training.settings import TrainSettings
 
 HELP = """Classify folders of photos with Inception V3, and measure the accuracy.
 
@@ -125,6 +125,8 @@ def evaluate(
     exclude: o.Exclude = None,
     only_classes: o.OnlyClasses = None,
     per_class: o.PerClass = None,
+    confusion: o.ConfusionFile = None,
+    rows_with_labels: o.RowsWithLabels = None,
     against: o.Against = None,
     expect_top1: o.ExpectTop1 = None,
     tolerance: o.Tolerance = 0.0,
@@ -159,7 +161,6 @@ def evaluate(
     """Measure top-1 and top-5 accuracy against labels, beside the published figures.
 
     \b
-    inception evaluate --val-dir ./photos-by-class --weights mine.safetensors
     inception evaluate --val-dir imagenet/val --weights mmpretrain --out rows.csv
     inception evaluate --predictions rows.csv --labels labels.csv
     """
@@ -167,10 +168,9 @@ def evaluate(
 
     sources = LabelSources(val_dir, tuple(labels), label_format, exclude)
     settings = EvaluationSettings(sources, against, expect_top1, tolerance)
-    output = jobs.Output(json, quiet, verbose, per_class, report)
+    output = jobs.Output(json, quiet, verbose, per_class, report, confusion, rows_with_labels)
     output.check(out, [predictions, *labels, exclude, against, *weights, classes, only_classes], force)
     if predictions:
-        require_predictions(predictions)
         evaluation = jobs.evaluate_predictions(predictions, only_classes, settings, output)
     else:
         evaluation = jobs.evaluate_folder(settings, _settings(context), out, restart, force, output)

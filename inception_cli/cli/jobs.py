@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from inception_cli.cli.outputs import PER_CLASS_MARKER, REPORT_MARKER, OutputFile, check_outputs
+from inception_cli.cli.outputs import (
+    CONFUSION_MARKER,
+    LABELLED_ROWS_MARKER,
+    PER_CLASS_MARKER,
+    REPORT_MARKER,
+    OutputFile,
+    check_outputs,
+)
+from inception_cli.cli.usage import require_predictions
 from inception_cli.config import Settings
 from inception_cli.errors import ExitCode, UsageError
 from inception_cli.files.remote import is_remote, local_copy
@@ -37,6 +45,8 @@ class Output:
     verbose: bool = False
     per_class: str | None = None
     report: str | None = None
+    confusion: str | None = None
+    rows_with_labels: str | None = None
 
     def check(self, out: str | None, inputs: Iterable[str | None], force: bool) -> None:
         """Check the output files of an evaluation; see check_outputs."""
@@ -44,6 +54,8 @@ class Output:
             OutputFile("--out", out),
             OutputFile("--report", self.report, REPORT_MARKER),
             OutputFile("--per-class", self.per_class, PER_CLASS_MARKER),
+            OutputFile("--confusion", self.confusion, CONFUSION_MARKER),
+            OutputFile("--rows-with-labels", self.rows_with_labels, LABELLED_ROWS_MARKER),
         ]
         check_outputs(outputs, inputs, force)
 
@@ -174,6 +186,7 @@ def evaluate_predictions(
     from inception_cli.evaluation.evaluate import require_same_only_classes
     from inception_cli.storage.store import read_manifest
 
+    require_predictions(predictions)
     with local_copy(predictions) as file:
         manifest = read_manifest(file)
         if only_classes:
@@ -184,13 +197,19 @@ def evaluate_predictions(
 def _evaluate(rows: Path, manifest: "Manifest | None", settings: "EvaluationSettings", output: Output) -> "Evaluation":
     """Score a file of predictions, print the metrics and write the files that were requested."""
     from inception_cli.cli import tables
+    from inception_cli.evaluation.confusion_matrix import write_confusion_matrix
     from inception_cli.evaluation.evaluate import evaluate, write_per_class
+    from inception_cli.evaluation.labelled_rows import write_labelled_rows
 
     evaluation = evaluate(rows, manifest, settings)
     if output.report:
         write_report(output.report, rows, manifest, evaluation, output.quiet)
     if output.per_class:
         write_per_class(Path(output.per_class), evaluation.metrics)
+    if output.confusion:
+        write_confusion_matrix(Path(output.confusion), evaluation.results[0].confusion_matrix)
+    if output.rows_with_labels:
+        write_labelled_rows(Path(output.rows_with_labels), rows, evaluation.results[0].labels)
     if output.json:
         print(jsonlib.dumps(evaluation.to_json()))
     else:

@@ -10,6 +10,7 @@ from inception_cli.cli.values import (
     complete,
     count_or_auto,
     crops,
+    csv_file,
     html_file,
     percent,
     positive_or_auto,
@@ -73,21 +74,11 @@ ReportFile = Annotated[
 ]
 Features = Annotated[
     str | None,
-    typer.Option(
-        "--features",
-        metavar="FILE.npy",
-        callback=array_file,
-        help="Also write the network's features of each image, 2048 numbers in a row.",
-    ),
+    typer.Option("--features", metavar="FILE.npy", callback=array_file, help="Also write the network's features."),
 ]
 Scores = Annotated[
     str | None,
-    typer.Option(
-        "--scores",
-        metavar="FILE.npy",
-        callback=array_file,
-        help="Also write the scores of all classes of each image.",
-    ),
+    typer.Option("--scores", metavar="FILE.npy", callback=array_file, help="Also write the scores of all classes."),
 ]
 TypeOfArrays = Annotated[ArrayType, typer.Option("--array-type", help="Number type of --features and --scores.")]
 Restart = Annotated[bool, typer.Option("--restart/--resume", help="Start an interrupted run again, or resume it.")]
@@ -322,6 +313,26 @@ PerClass = Annotated[
         "--per-class",
         metavar="FILE",
         help="Write precision, recall and F1 of every class as CSV.",
+        rich_help_panel=METRICS,
+    ),
+]
+ConfusionFile = Annotated[
+    str | None,
+    typer.Option(
+        "--confusion",
+        metavar="FILE.csv",
+        callback=csv_file,
+        help="Write the confusion matrix as CSV: a row per label, a column per predicted class.",
+        rich_help_panel=METRICS,
+    ),
+]
+RowsWithLabels = Annotated[
+    str | None,
+    typer.Option(
+        "--rows-with-labels",
+        metavar="FILE.csv",
+        callback=csv_file,
+        help="Write a copy of the rows with the columns true_label and correct (top-1).",
         rich_help_panel=METRICS,
     ),
 ]

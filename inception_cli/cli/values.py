@@ -78,6 +78,20 @@ def predictions_file(context: typer.Context, name: str | None) -> str | None:
     return name
 
 
+def csv_file(option: typer.CallbackParam, name: str | None) -> str | None:
+    """Check before a long run that a CSV file can be written."""
+    if not name:
+        return name
+    file, flag = Path(name), option.opts[0]
+    if file.suffix.lower() != ".csv":
+        raise UsageError(f"{flag} {name}: it is written as CSV; give a name that ends in .csv")
+    if file.is_dir():
+        raise InceptionError(f"{file} is a folder; give another name to {flag}")
+    if not file.parent.is_dir():
+        raise InceptionError(f"{file.parent}: no such folder; create it, or choose another {flag}")
+    return name
+
+
 def array_file(option: typer.CallbackParam, name: str | None) -> str | None:
     """Check that an array can get this name."""
     if name and not name.endswith(ARRAY_SUFFIX):

@@ -27,6 +27,7 @@ from inception_cli.predictions.formats import existing_path, read_predictions, u
 from inception_cli.predictions.prediction import Prediction
 from inception_cli.predictions.text import harmless
 from inception_cli.report import plots
+from inception_cli.report.matrix import matrix_table
 from inception_cli.report.samples import CONFUSIONS, Samples, collect_samples
 from inception_cli.storage.store import Manifest
 
@@ -122,6 +123,7 @@ def build_page(
             evaluation=evaluation,
             samples=samples,
             confusions=confusions,
+            matrix=matrix_table(evaluation.results[0].confusion_matrix) if evaluation else None,
             thumbnails=thumbnails,
             contents=_contents(samples, evaluation),
             confidence_plot=plots.confidence(samples.by_confidence(True, None), samples.by_confidence(False)),
@@ -145,6 +147,7 @@ def _contents(samples: Samples, evaluation: "Evaluation | None") -> dict[str, st
     sections = (
         ("accuracy", "Accuracy", evaluated),
         ("per-class", "Per class", evaluated),
+        ("confusion-matrix", "Matrix", evaluation is not None and evaluation.metrics.macro is not None),
         ("confusions", "Confusions", bool(samples.confused)),
         ("mistakes", "Mistakes", bool(samples.mistakes)),
         ("calibration", "Calibration", evaluated),

@@ -30,7 +30,6 @@ from inception_cli.training.augment import (
     training_batches,
     validation_batches,
 )
-from inception_cli.training.config import TrainConfig, TrainSettings
 from inception_cli.training.dataset import (
     ImageDataset,
     Sample,
@@ -45,6 +44,7 @@ from inception_cli.training.dataset import (
     split_samples,
 )
 from inception_cli.training.learner import Hyperparameters, Learner
+from inception_cli.training.settings import TrainConfig, TrainSettings
 from inception_cli.weights.download import DownloadProgress, ignore_progress
 from inception_cli.weights.load import find_weights, load_network, save_weights
 

@@ -24,7 +24,7 @@ from draw import write_pictures  # noqa: E402
 
 from inception_cli.machine import fastest_precision  # noqa: E402
 from inception_cli.network.model import InceptionV3  # noqa: E402
-from inception_cli.training.config import TrainConfig  # noqa: E402
+from inception_cli.training.settings import TrainConfig  # noqa: E402
 from inception_cli.training.train import Recipe, Trainer  # noqa: E402
 
 TARGET_RATIO = 0.9

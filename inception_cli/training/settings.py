@@ -1,4 +1,4 @@
-"""Records of a training: what was requested (`TrainSettings`) and what is done (`TrainConfig`). Imports no torch."""
+"""Records of a training: what was requested (`TrainSettings`) and what is done (`TrainConfig`)."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
