@@ -19,7 +19,7 @@ from inception_cli import __version__
 
 RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 META = "adobe:ns:meta/"
-OWN = "urn:inception-photos:keywords:1.0/"
+OWN = "urn:inception:keywords:1.0/"
 PREFIXES = {
     "dc": "http://purl.org/dc/elements/1.1/",
     "lr": "http://ns.adobe.com/lightroom/1.0/",
@@ -33,7 +33,7 @@ CONTAINERS = tuple(f"{{{RDF}}}{kind}" for kind in ("Bag", "Seq", "Alt"))
 ITEM, DESCRIPTION, ABOUT = f"{{{RDF}}}li", f"{{{RDF}}}Description", f"{{{RDF}}}about"
 DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>'
 TOOLKIT = f"{{{META}}}xmptk"
-CREATOR = "inception-photos"
+CREATOR = "inception"
 #: Largest sidecar that is read, in bytes; darktable's with many masks have some hundred kB.
 MAX_BYTES = 50_000_000
 
