@@ -267,6 +267,24 @@ def test_an_existing_array_is_replaced_with_force_alone(classify: Classify, tmp_
     assert np.load(tmp_path / "run/f.npy").shape[1] == 2048
 
 
+def test_the_array_of_another_interrupted_run_is_not_replaced(
+    classify: Classify, stub: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else that run would resume with rows of this one."""
+    with monkeypatch.context() as patch:
+        stop_at(8, patch)
+        classify("run")
+    before = contents_of(tmp_path / "run")
+
+    ended = classify("run", "-o", tmp_path / "run/other.csv")
+
+    assert ended.code == 1
+    assert "f.npy.part: it belongs to an interrupted run; " in ended.err
+    assert contents_of(tmp_path / "run") == before
+    assert classify("run", "-o", tmp_path / "run/other.csv", "--restart").code == 3
+    assert np.load(tmp_path / "run/f.npy").shape[1] == 2048
+
+
 def test_two_runs_do_not_write_one_array(classify: Classify, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     holder = "import sys; from inception_cli.files.atomic import lock; from pathlib import Path; "

@@ -222,6 +222,7 @@ def test_nothing_is_copied_on_a_cpu() -> None:
     assert HostToDevice("cpu")(pixels) is pixels
     assert copy_to_host(classes, scores)()[0] is classes
     assert copy_to_host(classes, scores)()[1] is scores
+    assert copy_to_host(classes, scores, pixels)()[2] is pixels
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -297,7 +298,8 @@ def test_gpu_and_cpu_predict_the_same_classes(
 def test_copy_from_a_gpu_keeps_every_value() -> None:
     scores, classes = torch.rand(64, 1000, device="cuda").topk(5)
 
-    copied_classes, copied_scores = copy_to_host(classes, scores)()
+    copied_classes, copied_scores, copied_array = copy_to_host(classes, scores, scores.half())()
 
     assert torch.equal(copied_classes, classes.cpu())
     assert torch.equal(copied_scores, scores.cpu())
+    assert torch.equal(copied_array, scores.cpu().half())

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from inception_cli.config import ArrayType, RunConfig
+from inception_cli.errors import InceptionError
 from inception_cli.files.atomic import beside, lock, sync_folder, writing
 
 if TYPE_CHECKING:
@@ -35,9 +36,19 @@ class ArrayFile:
         self._header, self._row_bytes, self._images = b"", 0, 0
 
     @classmethod
-    def open(cls, file: Path) -> Self:
-        """Lock the part file of an array; InceptionError when another run is writing it, or it cannot be written."""
-        return cls(file, lock(beside(file, ".part"), append=False))
+    def open(cls, file: Path, replace: bool = False) -> Self:
+        """Lock the part file of an array; InceptionError when another run is writing it, or it cannot be written.
+
+        Without `replace` also when it has rows.
+        """
+        array = cls(file, lock(beside(file, ".part"), append=False))
+        if not replace and os.fstat(array._descriptor).st_size:
+            array.close()
+            raise InceptionError(
+                f"{array._part}: it belongs to an interrupted run; resume that, give another name, or --restart "
+                "replaces it"
+            )
+        return array
 
     def set_shape(self, images: int, columns: int, dtype: ArrayType) -> None:
         """Set the shape of the array to (images, columns)."""

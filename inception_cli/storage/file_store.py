@@ -97,7 +97,7 @@ class FileStore:
             with writing(out):
                 store._find_state(restart, force)
             if not store.finished:
-                store._open_arrays()
+                store._open_arrays(restart)
         except BaseException:
             store.close()
             raise
@@ -139,10 +139,10 @@ class FileStore:
             else:
                 header = csv_header(manifest.run.top_k).decode()
                 self._state = replace(self._state, header=header, arrays=self._array_paths)
-            for array in self._arrays:
-                array.begin(self._rows)
             if not self.manifest or manifest != self.manifest:
                 self._write_manifest(manifest)
+            for array in self._arrays:  # after the manifest: without one their rows would be those of another run
+                array.begin(self._rows)
             if not self._size:
                 self._append(self._state.header.encode())
                 os.fsync(self._descriptor)
@@ -223,15 +223,15 @@ class FileStore:
         else:
             self.manifest = manifest
 
-    def _open_arrays(self) -> None:
-        """Lock the arrays; InceptionError if the interrupted run writes others."""
+    def _open_arrays(self, restart: bool) -> None:
+        """Lock the arrays; InceptionError if the interrupted run writes others, or one of them is of another run."""
         if self.manifest and (changed := differences(self._state.arrays, self._array_paths)):
             raise InceptionError(
                 f"{self.out}: to resume its interrupted run give the same options, or start again with --restart; "
                 f"they differ in {'; '.join(changed)}"
             )
         for path in self._array_paths.values():
-            self._arrays.append(ArrayFile.open(Path(path)))
+            self._arrays.append(ArrayFile.open(Path(path), replace=restart or self.manifest is not None))
 
     def _read_manifest(self) -> Manifest | None:
         try:
