@@ -24,7 +24,7 @@ HELP = """Classify folders of photos with Inception V3, and measure the accuracy
 inception classify photo.jpg                 predict the class of one photo
 inception classify ./photos --out preds.csv  write a row for every photo
 inception report preds.csv --out preds.html  view the predictions in a browser
-inception tag preds.csv                      write the labels as keywords into XMP sidecars
+inception tag preds.csv                      write keywords into XMP files
 inception classify ./photos --weights demo   ten grocery classes, no download
 
 Run a command with --help for its options and more examples.
