@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from inception_cli.config import Auto, Decode, PrecisionChoice, PresetName, Settings
 from inception_cli.images.dataset import load_batches
 from inception_cli.images.discovery import Discovery
-from inception_cli.inference.predictor import DevicePredictor
+from inception_cli.inference.predictor import BatchResult, DevicePredictor
 from inception_cli.inference.resolve import resolve, resolve_plan
 from inception_cli.predictions.prediction import Prediction
 from inception_cli.storage.input_list import InputList
@@ -27,6 +27,8 @@ class Classifier:
     """Loaded weights that turn images into predictions.
 
     The arguments are the options of `inception classify`. `weights` is a name, a file, or several of them: an ensemble.
+    With `features` each prediction has the network's features (2048,) in fp32: the input of the last layer, mean over
+    the crops.
     Raises UsageError (a ValueError) for invalid arguments, InceptionError for files that are not available.
     """
 
@@ -35,6 +37,7 @@ class Classifier:
         weights: str | Sequence[str] = "torchvision",
         *,
         top_k: int = 5,
+        features: bool = False,
         preset: PresetName | None = None,
         classes: str | None = None,
         only_classes: str | None = None,
@@ -52,6 +55,7 @@ class Classifier:
         settings = Settings(
             weights=(weights,) if isinstance(weights, str) else tuple(weights),
             top_k=top_k,
+            arrays=("features",) if features else (),
             preset=preset,
             classes=classes,
             only_classes=only_classes,
@@ -87,10 +91,18 @@ class Classifier:
             warnings.warn(str(discovery.unreadable), stacklevel=2)
         loader = replace(self.run.loader, workers=0) if len(paths) < FEW_IMAGES else self.run.loader
         for batch in self._predictor.decode_on_device(load_batches(paths, self.run.pixels, loader)):
-            yield from self._predictor.predict_batch(paths, batch)
+            result = self._predictor.predict_batch(paths, batch)
+            yield from result.predictions if not result.arrays else _with_features(result)
 
     def to_frame(self, inputs: Path | Iterable[Path]) -> "pd.DataFrame":
         """Return the predictions as a table with the columns of the CSV file."""
         from inception_cli.predictions.table import to_frame
 
         return to_frame(self.stream(inputs), self.run.top_k, bool(self.run.thresholds))
+
+
+def _with_features(result: BatchResult) -> Iterator[Prediction]:
+    """Yield the predictions of a batch with their features."""
+    (features,) = result.arrays
+    for prediction, row in zip(result.predictions, features, strict=True):
+        yield replace(prediction, features=row.copy()) if prediction.status == "ok" else prediction

@@ -32,6 +32,8 @@ Engine = Literal["local", "ray"]
 PresetName = Literal["torchvision", "mmpretrain", "timm", "timm-gluon"]
 Filter = Literal["bilinear", "bicubic"]
 Crops = Literal[1, 10, 12, 144]
+ArrayName = Literal["features", "scores"]
+ArrayType = Literal["float32", "float16"]
 LabelFormat = Literal["wnid", "name", "number", "minus-1", "plus-1", "ilsvrc", "rank", "rank-1", "sorted"]
 
 #: Smallest input side of Inception V3 in pixels; below it the last grid would be empty.
@@ -45,6 +47,9 @@ MAX_BATCH_SIZE, MAX_PROCESSES = 1_000_000, 4096
 #: Names of devices: `cuda` is every visible GPU, `cuda:N` a single one.
 DEVICE = re.compile(r"cpu|mps|cuda(:\d{1,4})?")
 SKIP = re.compile(r"skip-(\d{1,9})", re.ASCII)  # a label format
+
+#: Suffix of a file with an array, NumPy's format.
+ARRAY_SUFFIX = ".npy"
 
 _HALF = (0.5, 0.5, 0.5)
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -267,6 +272,8 @@ class Settings:
     min_score: float | None = None
     rollup: float | None = None
     top_k: int = 5
+    arrays: tuple[ArrayName, ...] = ()  # kept besides the predictions, for every image
+    array_type: ArrayType = "float32"
     crops: int = 1
     decode: Decode = "exact"
     exif: bool | None = None  # None: as the preset's publisher does
@@ -287,7 +294,7 @@ class Settings:
         if self.preset is not None:
             require_choice("preset", self.preset, get_args(PresetName))
         closed = {"crops": Crops, "decode": Decode, "precision": PrecisionChoice, "compile": CompileChoice}
-        for name, choices in (closed | {"engine": Engine}).items():
+        for name, choices in (closed | {"engine": Engine, "array_type": ArrayType}).items():
             require_choice(name, getattr(self, name), get_args(choices))
         if self.device != "auto":
             require_device(self.device, "auto, cpu, cuda, cuda:N or mps")
@@ -300,6 +307,12 @@ class Settings:
         require(
             self.engine == "ray" or (self.ray_address is None and self.actors == "auto"),
             "ray_address and actors need engine ray",
+        )
+        arrays = " and ".join(self.arrays)
+        require(self.engine == "local" or not arrays, f"{arrays}: engine ray keeps no arrays; leave one of them out")
+        require(
+            "features" not in self.arrays or len(self.weights) == 1,
+            "features: they are of one network, not of an ensemble; give one set of weights",
         )
         _ = self.thresholds  # checks them
 
@@ -320,6 +333,8 @@ class RunConfig:
     weights: tuple[Weights, ...]  # several are an ensemble
     only_classes: tuple[int, ...] = ()  # model indices that may be predicted; none: all
     thresholds: Thresholds = NO_THRESHOLDS
+    arrays: tuple[ArrayName, ...] = ()  # kept besides the predictions, for every image
+    array_type: ArrayType = "float32"
 
     def __post_init__(self) -> None:
         require(bool(self.weights), "weights: there are none")

@@ -51,7 +51,7 @@ class SimulatedGpu:
         self.steps: list[str] = []  # "start" and "finish" of batches
         self.sizes: list[int] = []  # of the batches that go through the network
         original_init, original_start = DevicePredictor.__init__, DevicePredictor._start
-        original_finish, original_network = DevicePredictor._predictions, DevicePredictor._best_classes
+        original_finish, original_network = DevicePredictor._result, DevicePredictor._best_classes
 
         def init(predictor: DevicePredictor, run: RunConfig) -> None:
             original_init(predictor, run)
@@ -61,9 +61,7 @@ class SimulatedGpu:
             self.steps.append("start")
             return original_start(predictor, pixels)
 
-        def finish(
-            predictor: DevicePredictor, paths: InputList, batch: Batch, pending: PendingResult
-        ) -> list[Prediction]:
+        def finish(predictor: DevicePredictor, paths: InputList, batch: Batch, pending: PendingResult) -> BatchResult:
             self.steps.append("finish")
             return original_finish(predictor, paths, batch, pending)
 
@@ -76,7 +74,7 @@ class SimulatedGpu:
 
         monkeypatch.setattr(DevicePredictor, "__init__", init)
         monkeypatch.setattr(DevicePredictor, "_start", start)
-        monkeypatch.setattr(DevicePredictor, "_predictions", finish)
+        monkeypatch.setattr(DevicePredictor, "_result", finish)
         monkeypatch.setattr(DevicePredictor, "_best_classes", network)
 
 
@@ -301,8 +299,9 @@ def test_copy_from_a_gpu_keeps_every_value() -> None:
     every = torch.rand(64, 1000, device="cuda")
     scores, classes = every.topk(5)
 
-    copied_classes, copied_scores, copied_every = copy_to_host(classes, scores, every)()
+    copied_classes, copied_scores, copied_every, copied_half = copy_to_host(classes, scores, every, scores.half())()
 
     assert torch.equal(copied_classes, classes.cpu())
     assert torch.equal(copied_scores, scores.cpu())
     assert torch.equal(copied_every, every.cpu())
+    assert torch.equal(copied_half, scores.cpu().half())

@@ -320,7 +320,7 @@ def decided_row(networks: list[nn.Module], views: Tensor, crops: int = 1, only: 
     )
     predictor = DevicePredictor(run).load()
     predictor._networks = networks
-    (row,) = predictor.predict_batch(["a.jpg"], Batch(0, views[None], ()))
+    (row,) = predictor.predict_batch(["a.jpg"], Batch(0, views[None], ())).predictions
     return row
 
 

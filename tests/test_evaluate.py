@@ -9,12 +9,14 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 from lively import lively
 from records import new_manifest
 from running import Inception, code_of
 
-from inception_cli.config import PRESETS, LabelSources
+from inception_cli.config import PRESETS, Classes, LabelSources
 from inception_cli.errors import GateNotMet, InceptionError, UsageError
 from inception_cli.evaluation.evaluate import (
     EvaluationSettings,
@@ -23,6 +25,8 @@ from inception_cli.evaluation.evaluate import (
     record_sources,
     require_same_only_classes,
 )
+from inception_cli.evaluation.labelled_rows import write_labelled_rows
+from inception_cli.evaluation.labels import Labels
 from inception_cli.predictions.classes import synsets
 from inception_cli.predictions.formats import csv_header, read_predictions, to_csv
 from inception_cli.predictions.prediction import Prediction
@@ -219,6 +223,59 @@ def test_per_class_metrics_are_written(kept: Path, tmp_path: Path, inception: In
     assert sum(int(each["right"]) for each in table) == 12
 
 
+def test_the_confusion_matrix_is_written(kept: Path, tmp_path: Path, inception: Inception) -> None:
+    ended = inception("evaluate", "--predictions", kept, "--confusion", tmp_path / "c.csv")
+
+    matrix = pd.read_csv(tmp_path / "c.csv", index_col=0)
+    assert ended.code == 0
+    assert (matrix.shape, list(matrix.index) == list(matrix.columns)) == ((1000, 1000), True)
+    assert (matrix.to_numpy().sum(), np.diag(matrix).sum()) == (24, 12)
+    again = inception("evaluate", "--predictions", kept, "--confusion", tmp_path / "c.csv")
+    assert again.code == 0  # a file of its own is replaced
+    (tmp_path / "c.csv").write_text("precious")
+    refused = inception("evaluate", "--predictions", kept, "--confusion", tmp_path / "c.csv")
+    assert (refused.code, (tmp_path / "c.csv").read_text()) == (1, "precious")
+    assert "--force replaces it" in refused.err
+
+
+def test_macro_averages_are_in_the_terminal_and_in_json(kept: Path, inception: Inception) -> None:
+    found, shown = (inception("evaluate", "--predictions", kept, *words).out for words in (("--json",), ()))
+
+    macro = json.loads(found)["macro"]
+    line = f"macro averages of {macro['classes']} classes with photos: precision {macro['precision']:.2f} %, "
+    assert line + f"recall {macro['recall']:.2f} %, F1 {macro['f1']:.2f} %" in shown
+    assert json.loads(found)["truths"][0]["macro"] == macro
+    assert 0 < macro["precision"] < 100
+
+
+def test_a_copy_of_the_rows_has_the_label_and_whether_it_is_correct(
+    kept: Path, tmp_path: Path, inception: Inception
+) -> None:
+    ended = inception("evaluate", "--predictions", kept, "--rows-with-labels", tmp_path / "l.csv", "-q")
+
+    assert ended.code == 0
+    lines = [line.rsplit(b",", 1)[0] for line in (tmp_path / "l.csv").read_bytes().splitlines()]
+    table = pd.read_csv(tmp_path / "l.csv")
+    assert list(table.columns[-2:]) == ["true_label", "correct"]
+    assert table["correct"].sum() == 12
+    assert ((table["top1_label"] == table["true_label"]) == table["correct"]).all()
+    names = {synset.wnid: synset.name for synset in synsets()}
+    assert [names[Path(path).parent.name] for path in table["path"]] == list(table["true_label"])
+    for line, row in zip(lines, kept.read_bytes().splitlines(), strict=True):
+        assert line.startswith(row + b",")  # the row itself to the byte
+
+
+@pytest.mark.parametrize("option", ["--confusion", "--rows-with-labels"])
+def test_files_of_an_evaluation_are_csv_in_an_existing_folder(
+    kept: Path, tmp_path: Path, inception: Inception, option: str
+) -> None:
+    for name, code in (("c.xlsx", 2), ("nowhere/c.csv", 1), (str(kept), 2)):
+        ended = inception("evaluate", "--predictions", kept, option, tmp_path / name)
+        assert ended.code == code
+        assert ended.err.count("\n") == 1
+        assert option in ended.err
+
+
 def test_top5_of_three_classes_is_noted_as_always_right(photos: Path, tmp_path: Path, inception: Inception) -> None:
     preset = replace(PRESETS["torchvision"], name="small", size=75, resize=85)
     save_weights(tmp_path / "three.safetensors", lively(num_classes=3), ("a", "b", "c"), preset, {})
@@ -251,6 +308,36 @@ def scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     file = tmp_path / "rows.csv"
     file.write_bytes(csv_header(1) + to_csv(predictions, 1))
     return file
+
+
+def test_rows_without_a_label_or_a_prediction_are_not_correct_and_not_wrong(scored: Path) -> None:
+    (scored.parent / "some.csv").write_text("path,label\nval/0/x.jpg,0\nval/1/x.jpg,4\nval/3/x.jpg,3\n")
+    settings = EvaluationSettings(LabelSources(labels=("some.csv",)))
+    labels = evaluate(scored, new_manifest(), settings).results[0].labels
+
+    write_labelled_rows(scored.parent / "l.csv", scored, labels)
+
+    lines = (scored.parent / "l.csv").read_text().splitlines()
+    assert [line.split(",")[-2:] for line in lines] == [
+        ["true_label", "correct"],
+        ["class 0", "true"],
+        ["class 4", "false"],
+        ["", ""],
+        ["class 3", ""],
+    ]
+
+
+def test_several_correct_classes_are_in_one_field(scored: Path) -> None:
+    classes = Classes(tuple(f"class {number}" for number in range(10)))
+    labels = Labels.from_sets(classes, "a test", "number", [(0, 5), (2, 7), (), (3,)])
+
+    write_labelled_rows(scored.parent / "l.csv", scored, labels)
+
+    lines = (scored.parent / "l.csv").read_text().splitlines()
+    assert [line.split(",")[-2:] for line in lines[1:3]] == [
+        ["class 0|class 5", "true"],
+        ["class 2|class 7", "false"],
+    ]
 
 
 def published_manifest() -> Manifest:

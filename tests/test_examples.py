@@ -1,13 +1,18 @@
 """The examples that README points to run, on the pictures of the repository and the bundled weights."""
 
+import json
 import os
 import runpy
 import shutil
 import subprocess
 import sys
+from io import StringIO
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
+from running import code_of
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "tests" / "examples"
@@ -70,6 +75,54 @@ def test_least_confident_lists_the_smallest_margins(tmp_path: Path, capsys: pyte
 
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[1:]] == ["b.jpg", "d.jpg"]
+
+
+@pytest.fixture
+def arrays(photos: Path) -> None:
+    """The predictions, features and scores of the photos, in `preds.csv`, `features.npy` and `scores.npy`."""
+    names = ("--out", "preds.csv", "--features", "features.npy", "--scores", "scores.npy")
+    assert code_of("classify", "photos", "-w", "demo", "-q", "-j", 0, *names) == 3
+
+
+@pytest.mark.usefixtures("arrays")
+def test_photos_of_one_class_are_nearest_and_in_one_cluster(capsys: pytest.CaptureFixture[str]) -> None:
+    run_python(
+        "nearest_photos.py", "preds.csv", "features.npy", "photos/apple/apple-1.jpg", "photos/banana/banana-2.jpg", "2"
+    )
+
+    nearest = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert [Path(photo).parent == Path(other).parent for photo, _, other in nearest] == [True] * 4
+    assert [float(similarity) > 0.5 for _, similarity, _ in nearest] == [True] * 4
+
+    run_python("clusters.py", "preds.csv", "features.npy", "2")
+
+    table = pd.read_csv(StringIO(capsys.readouterr().out))
+    classes = table.groupby("cluster").path.agg(lambda paths: {Path(path).parent.name for path in paths})
+    assert sorted(classes, key=sorted) == [{"apple"}, {"banana"}]
+
+
+def test_label_errors_lists_the_photo_in_the_wrong_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("cleanlab")
+    monkeypatch.chdir(tmp_path)
+    names = ("apple", "banana", "pear", "plum")  # there is no photo of a plum
+    best = [photo % 3 for photo in range(30)]
+    scores = np.full((31, 4), 0.05, np.float32)
+    scores[range(30), best] = 0.85
+    scores[30] = np.nan
+    np.save("scores.npy", scores)
+    folders = [names[index] for index in best]
+    folders[7] = "pear"  # of a banana
+    lines = [f"{folder}/{photo}.jpg,ok,{names[best[photo]]},0.85" for photo, folder in enumerate(folders)]
+    Path("preds.csv").write_text("\n".join(["path,status,top1_label,top1_score", *lines, "apple/30.jpg,corrupt,,"]))
+    manifest = {"run": {"weights": [{"classes": {"names": names}}]}}
+    Path("preds.csv.json").write_text(json.dumps(manifest))
+
+    run_python("label_errors.py", "preds.csv", "scores.npy")
+
+    _, *printed = capsys.readouterr().out.splitlines()
+    assert [line.split()[:3] for line in printed] == [["pear/7.jpg", "pear", "banana"]]
 
 
 def test_evaluate_labels_scores_and_reports(photos: Path) -> None:

@@ -22,6 +22,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import records
 from hypothesis import given
@@ -35,7 +36,7 @@ from inception_cli.predictions.formats import convert, csv_header, parse_csv, to
 from inception_cli.predictions.prediction import Prediction
 from inception_cli.storage import file_store as module
 from inception_cli.storage.file_store import FileStore
-from inception_cli.storage.store import FileState, read_manifest
+from inception_cli.storage.store import FileState, Manifest, read_manifest
 
 # Names for which a cut in the middle of a row matters: a newline, quotes, two-byte letters, bytes that are not UTF-8.
 NAMES = [
@@ -47,6 +48,12 @@ NAMES = [
 ] * 3
 BATCH = 4  # so the last of the 15 is in a shorter batch
 MANIFEST = new_manifest(BATCH)
+#: Arrays, and the manifest of a run that writes them.
+ARRAYS = {
+    name: np.arange(15 * columns, dtype=np.float32).reshape(15, columns)
+    for name, columns in (("features", 2048), ("scores", 10))
+}
+ARRAY_MANIFEST = replace(MANIFEST, run=replace(MANIFEST.run, arrays=("features", "scores")))
 ROOT = str(Path(inception_cli.__file__).parents[1])
 HELPERS = str(Path(records.__file__).parent)
 
@@ -70,29 +77,31 @@ def uninterrupted(suffix: str) -> bytes:
     return file.getvalue()
 
 
-def start(store: FileStore) -> int:
+def start(store: FileStore, manifest: Manifest = MANIFEST) -> int:
     """Begin or resume the run; return the number of rows that are there."""
     assert list(store.open_inputs(lambda: NAMES)) == NAMES
     if store.manifest:
-        assert store.manifest.run == MANIFEST.run
-    return sum(store.begin(store.manifest or MANIFEST).values())
+        assert store.manifest.run == manifest.run
+    return sum(store.begin(store.manifest or manifest).values())
 
 
-def write_batches(store: FileStore, batches: int = 99) -> None:
+def write_batches(store: FileStore, batches: int = 99, manifest: Manifest = MANIFEST) -> None:
     """Write the pending rows, at most so many batches."""
     starts = [first for positions in store.pending() for first in positions[::BATCH]]
     for first in starts[:batches]:
-        store.write(first, ROWS[first : first + BATCH])
+        last = first + BATCH
+        store.write(first, ROWS[first:last], [ARRAYS[name][first:last] for name in manifest.run.arrays])
 
 
-def run(out: Path, **options: bool) -> None:
+def run(out: Path, **options: Any) -> None:
     """Run or resume the whole job, as the command does."""
     with FileStore.open(out, **options) as store:
         if store.finished:
             return
-        start(store)
-        write_batches(store)
-        store.publish(MANIFEST.with_result({"ok": len(NAMES)}, 2.5))
+        manifest = ARRAY_MANIFEST if options.get("arrays") else MANIFEST
+        start(store, manifest)
+        write_batches(store, manifest=manifest)
+        store.publish(manifest.with_result({"ok": len(NAMES)}, 2.5))
 
 
 def interrupt(out: Path, batches: int = 2) -> None:
@@ -104,6 +113,11 @@ def interrupt(out: Path, batches: int = 2) -> None:
 
 def beside(out: Path, suffix: str) -> Path:
     return out.with_name(out.name + suffix)
+
+
+def with_arrays(out: Path) -> dict[str, Any]:
+    """Return the options of a run that also writes arrays."""
+    return {"arrays": {name: out.with_name(f"{name}.npy") for name in ARRAYS}}
 
 
 def names_in(folder: Path) -> list[str]:
@@ -124,18 +138,18 @@ def kill_at(moment: int) -> None:
     def deadly(call: Callable[..., Any]) -> Callable[..., Any]:
         def killing(*arguments: Any, **options: Any) -> Any:
             if next(count) == moment:
-                if call.__name__ == "write":
-                    call(arguments[0], arguments[1][: len(arguments[1]) // 2])
+                if call.__name__ in ("write", "pwrite"):
+                    call(arguments[0], arguments[1][: len(arguments[1]) // 2], *arguments[2:])
                 os.kill(os.getpid(), signal.SIGKILL)
             return call(*arguments, **options)
 
         return killing
 
-    for name in ("open", "write", "replace", "unlink", "fsync", "ftruncate", "close"):
+    for name in ("open", "write", "pwrite", "posix_fallocate", "replace", "unlink", "fsync", "ftruncate", "close"):
         setattr(os, name, deadly(getattr(os, name)))
 
 
-def run_and_kill(out: Path, moment: int, **options: bool) -> bool:
+def run_and_kill(out: Path, moment: int, **options: Any) -> bool:
     """Run the job in a child process that is killed at that moment; return whether it was, or had finished before."""
     child = os.fork()
     if child == 0:
@@ -154,7 +168,12 @@ def prepare_and_kill(out: Path, moment: int, mode: str) -> bool:
         out.write_bytes(b"precious")
     if mode == "restart":
         interrupt(out)
-    return run_and_kill(out, moment, **{} if mode == "plain" else {mode: True})
+    return run_and_kill(out, moment, **options_of(mode, out))
+
+
+def options_of(mode: str, out: Path) -> dict[str, Any]:
+    """Return the options of a run in this mode."""
+    return with_arrays(out) if mode == "arrays" else {} if mode == "plain" else {mode: True}
 
 
 def child_process(*arguments: str) -> None:
@@ -162,7 +181,7 @@ def child_process(*arguments: str) -> None:
     subprocess.run([sys.executable, __file__, *arguments], env=environment, check=True)
 
 
-def check_that_it_resumes(out: Path, **options: bool) -> None:
+def check_that_it_resumes(out: Path, **options: Any) -> None:
     published = beside(out, ".json").exists() and not beside(out, ".part.json").exists()
     if published and not options.get("force"):
         with pytest.raises(InceptionError, match="exists; --force replaces it"):
@@ -171,7 +190,12 @@ def check_that_it_resumes(out: Path, **options: bool) -> None:
         run(out, **options)
 
     assert out.read_bytes() == uninterrupted(out.suffix)
-    assert names_in(out.parent) == [out.name, f"{out.name}.json"]
+    arrays = [path.name for path in options.get("arrays", {}).values()]
+    assert names_in(out.parent) == sorted([out.name, f"{out.name}.json", *arrays])
+    for name, path in options.get("arrays", {}).items():
+        expected = BytesIO()
+        np.save(expected, ARRAYS[name])
+        assert path.read_bytes() == expected.getvalue()
     manifest, size = read_manifest(out), len(uninterrupted(out.suffix))
     assert manifest
     assert manifest.file
@@ -183,6 +207,7 @@ def check_that_it_resumes(out: Path, **options: bool) -> None:
     [
         *(("plain", "preds.csv"), ("force", "preds.csv"), ("restart", "preds.csv")),
         *(("plain", "preds.jsonl"), ("force", "preds.parquet"), ("restart", "preds.jsonl")),
+        ("arrays", "preds.csv"),
     ],
 )
 def test_a_run_killed_at_any_moment_resumes(tmp_path: Path, mode: str, name: str) -> None:
@@ -191,7 +216,7 @@ def test_a_run_killed_at_any_moment_resumes(tmp_path: Path, mode: str, name: str
     moments = list(tmp_path.iterdir())
     assert len(moments) > (25 if name == "preds.csv" else 30)
     for folder in moments:
-        check_that_it_resumes(folder / name, **{} if mode == "plain" else {mode: True})
+        check_that_it_resumes(folder / name, **options_of(mode, folder / name))
 
 
 @pytest.mark.parametrize("name", ["preds.csv", "preds.jsonl"])

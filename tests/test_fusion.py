@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from lively import lively, pictures, scaled
+import torchvision
+from lively import lively, lively_state_dict, pictures, scaled
 from torch import Tensor, nn
 
 from inception_cli.config import Plan, Precision
@@ -254,3 +255,46 @@ def test_gpu_has_equal_logits(network: InceptionV3, pixels: Tensor, expected: Te
         actual = optimize(network, MEAN, STD, Plan(device="cuda"))(pixels.cuda())
 
     assert distance(actual.cpu(), expected) <= 1e-5
+
+
+def torchvision_features(pixels: Tensor) -> Tensor:
+    """Return the pooled features (N, 2048) of torchvision's own network, for pixels 0…255 (N, 3, S, S)."""
+    network = torchvision.models.inception_v3(weights=None, init_weights=False, aux_logits=False).eval()
+    network.load_state_dict(lively_state_dict())
+    pooled: list[Tensor] = []
+    network.avgpool.register_forward_hook(lambda layer, inputs, output: pooled.append(output.flatten(1)))
+    with torch.inference_mode():
+        network(scaled(pixels))
+    return pooled[0]
+
+
+def relative_difference(actual: Tensor, expected: Tensor) -> float:
+    """Return the largest distance between two feature vectors, as a share of their length."""
+    return float(((actual - expected).norm(dim=1) / expected.norm(dim=1)).max())
+
+
+def test_features_equal_the_pooled_ones_of_torchvision() -> None:
+    pixels = pictures(4, side=107)
+    ours = optimize(lively(), (0.5,) * 3, (0.5,) * 3, Plan(), features=True)
+
+    with torch.inference_mode():
+        output = ours(pixels)
+
+    expected = torchvision_features(pixels)
+    assert output.shape == (4, 1000 + 2048)
+    assert relative_difference(output[:, 1000:], expected) < 1e-5
+    assert relative_difference(expected[:1], expected[1:2]) > 1e-2  # another picture has others
+    with torch.inference_mode():
+        logits = optimize(lively(), (0.5,) * 3, (0.5,) * 3, Plan())(pixels)
+    torch.testing.assert_close(output[:, :1000], logits)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("plan", [Plan(), Plan(compile=True)], ids=["onednn", "compiled"])
+def test_features_of_every_network_that_runs_equal_those_of_torchvision(plan: Plan) -> None:
+    pixels = pictures(4)
+
+    with torch.inference_mode():
+        output = optimize(lively(), (0.5,) * 3, (0.5,) * 3, plan, features=True)(pixels)
+
+    assert relative_difference(output[:, 1000:], torchvision_features(pixels)) < 1e-5

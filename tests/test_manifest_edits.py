@@ -89,7 +89,13 @@ def full_manifest() -> Manifest:
     return replace(
         new,
         inputs=("photos", "-"),
-        run=replace(new.run, weights=(weights,), only_classes=(1, 3), thresholds=Thresholds(0.5, 0.8)),
+        run=replace(
+            new.run,
+            weights=(weights,),
+            only_classes=(1, 3),
+            thresholds=Thresholds(0.5, 0.8),
+            arrays=("scores",),
+        ),
         versions={"python": "3.12.1", "torch": "2.15.0"},
         labels=LabelSources("val", ("a.csv",), "number", "exclude.txt", {"a.csv": "0" * 64}),
         reduced_batch=2,
@@ -103,6 +109,7 @@ def full_manifest() -> Manifest:
             "1" * 64,
             "path,status,top1_index,top1_label,top1_score,label,label_score,label_reason,label_path,error\n",
             77,
+            {"scores": "/home/user/s.npy"},
         ),
         folder=FolderState(3, "1" * 64, 1000),
     )

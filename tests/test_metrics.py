@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,8 +10,9 @@ import pytest
 
 from inception_cli.config import Classes
 from inception_cli.errors import InceptionError
+from inception_cli.evaluation.confusion_matrix import write_confusion_matrix
 from inception_cli.evaluation.labels import Labels
-from inception_cli.evaluation.metrics import Confusion, compute_metrics, hits, per_class_csv, wilson
+from inception_cli.evaluation.metrics import Confusion, compute_metrics, confusion_matrix, hits, per_class_csv, wilson
 from inception_cli.predictions.prediction import Prediction
 from inception_cli.predictions.table import class_indices, to_frame
 
@@ -87,6 +89,74 @@ def test_per_class_metrics_equal_those_of_scikit_learn(example: tuple[pd.DataFra
     assert [each.support for each in result.per_class] == support.tolist()
     assert result.per_class[10].recall is None  # no image of it
     assert result.per_class[11].precision is None  # never predicted
+
+
+@pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
+def test_macro_averages_equal_those_of_scikit_learn(example: tuple[pd.DataFrame, list[int]]) -> None:
+    import sklearn.metrics
+
+    table, right = example
+    predicted = class_indices(table)[:, 0]
+    present = sorted({*right})
+
+    macro = compute_metrics(table, labels_of([(index,) for index in right])).macro
+
+    assert macro
+    expected = sklearn.metrics.precision_recall_fscore_support(
+        right, predicted, labels=present, average="macro", zero_division=0
+    )
+    assert (macro.precision, macro.recall, macro.f1) == pytest.approx([100 * value for value in expected[:3]])
+    assert macro.recall == pytest.approx(100 * sklearn.metrics.balanced_accuracy_score(right, predicted))
+    assert macro.classes == len(present) == 11  # of twelve classes one has no photo
+    assert 11 not in predicted  # its precision is 0, which counts
+
+
+def test_the_confusion_matrix_equals_that_of_scikit_learn(
+    example: tuple[pd.DataFrame, list[int]], tmp_path: Path
+) -> None:
+    import sklearn.metrics
+
+    table, right = example
+    matrix = confusion_matrix(table, labels_of([(index,) for index in right]))
+    expected = sklearn.metrics.confusion_matrix(right, class_indices(table)[:, 0], labels=range(C))
+
+    assert (matrix.rows(np.arange(C)) == expected).all()
+    assert (matrix.rows(np.array([7, 2])) == expected[[7, 2]][:, [7, 2]]).all()
+    write_confusion_matrix(tmp_path / "c.csv", matrix)
+    written = pd.read_csv(tmp_path / "c.csv", index_col=0)
+    assert list(written.index) == list(written.columns) == list(TWELVE.names)
+    assert (written.to_numpy() == expected).all()
+    assert written.index.name == "label\\predicted"
+
+
+def test_the_most_confused_classes_are_those_with_most_wrong_photos(
+    example: tuple[pd.DataFrame, list[int]],
+) -> None:
+    import sklearn.metrics
+
+    table, right = example
+    matrix = confusion_matrix(table, labels_of([(index,) for index in right]))
+    wrong = sklearn.metrics.confusion_matrix(right, class_indices(table)[:, 0], labels=range(C))
+    np.fill_diagonal(wrong, 0)
+    confusions = wrong.sum(0) + wrong.sum(1)
+
+    three = matrix.most_confused(3)
+
+    assert list(three) == sorted(three)
+    assert sorted(confusions[three]) == sorted(confusions)[-3:]
+    assert list(matrix.most_confused(C)) == list(matrix.occurring()) == list(range(C))
+
+
+def test_names_of_classes_are_quoted_in_the_confusion_matrix(tmp_path: Path) -> None:
+    classes = Classes(("crane, a bird", '"crane"', "grün\nx"))
+    table = table_of([(0,), (2,)], classes=classes)
+
+    matrix = confusion_matrix(table, labels_of([(0,), (1,)], classes))
+    write_confusion_matrix(tmp_path / "c.csv", matrix)
+
+    written = pd.read_csv(tmp_path / "c.csv", index_col=0)
+    assert list(written.index) == list(written.columns) == list(classes.names)
+    assert written.to_numpy().tolist() == [[1, 0, 0], [0, 0, 1], [0, 0, 0]]
 
 
 def test_confusions_equal_those_of_scikit_learn(example: tuple[pd.DataFrame, list[int]]) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from dying import Deadly
@@ -88,6 +89,18 @@ def test_two_processes_write_the_bytes_of_one(paths: InputList, run: RunConfig, 
     assert csv(results) == plain
     assert [result.first for result in results] == [0, 4, 8, 12, 16, 20]  # none is filled up, none comes twice
     assert multiprocessing.active_children() == []
+
+
+@pytest.mark.usefixtures("_fast_start")
+def test_two_processes_give_the_arrays_of_one(paths: InputList, run: RunConfig) -> None:
+    run = replace(run, arrays=("features", "scores"))
+
+    results, plain = predict(paths, run), [*DevicePredictor(run).predict(paths, [range(len(paths))])]
+
+    assert [len(result.arrays) for result in results] == [2] * 6
+    for result, expected in zip(results, plain, strict=True):
+        for array, same in zip(result.arrays, expected.arrays, strict=True):
+            assert np.array_equal(array, same, equal_nan=True)
 
 
 @pytest.mark.usefixtures("_fast_start")

@@ -126,7 +126,7 @@ def test_a_batch_that_does_not_fit_into_the_memory_of_the_processor_is_halved(
 def test_a_device_without_memory_for_one_image_is_an_error_of_one_line(
     stub: str, inception: Inception, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def none_fits(self: DevicePredictor, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    def none_fits(self: DevicePredictor, pixels: Tensor) -> tuple[Tensor, ...]:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     monkeypatch.setattr(DevicePredictor, "_best_classes", none_fits)
@@ -141,7 +141,7 @@ def test_a_device_without_memory_for_one_image_is_an_error_of_one_line(
 def test_another_error_of_the_network_is_not_taken_for_a_lack_of_memory(
     stub: str, inception: Inception, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(self: DevicePredictor, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    def broken(self: DevicePredictor, pixels: Tensor) -> tuple[Tensor, ...]:
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
     monkeypatch.setattr(DevicePredictor, "_best_classes", broken)
@@ -157,7 +157,7 @@ def test_scores_that_are_not_numbers_are_no_prediction(
 ) -> None:
     best_classes = DevicePredictor._best_classes
 
-    def overflow(self: DevicePredictor, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    def overflow(self: DevicePredictor, pixels: Tensor) -> tuple[Tensor, ...]:
         classes, scores = best_classes(self, pixels)
         return classes, torch.where(torch.tensor([[False], [True], [False]]), torch.nan, scores)
 

@@ -9,18 +9,22 @@ from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from reported import CLASSES, HOSTILE, evaluation, manifest, page_of, picture, prediction, rows
 from running import Inception, code_of
 
+from inception_cli.config import Classes
 from inception_cli.errors import InceptionError
+from inception_cli.evaluation.confusion_matrix import ConfusionMatrix
 from inception_cli.images.thumbnail import SIDE, thumbnail
 from inception_cli.predictions.formats import csv_header, to_csv
 from inception_cli.predictions.prediction import Prediction
 from inception_cli.predictions.text import harmless
 from inception_cli.report import plots, samples
 from inception_cli.report.build import build_page, describe, file_link, write_report
+from inception_cli.report.matrix import matrix_table
 from inception_cli.report.samples import collect_samples
 
 
@@ -429,3 +433,47 @@ def test_errors_are_one_line(
     assert len(ended.err.strip().splitlines()) == 1
     assert said in ended.err
     assert list(tmp_path.iterdir()) == []
+
+
+# The confusion matrix
+
+
+def matrix_of(pairs: list[tuple[int, int]], classes: int) -> ConfusionMatrix:
+    names = Classes(tuple(f"class {number}" for number in range(classes)))
+    true, predicted = np.array(pairs).T
+    return ConfusionMatrix.of(names, true, predicted)
+
+
+def test_the_confusion_matrix_shows_every_class_that_occurs() -> None:
+    table = matrix_table(matrix_of([(0, 0)] * 7 + [(0, 2)] + [(3, 3)], 1000))
+
+    assert (table.of, table.names, table.columns) == (3, ("class 0", "class 2", "class 3"), table.names)
+    assert [[cell.count for cell in row.cells] for row in table.rows] == [[7, 1, 0], [0, 0, 0], [0, 0, 1]]
+    assert [(cell.kind, cell.shade) for cell in table.rows[0].cells] == [("right", 4), ("wrong", 1), ("wrong", 0)]
+    assert [row.support for row in table.rows] == [8, 0, 1]
+
+
+def test_of_many_classes_the_forty_most_confused_are_shown() -> None:
+    right = [(index, index) for index in range(100)]
+    wrong = [(index, index + 1) for index in range(40, 100, 2)]  # sixty classes with a confusion each
+    wrong += [(index, 99) for index in range(50, 70)] * 2 + [(60, 150)]
+
+    table = matrix_table(matrix_of(right + wrong, 200))
+
+    assert (table.of, len(table.names), table.columns[-1]) == (101, 40, "other classes")
+    assert {f"class {index}" for index in range(50, 70)} | {"class 99"} <= {*table.names}
+    row = table.rows[table.names.index("class 60")]
+    assert row.cells[-1].count == 5 - sum(cell.count for cell in row.cells[:-1]) == 1  # class 150
+    assert row.support == 5
+
+
+def test_the_page_has_the_confusion_matrix() -> None:
+    text = page_of(rows(), evaluation(rows())).page.decode()
+
+    section = text[text.index('<section id="confusion-matrix"') : text.index('<section id="confusions"')]
+    parsed = Parsed(section.encode())
+    cells = [attributes.get("title") for tag, attributes in parsed.elements if tag == "td" and "title" in attributes]
+    assert len([tag for tag, attributes in parsed.elements if attributes.get("scope") == "row"]) == 3
+    assert sum(int(str(cell).rpartition(": ")[2].split(" of ")[0]) for cell in cells) == 36
+    assert "<b>" not in section
+    assert "Macro averages of 3 classes with photos" in text

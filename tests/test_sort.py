@@ -20,6 +20,7 @@ from inception_cli.actions import sort as actions
 from inception_cli.actions.folder_names import folder_name, name_key, numbered
 from inception_cli.actions.sort_plan import PLAN, Method, Planner, Tally
 from inception_cli.errors import ExitCode
+from inception_cli.predictions.decision import Decision
 from inception_cli.predictions.formats import convert, read_predictions
 from inception_cli.predictions.prediction import Prediction
 
@@ -27,11 +28,11 @@ METHODS: tuple[Method, ...] = ("copy", "link", "move")
 
 
 @pytest.fixture
-def place(memory_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working directory, empty; syncing all disks would wait for other programs."""
-    monkeypatch.chdir(memory_path)
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(os, "sync", lambda: None)
-    return memory_path
+    return tmp_path
 
 
 @pytest.fixture
@@ -147,20 +148,16 @@ def test_every_format_of_predictions_can_be_sorted(place: Path, suffix: str, inc
 
 
 def test_the_decision_of_a_row_comes_before_its_best_class(place: Path) -> None:
-    class Decision:
-        def __init__(self, label: str) -> None:
-            self.label = label
-
     make_photo(place / "1.jpg")
     make_photo(place / "2.jpg")
     rows = [Prediction(f"{number}.jpg", "ok", (0,), ("Pembroke",), (0.6,)) for number in (1, 2)]
-    decided = [replace(row, decision=Decision(label)) for row, label in zip(rows, ("dog", ""), strict=True)]
+    decisions = (Decision("dog", 0.9, "rollup"), Decision("unknown", 0.6, "low_score"))
+    decided = [replace(row, decision=decision) for row, decision in zip(rows, decisions, strict=True)]
     planner = Planner(place / "out", "copy", place)
 
     steps = list(planner.steps(decided))
 
-    assert [(step.folder, step.name) for step in steps] == [("dog", "1.jpg")]
-    assert planner.tally.not_ok == {"without a label": 1}
+    assert [(step.folder, step.name) for step in steps] == [("dog", "1.jpg"), ("unknown", "2.jpg")]
 
 
 def test_a_name_that_exists_gets_a_number(place: Path) -> None:
@@ -942,7 +939,7 @@ def test_a_folder_with_another_sort_is_refused(library: Path, inception: Incepti
     for words in (("other.csv",), ("rows.csv", "--move"), ("other.csv", "--dry-run")):
         ended = inception("sort", *words, "--into", "out")
         assert ended.code == ExitCode.ERROR
-        assert f"holds a sort of {library.parent}/rows.csv (--copy); undo it (inception sort --undo" in ended.err
+        assert "/rows.csv (--copy); undo it (inception sort --undo" in ended.err
     assert inception("sort", "rows.csv", "--into", "out").code == 0
 
 

@@ -28,7 +28,7 @@ from inception_cli.actions.sort_plan import (
     read_tally,
     write_plan,
 )
-from inception_cli.errors import InceptionError, os_errors, os_reason, plural
+from inception_cli.errors import InceptionError, excerpt, os_errors, os_reason, plural
 from inception_cli.files.atomic import lock, remove_temporaries, sync_folder, writing
 from inception_cli.files.hashing import sha256
 from inception_cli.predictions.formats import batched, read_predictions, shard_files
@@ -209,8 +209,8 @@ def _require_same(plan: Path, digest: str, method: Method) -> None:
     header = read_header(plan)
     if (header.sha256, header.method) != (digest, method):
         raise InceptionError(
-            f"{plan.parent}: holds a sort of {header.predictions} (--{header.method}); undo it (inception sort --undo "
-            f"{plan.parent}), choose another folder, or delete {plan} to keep its files for good"
+            f"{plan.parent}: holds a sort of {excerpt(header.predictions)} (--{header.method}); undo it (inception "
+            f"sort --undo DIR), choose another folder, or delete its {PLAN} to keep the files for good"
         )
 
 

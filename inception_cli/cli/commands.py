@@ -1,9 +1,10 @@
 """The commands: build the settings, call, print. Heavy modules are imported by the command that needs them."""
 
 import json as jsonlib
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
@@ -12,7 +13,7 @@ from inception_cli.cli import jobs
 from inception_cli.cli import options as o
 from inception_cli.cli.outputs import REPORT_MARKER, OutputFile, check_outputs
 from inception_cli.cli.usage import Command, Group, check_predictions, require_predictions
-from inception_cli.config import LabelSources, Settings, Thresholds
+from inception_cli.config import ArrayName, LabelSources, Settings, Thresholds
 from inception_cli.errors import ExitCode, UsageError
 from inception_cli.files.remote import local_copy
 from inception_cli.training.settings import TrainSettings
@@ -24,6 +25,7 @@ inception classify photo.jpg                 predict the class of one photo
 inception classify ./photos --out preds.csv  write a row for every photo
 inception report preds.csv --out preds.html  view the predictions in a browser
 inception sort preds.csv --into ./sorted     copy the photos into class folders
+inception tag preds.csv                      write keywords into XMP files
 inception classify ./photos --weights demo   ten grocery classes, no download
 
 Run a command with --help for its options and more examples.
@@ -66,6 +68,9 @@ def classify(
     only_classes: o.OnlyClasses = None,
     min_score: o.MinScore = None,
     rollup: o.Rollup = None,
+    features: o.Features = None,
+    scores: o.Scores = None,
+    array_type: o.TypeOfArrays = "float32",
     crops: o.NumberOfCrops = 1,
     batch_size: o.BatchSize = "auto",
     workers: o.Workers = "auto",
@@ -100,11 +105,9 @@ def classify(
     """
     from inception_cli.cli import console
 
-    if report and out in (None, "-"):
-        raise UsageError("--report needs a file of predictions: give --out FILE as well")
-    outputs = [OutputFile("--out", out), OutputFile("--report", report, REPORT_MARKER)]
-    check_outputs(outputs, [*inputs, *weights, classes, only_classes], force)
-    outcome = jobs.classify(inputs, out, _settings(context), restart, force, jobs.Output(json, quiet, verbose))
+    arrays, output = _arrays(context), jobs.Output(json, quiet, verbose)
+    check_outputs(_outputs_of_classify(out, report, arrays), [*inputs, *weights, classes, only_classes], force)
+    outcome = jobs.classify(inputs, out, arrays, _settings(context), restart, force, output)
     if outcome.interrupted:
         raise typer.Exit(ExitCode.INTERRUPTED)
     if report and out:
@@ -125,6 +128,8 @@ def evaluate(
     label_format: o.LabelFormatName = None,
     exclude: o.Exclude = None,
     per_class: o.PerClass = None,
+    confusion: o.ConfusionFile = None,
+    rows_with_labels: o.RowsWithLabels = None,
     against: o.Against = None,
     expect_top1: o.ExpectTop1 = None,
     tolerance: o.Tolerance = 0.0,
@@ -167,7 +172,7 @@ def evaluate(
     """
     sources, thresholds = LabelSources(val_dir, tuple(labels), label_format, exclude), Thresholds(min_score, rollup)
     settings = jobs.evaluation_settings(sources, against, expect_top1, tolerance, thresholds)
-    output = jobs.Output(json, quiet, verbose, per_class, report)
+    output = jobs.Output(json, quiet, verbose, per_class, report, confusion, rows_with_labels)
     output.check(out, [predictions, *labels, exclude, against, *weights, classes, only_classes], force)
     check_predictions(context, predictions, against)
     if predictions:
@@ -247,6 +252,26 @@ def sort(
     else:
         raise UsageError(f"{'--into DIR' if rows else 'FILE'} is missing: inception sort preds.csv --into ./sorted")
     if incomplete:
+        raise typer.Exit(ExitCode.SOME_FAILED)
+
+
+@app.command(cls=Command)
+def tag(
+    rows: o.Rows,
+    undo: o.UndoTags = False,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+) -> None:
+    """Write labels as keywords into XMP sidecars, which darktable and digiKam read.
+
+    \b
+    inception tag preds.csv
+    inception tag --undo preds.csv
+
+    The sidecar of photo.jpg is photo.jpg.xmp. An existing one is merged; photos are never changed.
+    """
+    require_predictions(rows)
+    if jobs.tag(rows, undo, quiet):
         raise typer.Exit(ExitCode.SOME_FAILED)
 
 
@@ -339,4 +364,19 @@ def _values_of(record: type[Settings | TrainSettings], context: typer.Context) -
 def _settings(context: typer.Context) -> Settings:
     """Return the settings of a run that the options of a command give."""
     values = _values_of(Settings, context)
-    return Settings(**values | {"weights": tuple(values["weights"])})
+    return Settings(**values | {"weights": tuple(values["weights"]), "arrays": tuple(_arrays(context))})
+
+
+def _outputs_of_classify(out: str | None, report: str | None, arrays: Mapping[str, str]) -> list[OutputFile]:
+    """Return the output files; UsageError if one of them needs the predictions in a file, and there is none."""
+    others = [OutputFile("--report", report, REPORT_MARKER)]
+    others += [OutputFile(f"--{name}", file) for name, file in arrays.items()]
+    for other in others:
+        if other.path and out in (None, "-"):
+            raise UsageError(f"{other.option} needs a file of predictions: give --out FILE as well")
+    return [OutputFile("--out", out), *others]
+
+
+def _arrays(context: typer.Context) -> dict[str, str]:
+    """Return the files of the arrays that the options of a command give, by name."""
+    return {name: context.params[name] for name in get_args(ArrayName) if context.params.get(name)}

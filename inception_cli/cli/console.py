@@ -2,7 +2,7 @@
 
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from inception_cli.predictions.text import harmless
 
 if TYPE_CHECKING:
     from inception_cli.actions.sort import Sorted
+    from inception_cli.actions.tag import Tagged
     from inception_cli.config import Engine
     from inception_cli.images.failure import Failure
     from inception_cli.inference.runner import Outcome, RunProgress
@@ -124,8 +125,8 @@ def print_notes(outcome: "Outcome", verbose: bool) -> None:
         print_line(line, "dim")
 
 
-def print_outcome(outcome: "Outcome", out: str | None, engine: "Engine") -> None:
-    """Print the end of a run: rows by status, images per second, the file, skipped and added files."""
+def print_outcome(outcome: "Outcome", out: str | None, engine: "Engine", arrays: Iterable[str] = ()) -> None:
+    """Print the end of a run: rows by status, images per second, the output files, skipped and added files."""
     progress = outcome.progress
     rows = (
         f"{progress.done:,} of {plural(progress.total, 'row')}" if outcome.interrupted else plural(progress.done, "row")
@@ -136,7 +137,8 @@ def print_outcome(outcome: "Outcome", out: str | None, engine: "Engine") -> None
     print_line(f"{rows}{resumed}: {statuses or 'none yet'}{rate}", "bold")
     if out:
         part = ".part" if outcome.interrupted and engine == "local" else ""
-        print_line(f"{'rows so far are in' if outcome.interrupted else 'written to'} {out}{part}")
+        names = ", ".join(f"{name}{part}" for name in (out, *arrays))
+        print_line(f"{'rows so far are in' if outcome.interrupted else 'written to'} {names}")
     _print_skipped(outcome.skipped)
     if folders := outcome.manifest.unreadable_folders:
         examples = "; ".join(outcome.manifest.unreadable_examples[:MAX_NAMES])
@@ -283,3 +285,26 @@ def _sort_notes(result: "Sorted") -> Iterator[str]:
 def _size(number: int) -> str:
     """Return a number of bytes in MB, or from a gigabyte on in GB."""
     return f"{number / 1e9:,.1f} GB" if number >= 1e9 else f"{number / 1e6:,.1f} MB"
+
+
+# ── tag ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def print_tagged(result: "Tagged", rows: str, undo: bool) -> None:
+    """Print what happened to the sidecars, and how to undo it."""
+    counts = (("written", result.written), ("removed", result.removed), ("unchanged", result.unchanged))
+    parts = ", ".join(f"{number:,} {what}" for what, number in counts if number) or "none"
+    print_line(f"XMP sidecars: {parts}", "bold")
+    if result.not_ok:
+        statuses = ", ".join(f"{number:,} {status}" for status, number in result.not_ok.most_common())
+        print_line(f"{plural(sum(result.not_ok.values()), 'row')} without a prediction: {statuses}", "dim")
+    if result.written and not undo:
+        print_line(f"to undo it: inception tag --undo {shlex.quote(rows)}", "dim")
+
+
+def print_untagged(result: "Tagged") -> None:
+    """Print the photos that could not be tagged, with the reasons."""
+    for path, reason in result.left_files:
+        print_line(f"left as it is: {path}: {reason}", "yellow")
+    if result.left > len(result.left_files):
+        print_line(f"… and {result.left - len(result.left_files):,} more", "yellow")

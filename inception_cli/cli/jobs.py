@@ -4,7 +4,7 @@ import json as jsonlib
 import posixpath
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from inception_cli.cli.outputs import PER_CLASS_MARKER, REPORT_MARKER, OutputFile, check_outputs
+from inception_cli.cli.outputs import (
+    CONFUSION_MARKER,
+    LABELLED_ROWS_MARKER,
+    PER_CLASS_MARKER,
+    REPORT_MARKER,
+    OutputFile,
+    check_outputs,
+)
 from inception_cli.cli.usage import require_predictions
 from inception_cli.config import NO_THRESHOLDS, Settings, Thresholds
 from inception_cli.errors import ExitCode, UsageError
@@ -42,6 +49,8 @@ class Output:
     verbose: bool = False
     per_class: str | None = None
     report: str | None = None
+    confusion: str | None = None
+    rows_with_labels: str | None = None
 
     def check(self, out: str | None, inputs: Iterable[str | None], force: bool) -> None:
         """Check the output files of an evaluation; see check_outputs."""
@@ -49,6 +58,8 @@ class Output:
             OutputFile("--out", out),
             OutputFile("--report", self.report, REPORT_MARKER),
             OutputFile("--per-class", self.per_class, PER_CLASS_MARKER),
+            OutputFile("--confusion", self.confusion, CONFUSION_MARKER),
+            OutputFile("--rows-with-labels", self.rows_with_labels, LABELLED_ROWS_MARKER),
         ]
         check_outputs(outputs, inputs, force)
 
@@ -58,8 +69,10 @@ def report_path(rows: str) -> str:
     return str(Path(posixpath.basename(rows.rstrip("/")) if is_remote(rows) else rows).with_suffix(".html"))
 
 
-def _open_store(out: str, settings: Settings, restart: bool, force: bool) -> "RunStore":
-    """Return the store for a file, or with Ray for a folder."""
+def _open_store(
+    out: str, settings: Settings, restart: bool, force: bool, arrays: Mapping[str, str] | None = None
+) -> "RunStore":
+    """Return the store for a file and arrays (by name), or with Ray for a folder."""
     if settings.engine == "ray":
         if out == "-" or Path(out).suffix.lower() in (".csv", ".jsonl", ".parquet"):
             raise UsageError(f"--out {out}: --engine ray writes a folder of Parquet files: give the name of a folder")
@@ -68,7 +81,8 @@ def _open_store(out: str, settings: Settings, restart: bool, force: bool) -> "Ru
         return FolderStore.open(out, restart=restart, force=force)
     from inception_cli.storage.file_store import FileStore
 
-    return FileStore.open(Path(out), restart=restart, force=force)
+    files = {name: Path(file) for name, file in (arrays or {}).items()}
+    return FileStore.open(Path(out), restart=restart, force=force, arrays=files)
 
 
 def _stream_store(
@@ -97,9 +111,15 @@ def _require_input(inputs: list[str], store: "RunStore") -> None:
 
 
 def classify(
-    inputs: list[str], out: str | None, settings: Settings, restart: bool, force: bool, output: Output
+    inputs: list[str],
+    out: str | None,
+    arrays: Mapping[str, str],
+    settings: Settings,
+    restart: bool,
+    force: bool,
+    output: Output,
 ) -> "Outcome":
-    """Run a job and print its summary."""
+    """Run a job and print its summary; `arrays` are the files of arrays by name."""
     from inception_cli.cli import console
     from inception_cli.cli.progress import ProgressBar
     from inception_cli.storage.stream_store import JsonStream
@@ -111,7 +131,7 @@ def classify(
         if out is None or out == "-":
             store = _stream_store(inputs, out, settings, output.json, bar.data)
         else:
-            store = _open_store(out, settings, restart, force)
+            store = _open_store(out, settings, restart, force, arrays)
         with store:
             _require_input(inputs, store)
             bar.loading(settings.weights)
@@ -121,7 +141,7 @@ def classify(
     if not output.quiet:
         console.print_notes(outcome, output.verbose)
         if output.json or out or output.verbose or not console.is_single_photo(inputs):
-            console.print_outcome(outcome, None if streams else out, settings.engine)
+            console.print_outcome(outcome, None if streams else out, settings.engine, arrays.values())
     if output.json:
         predictions = store.to_json() if isinstance(store, JsonStream) else {}
         print(jsonlib.dumps(outcome.manifest.to_json() | predictions))
@@ -189,7 +209,9 @@ def _evaluate(rows: Path, manifest: "Manifest | None", settings: "EvaluationSett
     """Score a file of predictions, print the metrics and write the files that were requested."""
     from inception_cli.cli import tables
     from inception_cli.cli.progress import ProgressBar
+    from inception_cli.evaluation.confusion_matrix import write_confusion_matrix
     from inception_cli.evaluation.evaluate import evaluate, write_per_class
+    from inception_cli.evaluation.labelled_rows import write_labelled_rows
 
     with ProgressBar("evaluate", output.quiet) as bar:
         bar.working("scoring the predictions")
@@ -198,6 +220,10 @@ def _evaluate(rows: Path, manifest: "Manifest | None", settings: "EvaluationSett
         write_report(output.report, rows, manifest, evaluation, output.quiet, settings.thresholds)
     if output.per_class:
         write_per_class(Path(output.per_class), evaluation.metrics)
+    if output.confusion:
+        write_confusion_matrix(Path(output.confusion), evaluation.results[0].confusion_matrix)
+    if output.rows_with_labels:
+        write_labelled_rows(Path(output.rows_with_labels), rows, evaluation.results[0].labels)
     with suppress(ClosedPipe):  # such as `| head`: the exit code still says whether the metrics are as expected
         if output.json:
             print(jsonlib.dumps(evaluation.to_json()))
@@ -264,4 +290,22 @@ def undo_sort(into: str, quiet: bool) -> bool:
     if not quiet:
         console.print_undone(result, into)
     console.print_left(result.left_files, result.left)
+    return result.left > 0
+
+
+def tag(predictions: str, undo: bool, quiet: bool) -> bool:
+    """Write labels into sidecars, or remove them; return whether a photo could not be tagged."""
+    from inception_cli.actions import tag as actions
+    from inception_cli.cli import console
+    from inception_cli.cli.progress import ProgressBar
+    from inception_cli.storage.store import read_manifest
+
+    with local_copy(predictions) as file, ProgressBar("tag", quiet) as bar:
+        manifest = read_manifest(file)
+        directory = Path((manifest and manifest.directory) or Path.cwd())
+        total = manifest.n if manifest else 0
+        result = actions.tag(file, directory, undo, progress=lambda done: bar.files(done, max(done, total)))
+    if not quiet:
+        console.print_tagged(result, predictions, undo)
+    console.print_untagged(result)
     return result.left > 0

@@ -6,9 +6,11 @@ import typer
 
 from inception_cli.cli.values import (
     CountOrAuto,
+    array_file,
     complete,
     count_or_auto,
     crops,
+    csv_file,
     html_file,
     percent,
     positive_or_auto,
@@ -16,7 +18,16 @@ from inception_cli.cli.values import (
     rollup,
     weights_file,
 )
-from inception_cli.config import CompileChoice, Crops, Decode, Engine, LabelFormat, PrecisionChoice, PresetName
+from inception_cli.config import (
+    ArrayType,
+    CompileChoice,
+    Crops,
+    Decode,
+    Engine,
+    LabelFormat,
+    PrecisionChoice,
+    PresetName,
+)
 from inception_cli.weights.registry import DEMO, PUBLISHED
 
 WEIGHTS_NAMES = (*PUBLISHED, DEMO)
@@ -62,6 +73,15 @@ ReportFile = Annotated[
     str | None,
     typer.Option("--report", metavar="FILE", callback=html_file, help="Also write an HTML report of the predictions."),
 ]
+Features = Annotated[
+    str | None,
+    typer.Option("--features", metavar="FILE.npy", callback=array_file, help="Also write the network's features."),
+]
+Scores = Annotated[
+    str | None,
+    typer.Option("--scores", metavar="FILE.npy", callback=array_file, help="Also write the scores of all classes."),
+]
+TypeOfArrays = Annotated[ArrayType, typer.Option("--array-type", help="Number type of --features and --scores.")]
 Restart = Annotated[bool, typer.Option("--restart/--resume", help="Start an interrupted run again, or resume it.")]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Overwrite an existing output file.")]
 AllowFailures = Annotated[
@@ -320,6 +340,26 @@ PerClass = Annotated[
         rich_help_panel=METRICS,
     ),
 ]
+ConfusionFile = Annotated[
+    str | None,
+    typer.Option(
+        "--confusion",
+        metavar="FILE.csv",
+        callback=csv_file,
+        help="Write the confusion matrix as CSV: a row per label, a column per predicted class.",
+        rich_help_panel=METRICS,
+    ),
+]
+RowsWithLabels = Annotated[
+    str | None,
+    typer.Option(
+        "--rows-with-labels",
+        metavar="FILE.csv",
+        callback=csv_file,
+        help="Write a copy of the rows with the columns true_label and correct (top-1).",
+        rich_help_panel=METRICS,
+    ),
+]
 Against = Annotated[
     str | None,
     typer.Option(
@@ -346,6 +386,8 @@ Tolerance = Annotated[
         rich_help_panel=METRICS,
     ),
 ]
+
+UndoTags = Annotated[bool, typer.Option("--undo", help="Remove the keywords that this command has added.")]
 
 From = Annotated[
     str,

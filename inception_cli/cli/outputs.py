@@ -8,9 +8,11 @@ from pathlib import Path
 from inception_cli.errors import InceptionError, UsageError, os_errors
 from inception_cli.files.remote import is_remote
 
-#: What the beginning of a report, and of a file of per-class metrics, contains.
+#: What the beginning of each kind of output file contains.
 REPORT_MARKER = b'<meta name="generator" content="inception'
 PER_CLASS_MARKER = b"index,label,support,predicted,right,precision,recall,f1"
+CONFUSION_MARKER = b"label\\predicted,"
+LABELLED_ROWS_MARKER = b",error,true_label,correct\n"
 
 
 @dataclass(frozen=True)

@@ -190,6 +190,11 @@ def print_evaluation(evaluation: "Evaluation", verbose: bool) -> None:
         photos = plural(metrics.not_ok, "labelled photo has", "labelled photos have")
         console.print(f"{photos} no prediction and {'is' if metrics.not_ok == 1 else 'are'} not in n;")
         console.print(f"  counted as wrong: {metrics.top1_not_ok_as_wrong:.2f}{top5} %")
+    if macro := metrics.macro:
+        console.print(
+            f"macro averages of {plural(macro.classes, 'class', 'classes')} with photos: precision "
+            f"{macro.precision:.2f} %, recall {macro.recall:.2f} %, F1 {macro.f1:.2f} %"
+        )
     console.print(f"expected calibration error {metrics.calibration_error:.2f} % (15 bins)")
     if evaluation.decisions:
         _print_decisions(console, evaluation.decisions)

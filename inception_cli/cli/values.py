@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, get_args
 
 import typer
 
-from inception_cli.config import Auto, Crops
+from inception_cli.config import ARRAY_SUFFIX, Auto, Crops
 from inception_cli.errors import InceptionError, UsageError
 from inception_cli.predictions.formats import check_suffix
 
@@ -85,6 +85,28 @@ def rollup(value: float | None) -> float | None:
     if value is not None and not 0.5 < value <= 1:
         raise UsageError(f"--rollup {value:g}: give a sum above 0.5 and at most 1, such as 0.8")
     return value
+
+
+def csv_file(option: typer.CallbackParam, name: str | None) -> str | None:
+    """Check before a long run that a CSV file can be written."""
+    if not name:
+        return name
+    file, flag = Path(name), option.opts[0]
+    if file.suffix.lower() != ".csv":
+        raise UsageError(f"{flag} {name}: it is written as CSV; give a name that ends in .csv")
+    if file.is_dir():
+        raise InceptionError(f"{file} is a folder; give another name to {flag}")
+    if not file.parent.is_dir():
+        raise InceptionError(f"{file.parent}: no such folder; create it, or choose another {flag}")
+    return name
+
+
+def array_file(option: typer.CallbackParam, name: str | None) -> str | None:
+    """Check that an array can get this name."""
+    if name and not name.endswith(ARRAY_SUFFIX):
+        kind = "a file, not standard output" if name == "-" else "a .npy file"
+        raise UsageError(f"{option.opts[0]} {name}: an array is written to {kind}; give a name that ends in .npy")
+    return name
 
 
 def percent(option: typer.CallbackParam, value: float | None) -> float | None:

@@ -1,17 +1,18 @@
 """Score a file of predictions against labels: metrics, comparison and the table of published figures. No torch."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from inception_cli.config import NO_THRESHOLDS, Classes, LabelSources, Thresholds
 from inception_cli.errors import GateNotMet, UsageError, os_errors
 from inception_cli.evaluation.compare import Comparison, compare, require_shared_paths
+from inception_cli.evaluation.confusion_matrix import ConfusionMatrix
 from inception_cli.evaluation.decisions import DecisionMetrics, measure_decisions
 from inception_cli.evaluation.label_order import Finding, check_label_order
 from inception_cli.evaluation.labels import Labels, exclude_images, labels_from_file, labels_from_folders
-from inception_cli.evaluation.metrics import Metrics, compute_metrics, per_class_csv
+from inception_cli.evaluation.metrics import Metrics, compute_metrics, confusion_matrix, per_class_csv
 from inception_cli.files.hashing import sha256
 from inception_cli.files.remote import local_copy
 from inception_cli.predictions.classes import imagenet
@@ -53,6 +54,7 @@ class Result:
     metrics: Metrics
     finding: Finding | None  # of the label order check
     decisions: DecisionMetrics | None = None  # where thresholds are given
+    confusion_matrix: ConfusionMatrix = field(kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -203,6 +205,7 @@ def evaluate(rows: Path, manifest: Manifest | None, settings: EvaluationSettings
             compute_metrics(table, labels),
             check_label_order(table, labels),
             measure_decisions(rows, table, labels, thresholds) if thresholds else None,
+            confusion_matrix=confusion_matrix(table, labels),
         )
         for labels in _read_labels(table["path"].tolist(), classes, sources)
     )
@@ -294,6 +297,7 @@ def _figures(metrics: Metrics) -> dict[str, Any]:
         "top1_failed_as_wrong": metrics.top1_not_ok_as_wrong,
         "top5_failed_as_wrong": metrics.top5_not_ok_as_wrong,
         "calibration_error": metrics.calibration_error,
+        "macro": asdict(metrics.macro) if metrics.macro else None,
     }
 
 

@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from inception_cli.errors import InceptionError, plural
+from inception_cli.evaluation.confusion_matrix import ConfusionMatrix
 from inception_cli.evaluation.labels import Labels
 from inception_cli.predictions.table import class_indices, is_ok
 
@@ -35,6 +36,19 @@ class ClassMetrics:
     precision: float | None  # right / predicted, percent
     recall: float | None  # right / support: the accuracy within the class, percent
     f1: float | None  # harmonic mean of precision and recall, percent
+
+
+@dataclass(frozen=True)
+class MacroAverages:
+    """Means over the classes that have a photo, each class counting the same, in percent.
+
+    A class that is never predicted has the precision 0, as in scikit-learn. The mean recall is the balanced accuracy.
+    """
+
+    classes: int
+    precision: float
+    recall: float
+    f1: float
 
 
 @dataclass(frozen=True)
@@ -75,6 +89,7 @@ class Metrics:
     calibration_error: float  # expected calibration error, percent: 0 when confidence equals accuracy
     reliability: tuple[Bin, ...]
     per_class: tuple[ClassMetrics, ...]
+    macro: MacroAverages | None  # None: no photo has a single correct class
     confusions: tuple[Confusion, ...]  # the most frequent first
     notes: tuple[str, ...]  # sentences that belong beside the figures
 
@@ -105,7 +120,7 @@ def compute_metrics(table: pd.DataFrame, labels: Labels, most_confused: int = 20
     fifth = int(right[:, :5].any(1).sum()) if right.shape[1] >= min(5, classes) else None
     single = single_labelled(table, labels)
     confidence = table["top1_score"].to_numpy(np.float32)[scored]  # fp32, like the softmax
-    bins = _reliability(confidence, right[:, 0])
+    bins, per_class = _reliability(confidence, right[:, 0]), _per_class(single, labels)
     return Metrics(
         n=n,
         not_ok=not_ok,
@@ -118,10 +133,17 @@ def compute_metrics(table: pd.DataFrame, labels: Labels, most_confused: int = 20
         top5_not_ok_as_wrong=None if fifth is None else 100 * fifth / (n + not_ok),
         calibration_error=sum(abs((bin.accuracy or 0) - (bin.confidence or 0)) * bin.n for bin in bins) / n,
         reliability=bins,
-        per_class=_per_class(single, labels),
+        per_class=per_class,
+        macro=_macro(per_class),
         confusions=_confusions(single, labels, most_confused),
         notes=_notes(right.shape[1], labels, n - len(single.true)),
     )
+
+
+def confusion_matrix(table: pd.DataFrame, labels: Labels) -> ConfusionMatrix:
+    """Return the confusion matrix of the photos with a prediction and a single correct class."""
+    single = single_labelled(table, labels)
+    return ConfusionMatrix.of(labels.classes, single.true, single.predicted)
 
 
 def per_class_csv(metrics: Metrics) -> bytes:
@@ -207,18 +229,28 @@ def _per_class(single: SingleLabelled, labels: Labels) -> tuple[ClassMetrics, ..
     )
 
 
+def _macro(per_class: tuple[ClassMetrics, ...]) -> MacroAverages | None:
+    present = [each for each in per_class if each.support]
+    if not present:
+        return None
+    names = ("precision", "recall", "f1")
+    return MacroAverages(
+        len(present), *(sum(getattr(each, name) or 0.0 for each in present) / len(present) for name in names)
+    )
+
+
 def _percent(part: float, whole: int) -> float | None:
     return 100 * part / whole if whole else None
 
 
 def _confusions(single: SingleLabelled, labels: Labels, most: int) -> tuple[Confusion, ...]:
-    classes, names = len(labels.classes), labels.classes.names
-    wrong = single.true != single.predicted
-    pairs, counts = np.unique(single.true[wrong] * classes + single.predicted[wrong], return_counts=True)
-    largest = np.argsort(-counts, kind="stable")[:most]
+    matrix, names = ConfusionMatrix.of(labels.classes, single.true, single.predicted), labels.classes.names
+    wrong = np.flatnonzero(matrix.true != matrix.predicted)
+    largest = wrong[np.argsort(-matrix.counts[wrong], kind="stable")[:most]]
+    columns = (each[largest].tolist() for each in (matrix.true, matrix.predicted, matrix.counts))
     return tuple(
-        Confusion(pair // classes, pair % classes, names[pair // classes], names[pair % classes], count)
-        for pair, count in zip(pairs[largest].tolist(), counts[largest].tolist(), strict=True)
+        Confusion(true, predicted, names[true], names[predicted], count)
+        for true, predicted, count in zip(*columns, strict=True)
     )
 
 

@@ -61,15 +61,17 @@ def sync_folder(file: Path) -> None:
             os.close(folder)
 
 
-def lock(file: Path) -> int:
+def lock(file: Path, append: bool = True) -> int:
     """Open `file` for reading and appending, create it if it does not exist, lock it, and return the descriptor.
+
+    Without `append` it is written at the position of each write: on Linux `pwrite` appends to a file opened to append.
 
     Closing any descriptor of the file in this process releases the lock. Raises InceptionError if another process
     holds it.
     """
     while True:
         with writing(file):
-            descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+            descriptor = os.open(file, os.O_RDWR | os.O_CREAT | (os.O_APPEND if append else 0), 0o666)
         try:
             # Not flock: the orphaned worker processes of a killed run would inherit that lock and keep it.
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -90,7 +92,7 @@ def lock(file: Path) -> int:
         os.close(descriptor)
 
 
-def resolve_output(file: Path) -> Path:
+def resolve_output(file: Path, example: str = "preds.csv") -> Path:
     """Return `file`, or the target if it is a symbolic link; raise InceptionError unless it can be written there."""
     with writing(file):
         if file.is_symlink():
@@ -101,7 +103,7 @@ def resolve_output(file: Path) -> Path:
                 )
             file = target
         if file.is_dir():
-            raise InceptionError(f"{file}: is a folder; give a file in it, such as {file / 'preds.csv'}")
+            raise InceptionError(f"{file}: is a folder; give a file in it, such as {file / example}")
         if file.exists() and not file.is_file():
             raise InceptionError(f"{file}: not a regular file; {OTHER_OUTPUT}, or - for standard output")
         if not file.parent.is_dir():

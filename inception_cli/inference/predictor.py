@@ -1,9 +1,10 @@
 """Batches of images → predictions, on one device."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -32,6 +33,8 @@ from inception_cli.weights.load import load_network
 
 #: Threads that decode batches on a GPU: while nvJPEG decodes one, another is resized.
 DECODING_THREADS = 2
+#: Types of the arrays that are kept.
+ARRAY_DTYPES = {"float32": torch.float32, "float16": torch.float16}
 #: In a RuntimeError that means that memory was short: of a GPU, of torch on the processor, of C++.
 NOT_NUMBERS = "the scores are no numbers: the weights overflow; --precision fp32 may help"
 NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "std::bad_alloc")
@@ -44,6 +47,7 @@ class BatchResult:
     first: int
     predictions: list[Prediction]
     reduced_batch: int | None = None  # images that fit into memory at once, where that is less than a batch
+    arrays: tuple[np.ndarray, ...] = field(default=(), compare=False)  # (N, …) of `run.arrays`; NaN: no prediction
 
 
 class Predictor(Protocol):
@@ -77,7 +81,8 @@ class DevicePredictor:
         self._to_device = HostToDevice(run.plan.device)
         self._decoder = GpuDecoder(run.pixels, run.plan.device) if run.pixels.decode == "gpu" else None
         self._networks = [
-            optimize(load_network(each), each.preset.mean, each.preset.std, run.plan) for each in run.weights
+            optimize(load_network(each), each.preset.mean, each.preset.std, run.plan, "features" in run.arrays)
+            for each in run.weights
         ]
         return self
 
@@ -95,11 +100,11 @@ class DevicePredictor:
         self.load()
         started = ((batch, self._start(batch.pixels)) for batch in self.decode_on_device(batches))
         for batch, answer in keep_in_flight(started, self._in_flight):
-            yield BatchResult(batch.first, self._predictions(paths, batch, answer), self.reduced_batch)
+            yield self._result(paths, batch, answer)
 
-    def predict_batch(self, paths: Sequence[str], batch: Batch) -> list[Prediction]:
+    def predict_batch(self, paths: Sequence[str], batch: Batch) -> BatchResult:
         """Return the predictions of one batch, whose images are decoded."""
-        return self._predictions(paths, batch, self._start(batch.pixels))
+        return self._result(paths, batch, self._start(batch.pixels))
 
     def decode_on_device(self, batches: Iterable[Batch]) -> Iterable[Batch]:
         """Return the batches with all images decoded: with `decode="gpu"` workers leave JPEGs to the device."""
@@ -120,12 +125,27 @@ class DevicePredictor:
         classes, scores, *_ = self._start(pixels)()
         return classes, scores
 
-    def _predictions(self, paths: Sequence[str], batch: Batch, answer: PendingResult) -> list[Prediction]:
-        """Return a prediction for each image of the batch, in order, failures in their places."""
+    def _result(self, paths: Sequence[str], batch: Batch, answer: PendingResult) -> BatchResult:
+        """Wait for the result of a batch; the rows of its arrays are NaN where an image has no prediction."""
         with deadline(self.run.plan.device, self.run.loader.timeout):
-            best_classes, best_scores, *all_scores = answer()
-        classes, scores, names = best_classes.tolist(), best_scores.tolist(), self.run.classes.names
-        failures, tree_paths = dict(batch.failures), self._tree_paths(batch, all_scores)
+            classes, scores, *others = answer()
+        arrays = [tensor.numpy() for tensor in others]
+        tree_paths = self._tree.paths(arrays.pop()) if self._tree else [()] * len(batch.pixels)
+        predictions = self._predictions(paths, batch, classes.tolist(), scores.tolist(), tree_paths)
+        for array in arrays:
+            array[[row.status != "ok" for row in predictions]] = np.nan
+        return BatchResult(batch.first, predictions, self.reduced_batch, tuple(arrays))
+
+    def _predictions(
+        self,
+        paths: Sequence[str],
+        batch: Batch,
+        classes: list[list[int]],
+        scores: list[list[float]],
+        tree_paths: Sequence[TreePath],
+    ) -> list[Prediction]:
+        """Return a prediction for each image of the batch, in order, failures in their places."""
+        failures, names = dict(batch.failures), self.run.classes.names
         predictions = []
         for offset in range(len(batch.pixels)):
             path = paths[batch.first + offset]
@@ -140,12 +160,6 @@ class DevicePredictor:
                     row = with_decision(row, tree_paths[offset], thresholds, self._tree)
                 predictions.append(row)
         return predictions
-
-    def _tree_paths(self, batch: Batch, all_scores: Sequence[Tensor]) -> list[TreePath]:
-        """Return the path of each image down the tree of classes, from its scores of all classes."""
-        if self._tree is None:
-            return [()] * len(batch.pixels)
-        return self._tree.paths(all_scores[0].numpy())
 
     def _start(self, pixels: Tensor) -> PendingResult:
         """Start computing on the device; calling the result waits for it and returns what `_best_classes` documents.
@@ -180,17 +194,28 @@ class DevicePredictor:
 
     @torch.inference_mode()
     def _best_classes(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        """Return what `__call__` documents, on the device; where a tree needs them, also the scores (N, C) of all."""
+        """Return what `__call__` documents and the arrays (N, …) of `run.arrays`, on the device.
+
+        Where a tree needs them, the scores (N, C) of all classes are the last ones.
+        """
         on_device = pad_batch(self._to_device(pixels), self._graph_size)
         n, views = on_device.shape[:2]
         images = on_device.flatten(0, 1).permute(0, 3, 1, 2)
         if self.run.pixels.crops in MIRRORED:
             images = torch.stack([images, images.flip(3)], 1).flatten(0, 1)  # (N · V, 3, S, S)
             views *= 2
-        scores = torch.stack([self._softmax(network(images)) for network in self._networks])  # (networks, N · V, C)
-        mean = scores.view(len(self._networks), n, views, -1).mean(2).mean(0)[: len(pixels)]
-        best = mean.topk(self.run.top_k)
-        return best.indices, best.values, *([mean] if self._tree else [])
+        classes = len(self.run.classes)
+        outputs = [network(images) for network in self._networks]  # logits, and features behind them if they are kept
+        scores = torch.stack([self._softmax(output[:, :classes]) for output in outputs])  # (networks, N · V, C)
+        scores = scores.view(len(outputs), n, views, -1).mean(2).mean(0)  # (N, C)
+        best = scores.topk(self.run.top_k)
+        results = [best.indices, best.values]
+        for name in self.run.arrays:
+            array = scores if name == "scores" else outputs[0][:, classes:].view(n, views, -1).mean(1)  # (N, 2048)
+            results.append(array.to(ARRAY_DTYPES[self.run.array_type]))
+        if self._tree:
+            results.append(scores)
+        return tuple(result[: len(pixels)] for result in results)
 
     def _softmax(self, logits: Tensor) -> Tensor:
         """Return scores in fp32; 0 for classes that are not allowed, as the authors of ImageNet-A and -R do it."""

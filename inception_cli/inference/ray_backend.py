@@ -153,5 +153,5 @@ class _Actor:
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         pixels = torch.from_numpy(row["pixels"].copy())  # Ray's memory is read-only
         (batch,) = self._predictor.decode_on_device([Batch(0, pixels, *pickle.loads(row["rest"]))])
-        predictions = self._predictor.predict_batch(InputList(row["paths"]), batch)
-        return {"result": pickle.dumps(BatchResult(row["first"], predictions, self._predictor.reduced_batch))}
+        result = self._predictor.predict_batch(InputList(row["paths"]), batch)
+        return {"result": pickle.dumps(replace(result, first=row["first"]))}

@@ -52,6 +52,8 @@ def resolve(
         weights=weights,
         only_classes=only,
         thresholds=settings.thresholds,
+        arrays=settings.arrays,
+        array_type=settings.array_type,
     )
 
 

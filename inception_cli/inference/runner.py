@@ -151,7 +151,7 @@ def _predict_pending(
     progress, started, damaged = outcome.progress, time.monotonic(), 0
     with _stop_on_signal() as signals:
         for result in predictor.predict(paths, store.pending()):
-            store.write(result.first, result.predictions)
+            store.write(result.first, result.predictions, result.arrays)
             progress.add(Counter((row.status, reason(row.error)) for row in result.predictions))
             damaged += sum(PILLOW_DECODES_IT in prediction.error for prediction in result.predictions)
             progress.seconds = time.monotonic() - started

@@ -16,7 +16,7 @@ from torch import Tensor
 
 T = TypeVar("T")
 
-#: Wait for a batch and return its classes (N, K) int64 and scores (N, K) fp32, on the CPU.
+#: Wait for a batch and return its classes (N, K) int64, scores (N, K) fp32 and arrays (N, …), on the CPU.
 PendingResult = Callable[[], tuple[Tensor, ...]]
 
 
@@ -53,22 +53,22 @@ def pad_batch(batch: Tensor, size: int) -> Tensor:
     return torch.cat([batch, batch.new_zeros(size - len(batch), *batch.shape[1:])])
 
 
-def copy_to_host(classes: Tensor, scores: Tensor, *others: Tensor) -> PendingResult:
-    """Start copying classes int64 and scores fp32, both (N, K), and others to the CPU; from a GPU asynchronously.
+def copy_to_host(classes: Tensor, scores: Tensor, *arrays: Tensor) -> PendingResult:
+    """Start copying classes int64 and scores fp32, both (N, K), and arrays (N, …) to the CPU.
 
-    Classes and scores are one copy.
+    From a GPU it is asynchronous: classes and scores are one copy, each of the arrays is another one.
     """
     if not scores.is_cuda:
-        on_host = classes.cpu(), scores.cpu(), *(other.cpu() for other in others)
+        on_host = classes.cpu(), scores.cpu(), *(array.cpu() for array in arrays)
         return lambda: on_host
     both = torch.stack([classes.int(), scores.view(torch.int32)]).to("cpu", non_blocking=True)
-    rest = [other.to("cpu", non_blocking=True) for other in others]
+    copied_arrays = [array.to("cpu", non_blocking=True) for array in arrays]
     copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
     copied.record(torch.cuda.current_stream(scores.device))
 
     def wait() -> tuple[Tensor, ...]:
         copied.synchronize()
-        return both[0].long(), both[1].view(torch.float32), *rest
+        return both[0].long(), both[1].view(torch.float32), *copied_arrays
 
     return wait
 

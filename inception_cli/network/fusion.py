@@ -35,10 +35,13 @@ def require_precision(plan: Plan) -> None:
         ) from error
 
 
-def optimize(network: InceptionV3, mean: Sequence[float], std: Sequence[float], plan: Plan) -> nn.Module:
+def optimize(
+    network: InceptionV3, mean: Sequence[float], std: Sequence[float], plan: Plan, features: bool = False
+) -> nn.Module:
     """Return a network for inference that takes pixels 0…255 (N, 3, S, S) of any dtype and returns fp32 logits (N, C).
 
-    `mean` and `std` are the preset's, for RGB in [0, 1]. Pixels and logits are on the plan's device.
+    `mean` and `std` are the preset's, for RGB in [0, 1]. Pixels and logits are on the plan's device. With `features`
+    the fp32 features (N, 2048), the input of the classifier, stand behind the logits: (N, C + 2048).
     """
     dtype = DTYPES[plan.precision]
     network = drop_auxiliary(network)
@@ -49,6 +52,8 @@ def optimize(network: InceptionV3, mean: Sequence[float], std: Sequence[float], 
     if not cudnn_fuses:  # cuDNN would copy each part of a merged output before it reads it
         network = merge_1x1_convs(network)
     network = cast(network, plan.device, dtype)
+    if features:
+        setattr(network, "fc", LogitsAndFeatures(network.fc))  # noqa: B010 - of another type
     if cudnn_fuses:
         network = cudnn.fuse(network)
     warnings.filterwarnings("ignore", "TensorFloat32 tensor cores")  # torch.compile's advice to round fp32
@@ -63,6 +68,17 @@ def optimize(network: InceptionV3, mean: Sequence[float], std: Sequence[float], 
         # One CUDA graph for each shape; its input is bytes. Without autotuning of kernels, so that two runs are equal.
         whole.compile(mode="reduce-overhead" if plan.device.startswith("cuda") else None, dynamic=False)
     return whole
+
+
+class LogitsAndFeatures(nn.Module):
+    """The classifier, with its input behind its output: features (N, 2048) → (N, C + 2048)."""
+
+    def __init__(self, fc: nn.Linear) -> None:
+        super().__init__()
+        self.fc = fc
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([self.fc(x), x], 1)
 
 
 class CastInput(nn.Module):

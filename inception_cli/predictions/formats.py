@@ -240,17 +240,18 @@ def batched(rows: Iterable[_T], size: int) -> Iterator[list[_T]]:
 def _csv_line(prediction: Prediction, k: int, decided: bool) -> str:
     if len(prediction.classes) not in (0, k):
         raise ValueError(f"{prediction.path}: {len(prediction.classes)} classes in a file of {k}")
-    fields = [_quote(prediction.path), prediction.status]
+    fields = [quote(prediction.path), prediction.status]
     for index, label, score in zip(prediction.classes, prediction.labels, prediction.scores, strict=True):
-        fields += [str(index), _quote(label), f"{score:.6g}"]
+        fields += [str(index), quote(label), f"{score:.6g}"]
     fields += [""] * (2 + 3 * k - len(fields))
     if decided:
         label, score, reason, path = decision_values(prediction)
-        fields += [_quote(label or ""), "" if score is None else f"{score:.6g}", reason or "", _quote(path or "")]
-    return ",".join([*fields, _quote(prediction.error)]) + "\n"
+        fields += [quote(label or ""), "" if score is None else f"{score:.6g}", reason or "", quote(path or "")]
+    return ",".join([*fields, quote(prediction.error)]) + "\n"
 
 
-def _quote(field: str) -> str:
+def quote(field: str) -> str:
+    """Return a field of CSV, between quotes where it needs them."""
     # Not csv.writer: before Python 3.13 it does not quote a carriage return, which readers then take for a line end;
     # and the bytes of a file must not depend on the version of Python.
     return '"' + field.replace('"', '""') + '"' if _NEEDS_QUOTES.search(field) else field

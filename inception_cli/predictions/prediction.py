@@ -1,13 +1,15 @@
 """The prediction of one input: a record for every input of a run, and its columns in a file."""
 
 from collections.abc import Sequence
-from dataclasses import InitVar, dataclass, replace
+from dataclasses import InitVar, dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, get_args
 
 from inception_cli.errors import excerpt
 from inception_cli.predictions.decision import Decision, TreePath, decide
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from inception_cli.config import Thresholds
     from inception_cli.predictions.tree import Tree
 
@@ -32,6 +34,7 @@ class Prediction:
     scores: tuple[float, ...] = ()  # softmax in fp32, mean over views, then over networks
     error: str = ""  # one line: why there is no class
     decision: Decision | None = None  # the label after thresholds, where the run has some
+    features: "np.ndarray | None" = field(default=None, compare=False, repr=False)  # (2048,), where they were requested
     rounded: InitVar[bool] = False
 
     def __post_init__(self, rounded: bool) -> None:

@@ -32,6 +32,7 @@ from inception_cli.predictions.text import harmless
 from inception_cli.predictions.tree import Tree, tree_of
 from inception_cli.report import groups, plots
 from inception_cli.report.groups import tree_contents
+from inception_cli.report.matrix import matrix_table
 from inception_cli.report.samples import CONFUSIONS, Samples, collect_samples
 from inception_cli.storage.store import Manifest
 
@@ -142,6 +143,7 @@ def build_page(
             evaluation=evaluation,
             samples=samples,
             confusions=confusions,
+            matrix=matrix_table(evaluation.results[0].confusion_matrix) if evaluation else None,
             thumbnails=thumbnails,
             contents=_contents(samples, evaluation),
             groups=groups.by_label(samples, by_label) if samples.labels else groups.by_class(samples),
@@ -169,6 +171,7 @@ def _contents(samples: Samples, evaluation: "Evaluation | None") -> dict[str, st
         ("accuracy", "Accuracy", evaluated),
         ("decisions", "Labels", evaluation is not None and evaluation.decisions is not None),
         ("per-class", "Per class", evaluated),
+        ("confusion-matrix", "Matrix", evaluation is not None and evaluation.metrics.macro is not None),
         ("confusions", "Confusions", bool(samples.confused)),
         ("mistakes", "Mistakes", bool(samples.mistakes)),
         ("calibration", "Calibration", evaluated),

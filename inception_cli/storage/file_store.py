@@ -6,9 +6,10 @@
     preds.csv.part.made           JSONL or Parquet converted from these rows (only for preds.jsonl and preds.parquet)
     preds.csv, preds.csv.json     rows and manifest, published
 
-The files are created in this order. Publishing converts the rows if necessary, completes the manifest, renames the rows
-(a converted file is renamed, then the part file is emptied), removes the list and renames the manifest. A kill at any
-moment leaves one of these states:
+Arrays, in files of any folder, are written before the rows of the same inputs and renamed before them (array_store).
+The files are created in this order. Publishing converts the rows if necessary, completes the manifest, renames arrays
+and rows (a converted file is renamed, then the part file is emptied), removes the list and renames the manifest. A kill
+at any moment leaves one of these states:
 
     part     manifest      what happened, and what the next start does
     empty    none          nothing had started: a fresh start
@@ -26,22 +27,26 @@ import hashlib
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from inception_cli.errors import InceptionError, plural
+from inception_cli.errors import InceptionError, excerpt, plural
 from inception_cli.files.atomic import beside, lock, remove_temporaries, replacing, resolve_output, sync_folder, writing
 from inception_cli.files.hashing import sha256
 from inception_cli.predictions.formats import check_suffix, convert, csv_header, escape_bytes, parse_csv, to_csv
 from inception_cli.predictions.prediction import Prediction, columns_of, reason
+from inception_cli.storage.array_store import ArrayFile, array_width, publish_array
 from inception_cli.storage.input_list import InputList, encode
 from inception_cli.storage.manifest_json import FORMAT_VERSION
-from inception_cli.storage.store import FileState, Manifest
+from inception_cli.storage.store import FileState, Manifest, differences
+
+if TYPE_CHECKING:
+    import numpy as np
 
 #: Seconds between two syncs of the part file: what a power cut may cost. A kill costs nothing.
 SYNC_SECONDS = 10.0
@@ -57,7 +62,7 @@ class _Damaged(InceptionError):
 class FileStore:
     """The file `out` of a run, locked while this is open; a context manager (see RunStore)."""
 
-    def __init__(self, out: Path, descriptor: int) -> None:
+    def __init__(self, out: Path, descriptor: int, arrays: Mapping[str, Path]) -> None:
         self.out, self.name = out, str(out)
         self.manifest: Manifest | None = None
         self.finished = False
@@ -71,10 +76,14 @@ class FileStore:
         self._rows = self._size = 0  # whole rows in the part file, and the bytes of header and rows
         self._paths = InputList(b"")
         self._synced = time.monotonic()
+        self._array_paths = {name: str(file.absolute()) for name, file in arrays.items()}
+        self._arrays: list[ArrayFile] = []  # open ones, in the order of `run.arrays`
 
     @classmethod
-    def open(cls, out: Path, *, restart: bool = False, force: bool = False) -> Self:
-        """Lock the run that writes `out`, and find out how far it got.
+    def open(
+        cls, out: Path, *, restart: bool = False, force: bool = False, arrays: Mapping[str, Path] | None = None
+    ) -> Self:
+        """Lock the run that writes `out` and the `arrays` (by name), and find out how far it got.
 
         `restart` discards an interrupted run (not one that only lacks its publishing); `force` allows replacing a
         finished file. Raises InceptionError, leaving no file behind, when another run is writing `out`, when it is
@@ -82,10 +91,13 @@ class FileStore:
         """
         out = resolve_output(out)
         check_suffix(out)
-        store = cls(out, lock(beside(out, ".part")))
+        resolved = {name: resolve_output(file, f"{name}.npy") for name, file in (arrays or {}).items()}
+        store = cls(out, lock(beside(out, ".part")), resolved)
         try:
             with writing(out):
                 store._find_state(restart, force)
+            if not store.finished:
+                store._open_arrays(restart)
         except BaseException:
             store.close()
             raise
@@ -115,16 +127,21 @@ class FileStore:
 
     def begin(self, manifest: Manifest) -> Counter[tuple[str, str]]:
         """Start the run, or resume it after its last whole batch; return the rows by status and reason."""
+        for array, name in zip(self._arrays, manifest.run.arrays, strict=True):
+            array.set_shape(self._state.images, array_width(manifest.run, name), manifest.run.array_type)
         with writing(self._part):
             counts: Counter[tuple[str, str]] = Counter()
             if self.manifest:
-                self._find_whole_batches(manifest.run.images_per_batch)
+                most = min((array.count_rows() for array in self._arrays), default=self._state.images)
+                self._find_whole_batches(manifest.run.images_per_batch, most)
                 counts.update(self._check_rows())
                 os.ftruncate(self._descriptor, self._size)
             else:
-                self._state = replace(self._state, header=_header(manifest))
+                self._state = replace(self._state, header=_header(manifest), arrays=self._array_paths)
             if not self.manifest or manifest != self.manifest:
                 self._write_manifest(manifest)
+            for array in self._arrays:  # after the manifest: without one their rows would be those of another run
+                array.begin(self._rows)
             if not self._size:
                 self._append(self._state.header.encode())
                 os.fsync(self._descriptor)
@@ -134,10 +151,15 @@ class FileStore:
         """Return the positions of the inputs without a row."""
         return [range(self._rows, self._state.images)] if self._rows < self._state.images else []
 
-    def write(self, first: int, predictions: Sequence[Prediction]) -> None:
-        """Append the rows of the next inputs in one write; a failed write leaves the rows before it untouched."""
+    def write(self, first: int, predictions: Sequence[Prediction], arrays: "Sequence[np.ndarray]" = ()) -> None:
+        """Append the rows of the next inputs in one write; a failed write leaves the rows before it untouched.
+
+        Their rows of the arrays are synced before.
+        """
         if first != self._rows:
             raise ValueError(f"rows from {first} on, but the next row is {self._rows}")
+        for array, rows in zip(self._arrays, arrays, strict=True):
+            array.write(first, rows)
         with writing(self._part):
             self._append(to_csv(predictions, *self._columns()))
             self._rows += len(predictions)
@@ -168,6 +190,8 @@ class FileStore:
         """Release the lock; a run that never started leaves no file."""
         if self._descriptor < 0:
             return
+        while self._arrays:
+            self._arrays.pop().close()
         with suppress(OSError):
             if not os.fstat(self._descriptor).st_size:
                 if not self._part_manifest.exists():
@@ -192,11 +216,22 @@ class FileStore:
         except _Damaged:
             if not restart:
                 raise
-        self._refuse_to_replace(force)
+        self._refuse_to_replace([self.out, *map(Path, self._array_paths.values())], force)
         if restart:
             self._discard()
         else:
             self.manifest = manifest
+
+    def _open_arrays(self, restart: bool) -> None:
+        """Lock the arrays; InceptionError if the interrupted run writes others, or one of them is of another run."""
+        if self.manifest and (changed := differences(self._state.arrays, self._array_paths)):
+            changes = "; ".join(excerpt(change, 70) for change in changed)
+            raise InceptionError(
+                f"{self.out}: its interrupted run writes other arrays ({changes}); give the same ones, or start again "
+                "with --restart"
+            )
+        for path in self._array_paths.values():
+            self._arrays.append(ArrayFile.open(Path(path), replace=restart or self.manifest is not None))
 
     def _read_manifest(self) -> Manifest | None:
         try:
@@ -216,7 +251,11 @@ class FileStore:
         """Finish a publishing that was interrupted."""
         unnamed = self._converted or self._part if size else None  # the rows before they get their final name
         if unnamed and unnamed.exists():
-            self._refuse_to_replace(force)
+            arrays = [*map(Path, self._state.arrays.values())]
+            self._refuse_to_replace([self.out, *(file for file in arrays if beside(file, ".part").exists())], force)
+            for file in arrays:
+                if not file.exists() and not beside(file, ".part").exists():
+                    raise _Damaged(file, "is missing")
             if unnamed.stat().st_size != self._state.bytes:
                 raise _Damaged(unnamed, f"has another size than when it was written ({self._recorded('bytes')})")
         elif not self.out.exists() or self.out.stat().st_size != self._state.bytes:
@@ -228,7 +267,9 @@ class FileStore:
         self.close()  # the locked file is the published one now: nothing may be written through the descriptor
 
     def _rename(self, size: int) -> None:
-        """Give rows and manifest their final names; `size` is that of the part file."""
+        """Give arrays, rows and manifest their final names; `size` is that of the part file."""
+        for path in self._state.arrays.values():
+            publish_array(Path(path))
         if size and self._converted:
             if self._converted.exists():
                 self._converted.replace(self.out)
@@ -240,9 +281,10 @@ class FileStore:
         self._part_manifest.replace(beside(self.out, ".json"))
         sync_folder(self.out)
 
-    def _refuse_to_replace(self, force: bool) -> None:
-        if self.out.exists() and not force:
-            raise InceptionError(f"{self.out} exists; --force replaces it")
+    def _refuse_to_replace(self, files: Iterable[Path], force: bool) -> None:
+        for file in files:
+            if file.exists() and not force:
+                raise InceptionError(f"{file} exists; --force replaces it")
 
     def _discard(self) -> None:
         # The manifest first: a finished one beside no rows would be taken for that of the published file.
@@ -251,6 +293,8 @@ class FileStore:
         self._inputs.unlink(missing_ok=True)
         if self._converted:
             self._converted.unlink(missing_ok=True)
+        for array in self._arrays:
+            array.discard()
 
     # ── List, manifest, rows ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -278,15 +322,15 @@ class FileStore:
         with replacing(self._part_manifest) as file:
             file.write(replace(manifest, file=self._state).encode())
 
-    def _find_whole_batches(self, images_per_batch: int) -> None:
-        """Find the rows to keep: the batches of the resumed run are those of an uninterrupted one."""
+    def _find_whole_batches(self, images_per_batch: int, most: int) -> None:
+        """Find the rows to keep, at most `most`: the batches of a resumed run are those of an uninterrupted one."""
         header = self._state.header.encode()
         start = os.pread(self._descriptor, len(header), 0)
         if start != header and not header.startswith(start):
             raise _Damaged(self._part, "is damaged")
         rows = self._rows = self._size = 0
         for rows, end in enumerate(_row_ends(self._lines())):  # the end of row 0 is that of the header
-            if rows % images_per_batch == 0 or rows == self._state.images:
+            if rows <= most and (rows % images_per_batch == 0 or rows == self._state.images):
                 self._rows, self._size = rows, end
         if rows > self._state.images:
             raise _Damaged(self._part, "holds more rows than there are inputs")

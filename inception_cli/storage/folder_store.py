@@ -113,7 +113,7 @@ class FolderStore:
         """Return the positions of the shards that are not written yet."""
         return [positions for shard, positions in self._shards().items() if shard not in self._written]
 
-    def write(self, first: int, predictions: Sequence[Prediction]) -> None:
+    def write(self, first: int, predictions: Sequence[Prediction], arrays: Sequence[object] = ()) -> None:
         """Keep a batch, of any shard; a shard whose batches are all there is written."""
         shard = first // self._state.shard_size
         batches = self._batches.setdefault(shard, {})

@@ -93,7 +93,7 @@ def _wrong_values(value: Any, name: str) -> Iterator[str]:
     if isinstance(value, float) and not math.isfinite(value):
         yield f"{name} is not a finite number"
     elif isinstance(value, dict | list):
-        kind = {"versions": str, "counts": int, "labels.sha256": str}.get(name)
+        kind = {"versions": str, "counts": int, "labels.sha256": str, "file.arrays": str}.get(name)
         for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
             path = f"{name}.{key}" if name else str(key)
             if kind and type(inner) is not kind:

@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from inception_cli.config import LabelSources, RunConfig
+from inception_cli.config import ARRAY_SUFFIX, LabelSources, RunConfig
 from inception_cli.errors import (
     InceptionError,
     excerpt,
@@ -26,6 +26,9 @@ from inception_cli.predictions.formats import read_columns
 from inception_cli.predictions.prediction import STATUSES, Prediction, header
 from inception_cli.storage.input_list import InputList
 from inception_cli.storage.manifest_json import FORMAT_VERSION, read_record, require_complete
+
+if TYPE_CHECKING:
+    import numpy as np
 
 #: Names in a folder of shards: its manifest, and that of a run that is not finished.
 FOLDER_MANIFEST, FOLDER_UNFINISHED = "_manifest.json", "_run.json"
@@ -60,6 +63,7 @@ class FileState:
     inputs_sha256: str
     header: str
     bytes: int | None = None
+    arrays: dict[str, str] = field(default_factory=dict)  # absolute paths of the arrays by name
 
 
 @dataclass(frozen=True)
@@ -160,6 +164,10 @@ class Manifest:
             names = header(self.run.top_k, bool(self.run.thresholds))
             require(self.file.header == ",".join(names) + "\n", "file.header is not that of run.top_k and thresholds")
             require(self.file.bytes is None or self.file.bytes > 0, f"file.bytes is {self.file.bytes}")
+            require(tuple(self.file.arrays) == self.run.arrays, "file.arrays does not name those of run.arrays")
+            for name, path in self.file.arrays.items():
+                absolute = Path(path).is_absolute() and path.endswith(ARRAY_SUFFIX)
+                require(absolute, f"file.arrays.{name} {excerpt(repr(path))} is no absolute path of a .npy file")
         if self.folder:
             require_range("folder.shard_size", self.folder.shard_size, 1)
 
@@ -221,8 +229,11 @@ class RunStore(Protocol):
     def pending(self) -> list[range]:
         """Return the positions of the inputs without a row, in ranges of whole batches."""
 
-    def write(self, first: int, predictions: Sequence[Prediction]) -> None:
-        """Write the predictions of consecutive inputs from position `first` on."""
+    def write(self, first: int, predictions: Sequence[Prediction], arrays: Sequence["np.ndarray"] = ()) -> None:
+        """Write the predictions of consecutive inputs from position `first` on, and their rows of `run.arrays`.
+
+        Only a file store keeps arrays.
+        """
 
     def update(self, manifest: Manifest) -> None:
         """Keep what has changed in the manifest during the run."""

@@ -42,7 +42,7 @@ class StreamStore:
         """Return all positions."""
         return [range(len(self._inputs))]
 
-    def write(self, first: int, predictions: Sequence[Prediction]) -> None:
+    def write(self, first: int, predictions: Sequence[Prediction], arrays: Sequence[object] = ()) -> None:
         """Pass the predictions on."""
         self._write_batch(predictions)
 

@@ -10,7 +10,7 @@ from inception_cli.config import PRESETS, Classes, LoaderConfig, PixelConfig, Pl
 from inception_cli.evaluation.evaluate import Evaluation, Result
 from inception_cli.evaluation.label_order import Finding
 from inception_cli.evaluation.labels import Labels
-from inception_cli.evaluation.metrics import compute_metrics
+from inception_cli.evaluation.metrics import compute_metrics, confusion_matrix
 from inception_cli.predictions.formats import escape_bytes
 from inception_cli.predictions.prediction import Prediction
 from inception_cli.predictions.table import to_frame
@@ -52,8 +52,10 @@ def evaluation(predictions: list[Prediction]) -> Evaluation:
     sets = [(mistaken_for[row % 3] if row // 3 % 4 == 0 else row % 3,) for row in range(len(predictions))]
     labels = Labels.from_sets(CLASSES, "a <test>", "name", sets)
     readable = [replace(prediction, path=escape_bytes(prediction.path)) for prediction in predictions]
-    metrics = replace(compute_metrics(to_frame(readable, 3), labels), notes=("a note & more",))
-    return Evaluation(manifest(), (Result(labels, metrics, Finding(0, 100, "<otherwise>", "--label-format name")),))
+    table = to_frame(readable, 3)
+    metrics = replace(compute_metrics(table, labels), notes=("a note & more",))
+    finding, matrix = Finding(0, 100, "<otherwise>", "--label-format name"), confusion_matrix(table, labels)
+    return Evaluation(manifest(), (Result(labels, metrics, finding, confusion_matrix=matrix),))
 
 
 def manifest() -> Manifest:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from records import run_config
 from torch import Tensor, nn
 
@@ -19,6 +20,7 @@ from inception_cli.network import counting, fusion
 from inception_cli.network.counting import Counts
 from inception_cli.network.model import InceptionV3
 from inception_cli.predictions.classes import imagenet
+from inception_cli.storage.array_store import FEATURES
 from inception_cli.weights import load
 
 NAME, IMAGENET = "stub", "stub-imagenet"
@@ -37,17 +39,19 @@ _serve = multi_gpu._serve
 
 
 class StubNetwork(nn.Module):
-    """Logits from the colours of 16 tiles."""
+    """Logits from the colours of 16 tiles; with `features` the colours and zeros behind them, as `fusion` does."""
 
     def __init__(self, classes: int = 10) -> None:
         super().__init__()
         self.pool = nn.AdaptiveAvgPool2d(4)
         weight = torch.randn(classes, 48, generator=torch.Generator().manual_seed(1)) / 40
         self.weight = nn.Parameter(weight - weight.mean(1, keepdim=True))  # the brightness does not matter
+        self.features = False
 
     def forward(self, pixels: Tensor) -> Tensor:
         tiles: Tensor = self.pool(pixels.float()).flatten(1)
-        return (tiles - tiles.mean(1, keepdim=True)) @ self.weight.T
+        logits = (tiles - tiles.mean(1, keepdim=True)) @ self.weight.T
+        return torch.cat([logits, F.pad(tiles, (0, FEATURES - 48))], 1) if self.features else logits
 
 
 def find_weights(name: str, preset: str | None = None, classes: Classes | None = None, *arguments: Any) -> Weights:
@@ -61,8 +65,13 @@ def load_network(weights: Weights) -> nn.Module:
     return StubNetwork(len(weights.classes)).eval() if weights.name in STUBS else load.load_network(weights)
 
 
-def optimize(network: nn.Module, mean: Sequence[float], std: Sequence[float], plan: Plan) -> nn.Module:
-    return fusion.optimize(network, mean, std, plan) if isinstance(network, InceptionV3) else network.to(plan.device)
+def optimize(
+    network: nn.Module, mean: Sequence[float], std: Sequence[float], plan: Plan, features: bool = False
+) -> nn.Module:
+    if isinstance(network, InceptionV3):
+        return fusion.optimize(network, mean, std, plan, features)
+    network.features = features  # type: ignore[assignment]
+    return network.to(plan.device)
 
 
 def count(num_classes: int, side: int) -> Counts:
