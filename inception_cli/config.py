@@ -6,7 +6,7 @@ The records are frozen and validated when they are built: UsageError names the f
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, Literal, get_args
@@ -34,7 +34,6 @@ Filter = Literal["bilinear", "bicubic"]
 Crops = Literal[1, 10, 12, 144]
 ArrayName = Literal["features", "scores"]
 ArrayType = Literal["float32", "float16"]
-LabelFormat = Literal["wnid", "name", "number", "minus-1", "plus-1", "ilsvrc", "rank", "rank-1", "sorted"]
 
 #: Smallest input side of Inception V3 in pixels; below it the last grid would be empty.
 MIN_SIDE = 75
@@ -46,7 +45,6 @@ MAX_DEPTH = 100
 MAX_BATCH_SIZE, MAX_PROCESSES = 1_000_000, 4096
 #: Names of devices: `cuda` is every visible GPU, `cuda:N` a single one.
 DEVICE = re.compile(r"cpu|mps|cuda(:\d{1,4})?")
-SKIP = re.compile(r"skip-(\d{1,9})", re.ASCII)  # a label format
 
 #: Suffix of a file with an array, NumPy's format.
 ARRAY_SUFFIX = ".npy"
@@ -59,13 +57,6 @@ _IMAGENET_STD = (0.229, 0.224, 0.225)
 def require_device(value: str, choices: str) -> None:
     """Raise UsageError unless `value` is the name of a device."""
     require(bool(DEVICE.fullmatch(value)), f"device {excerpt(repr(value))}: choose {choices}")
-
-
-def require_label_format(value: str) -> None:
-    """Raise UsageError unless `value` is one of LabelFormat, or `skip-N`."""
-    choices = ", ".join((*get_args(LabelFormat), "skip-N"))
-    known = value in get_args(LabelFormat) or bool(SKIP.fullmatch(value))
-    require(known, f"label_format {excerpt(repr(value))}: choose from {choices}")
 
 
 @dataclass(frozen=True)
@@ -383,27 +374,3 @@ def images_per_batch(batch_size: int, views: int) -> int:
 
 def _geometry(preset: Preset) -> tuple[object, ...]:
     return preset.size, preset.resize, preset.filter, preset.antialias
-
-
-@dataclass(frozen=True)
-class LabelSources:
-    """Where the ground truth of a run comes from, kept in the manifest so that predictions can be scored again."""
-
-    val_dir: str | None = None
-    labels: tuple[str, ...] = ()  # files
-    label_format: str | None = None  # None: recognised
-    exclude: str | None = None  # a file
-    sha256: Mapping[str, str] = field(default_factory=dict)  # of the files, by name
-
-    def __post_init__(self) -> None:
-        files = [("val_dir", self.val_dir), *(("labels", name) for name in self.labels), ("exclude", self.exclude)]
-        for name, file in files:
-            if file is not None:
-                require_text(name, file)
-        if self.label_format is not None:
-            require_label_format(self.label_format)
-        for sha256 in self.sha256.values():
-            require_sha256("sha256", sha256)
-
-    def __bool__(self) -> bool:
-        return bool(self.val_dir or self.labels)

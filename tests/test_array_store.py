@@ -243,7 +243,7 @@ def test_another_array_is_not_resumed(
     for arrays, options, difference in (
         (("features",), (), "scores: "),
         ((), (), "features: "),
-        (("features", "scores"), ("--array-type", "float16"), "array_type: float32 → float16"),
+        (("features", "scores"), ("--array-type", "float16"), "--array-type: float32 → float16"),
         (("features",), ("--scores", tmp_path / "other.npy"), "other.npy); give the same ones"),
     ):
         ended = classify("run", *options, arrays=arrays)

@@ -11,8 +11,9 @@ from running import Inception
 import inception_cli
 from inception_cli import Classifier, Prediction
 from inception_cli.errors import InceptionError, UsageError
-from inception_cli.predictions.formats import escape_bytes, read_predictions, to_csv
+from inception_cli.predictions.formats import read_predictions, to_csv
 from inception_cli.predictions.prediction import header
+from inception_cli.predictions.text import escape_bytes
 
 SAMPLES = Path(__file__).parents[1] / "sample_images"
 

@@ -15,6 +15,7 @@ from inception_cli.cli import options
 from inception_cli.cli.commands import app
 from inception_cli.evaluation.class_numbering import label_lookup
 from inception_cli.predictions.classes import imagenet
+from inception_cli.storage import label_sources
 from inception_cli.weights.registry import DEMO, PUBLISHED
 
 PROGRAM = (
@@ -74,7 +75,7 @@ def test_words_are_completed(line: str, words: set[str]) -> None:
         ("--compile", config.CompileChoice),
         ("--engine", config.Engine),
         ("--crops", config.Crops),
-        ("--label-format", config.LabelFormat),
+        ("--label-format", label_sources.LabelFormat),
     ],
 )
 def test_the_values_of_an_option_are_those_of_the_configuration(option: str, choices: object) -> None:
@@ -92,7 +93,7 @@ def test_every_offered_value_is_accepted() -> None:
     assert offered("classify", "--device") == options.DEVICES
     for device in options.DEVICES:
         config.Settings(device=device)
-    for label_format in get_args(config.LabelFormat):
+    for label_format in get_args(label_sources.LabelFormat):
         label_lookup(label_format, imagenet())
 
 

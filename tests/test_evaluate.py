@@ -16,7 +16,7 @@ from lively import lively
 from records import new_manifest
 from running import Inception, code_of
 
-from inception_cli.config import PRESETS, Classes, LabelSources
+from inception_cli.config import PRESETS, Classes
 from inception_cli.errors import GateNotMet, InceptionError, UsageError
 from inception_cli.evaluation.evaluate import (
     EvaluationSettings,
@@ -30,6 +30,7 @@ from inception_cli.evaluation.labels import Labels
 from inception_cli.predictions.classes import synsets
 from inception_cli.predictions.formats import csv_header, read_predictions, to_csv
 from inception_cli.predictions.prediction import Prediction
+from inception_cli.storage.label_sources import LabelSources
 from inception_cli.storage.store import Manifest
 from inception_cli.weights.load import save_weights
 

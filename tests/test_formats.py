@@ -24,7 +24,6 @@ from inception_cli.predictions.formats import (
     SUFFIXES,
     convert,
     csv_header,
-    escape_bytes,
     parse_csv,
     read_columns,
     read_predictions,
@@ -33,6 +32,7 @@ from inception_cli.predictions.formats import (
 )
 from inception_cli.predictions.prediction import STATUSES, Prediction
 from inception_cli.predictions.table import class_indices, read_table
+from inception_cli.predictions.text import escape_bytes
 
 CAT = Prediction("a/cat.jpg", "ok", (281, 285), ("tabby", "Egyptian cat"), (0.5, 0.25))
 CUT = Prediction("a/cut.jpg", "truncated", error="the data end after 1234 bytes")

@@ -41,8 +41,9 @@ from inception_cli.images.dataset import load_batches
 from inception_cli.images.decode import Failure, read
 from inception_cli.images.preprocess import views
 from inception_cli.inference import predictor
-from inception_cli.predictions.formats import escape_bytes, read_predictions
+from inception_cli.predictions.formats import read_predictions
 from inception_cli.predictions.prediction import STATUSES, Prediction
+from inception_cli.predictions.text import escape_bytes
 from inception_cli.storage.input_list import InputList
 
 PIXELS = PixelConfig(PRESETS["torchvision"])

@@ -15,9 +15,10 @@ from PIL import Image
 from records import new_manifest
 from running import Inception
 
-from inception_cli.config import Classes, LabelSources, Settings, Thresholds
+from inception_cli.config import Classes, Settings, Thresholds
 from inception_cli.inference.runner import RunProgress, run_job
 from inception_cli.storage.file_store import FileStore
+from inception_cli.storage.label_sources import LabelSources
 from inception_cli.storage.store import FileState, FolderState, Manifest
 
 REMOVED = object()

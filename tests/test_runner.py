@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from records import run_config
 
-from inception_cli.config import Engine, LabelSources, RunConfig, Settings
+from inception_cli.config import Engine, RunConfig, Settings
 from inception_cli.errors import InceptionError, NoImages, UsageError, excerpt
 from inception_cli.images.failure import PILLOW_DECODES_IT
 from inception_cli.inference import runner
@@ -22,6 +22,7 @@ from inception_cli.predictions.prediction import Prediction
 from inception_cli.storage import folder_store
 from inception_cli.storage.file_store import FileStore
 from inception_cli.storage.folder_store import FolderStore
+from inception_cli.storage.label_sources import LabelSources
 from inception_cli.storage.store import RunStore, read_manifest
 from inception_cli.storage.stream_store import StreamStore
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from records import MANIFEST_0_1, new_manifest
 
-from inception_cli.config import LabelSources
 from inception_cli.errors import InceptionError
+from inception_cli.storage.label_sources import LabelSources
 from inception_cli.storage.store import (
     FOLDER_MANIFEST,
     FOLDER_UNFINISHED,

@@ -20,8 +20,8 @@ from inception_cli.actions.target_folder import TargetFolder, TargetFolders
 from inception_cli.errors import InceptionError, excerpt, one_line, os_errors, os_reason
 from inception_cli.files.atomic import replacing
 from inception_cli.files.remote import is_remote
-from inception_cli.predictions.formats import existing_path
 from inception_cli.predictions.prediction import Prediction
+from inception_cli.predictions.text import existing_path
 
 Method = Literal["copy", "link", "move"]
 PLAN = ".inception-sort.jsonl"

@@ -15,9 +15,9 @@ from inception_cli.actions.xmp import MAX_BYTES, Keywords, NotMerged, Sidecar
 from inception_cli.errors import InceptionError, os_reason
 from inception_cli.files.atomic import replacing
 from inception_cli.files.remote import is_remote
-from inception_cli.predictions.formats import existing_path, read_predictions
+from inception_cli.predictions.formats import read_predictions
 from inception_cli.predictions.prediction import Prediction
-from inception_cli.predictions.text import harmless
+from inception_cli.predictions.text import existing_path, harmless
 
 #: Labels of decisions that are no keywords.
 NO_KEYWORDS = ("", "unknown")

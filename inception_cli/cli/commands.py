@@ -13,9 +13,10 @@ from inception_cli.cli import jobs
 from inception_cli.cli import options as o
 from inception_cli.cli.outputs import REPORT_MARKER, OutputFile, check_outputs
 from inception_cli.cli.usage import Command, Group, check_predictions, require_predictions
-from inception_cli.config import ArrayName, LabelSources, Settings, Thresholds
+from inception_cli.config import ArrayName, Settings, Thresholds
 from inception_cli.errors import ExitCode, UsageError
 from inception_cli.files.remote import local_copy
+from inception_cli.storage.label_sources import LabelSources
 from inception_cli.training.settings import TrainSettings
 
 HELP = """Classify folders of photos with Inception V3, and measure the accuracy.

@@ -18,16 +18,8 @@ from inception_cli.cli.values import (
     rollup,
     weights_file,
 )
-from inception_cli.config import (
-    ArrayType,
-    CompileChoice,
-    Crops,
-    Decode,
-    Engine,
-    LabelFormat,
-    PrecisionChoice,
-    PresetName,
-)
+from inception_cli.config import ArrayType, CompileChoice, Crops, Decode, Engine, PrecisionChoice, PresetName
+from inception_cli.storage.label_sources import LabelFormat
 from inception_cli.weights.registry import DEMO, PUBLISHED
 
 WEIGHTS_NAMES = (*PUBLISHED, DEMO)

@@ -17,9 +17,10 @@ skip-N     like number, but class N had no folder when the labels were numbered:
 from collections.abc import Callable
 from typing import get_args
 
-from inception_cli.config import SKIP, Classes, LabelFormat, require_label_format
+from inception_cli.config import Classes
 from inception_cli.errors import UsageError
 from inception_cli.predictions.classes import class_lookup, is_imagenet, is_number, synsets
+from inception_cli.storage.label_sources import SKIP, LabelFormat, require_label_format
 
 NUMBER_FORMATS = tuple(format for format in get_args(LabelFormat) if format not in ("wnid", "name"))
 

@@ -13,8 +13,8 @@ from inception_cli.errors import InceptionError
 from inception_cli.evaluation.labels import Labels
 from inception_cli.evaluation.metrics import has_label, hits
 from inception_cli.predictions.classes import class_lookup, imagenet, is_imagenet
-from inception_cli.predictions.formats import escape_bytes
 from inception_cli.predictions.table import read_table
+from inception_cli.predictions.text import escape_bytes
 
 SAME_PHOTOS = "compare files on the same photos, classified from the same folder"
 

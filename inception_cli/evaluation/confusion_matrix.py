@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from inception_cli.config import Classes
 from inception_cli.files.atomic import replacing
-from inception_cli.predictions.formats import escape_bytes, quote
+from inception_cli.predictions.formats import quote
+from inception_cli.predictions.text import escape_bytes
 
 #: First cell of the CSV file: rows are labels, columns predictions.
 CORNER = "label\\predicted"

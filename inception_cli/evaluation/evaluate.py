@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from inception_cli.config import NO_THRESHOLDS, Classes, LabelSources, Thresholds
+from inception_cli.config import NO_THRESHOLDS, Classes, Thresholds
 from inception_cli.errors import GateNotMet, UsageError, os_errors
 from inception_cli.evaluation.compare import Comparison, compare, require_shared_paths
 from inception_cli.evaluation.confusion_matrix import ConfusionMatrix
@@ -16,11 +16,13 @@ from inception_cli.evaluation.metrics import Metrics, compute_metrics, confusion
 from inception_cli.files.hashing import sha256
 from inception_cli.files.remote import local_copy
 from inception_cli.predictions.classes import imagenet
-from inception_cli.predictions.formats import escape_bytes, read_columns
+from inception_cli.predictions.formats import read_columns
 from inception_cli.predictions.prediction import header
 from inception_cli.predictions.retune import require_paths
 from inception_cli.predictions.table import read_table, require_classes, seen_classes
+from inception_cli.predictions.text import escape_bytes
 from inception_cli.predictions.tree import find_classes
+from inception_cli.storage.label_sources import LabelSources
 from inception_cli.storage.store import Manifest, NetworkCounts
 
 #: Top-1 and top-5 of the paper's Inception V3 in percent, by (networks, crops): tables 3, 4 and 5 of arXiv:1512.00567;

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from inception_cli.evaluation.labels import Labels
 from inception_cli.files.atomic import replacing
-from inception_cli.predictions.formats import csv_header, escape_bytes, quote, read_columns, read_predictions, to_csv
+from inception_cli.predictions.formats import csv_header, quote, read_columns, read_predictions, to_csv
+from inception_cli.predictions.text import escape_bytes
 
 #: Columns behind those of the predictions. Not `label`: a file of predictions may have that column.
 COLUMNS = "true_label,correct"

@@ -18,7 +18,7 @@ from inception_cli.evaluation.class_numbering import is_number_format, label_loo
 from inception_cli.evaluation.label_files import read_image_names, read_labels
 from inception_cli.evaluation.path_matching import match_paths
 from inception_cli.predictions.classes import recognise
-from inception_cli.predictions.formats import escape_bytes
+from inception_cli.predictions.text import escape_bytes
 
 #: The labels of an image, each of them correct; empty if the image is excluded, None if it has no label.
 LabelSet = tuple[str, ...] | None

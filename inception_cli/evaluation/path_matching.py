@@ -9,7 +9,7 @@ from unicodedata import normalize
 
 from inception_cli.errors import InceptionError
 from inception_cli.evaluation.label_files import validation_image_of
-from inception_cli.predictions.formats import escape_bytes
+from inception_cli.predictions.text import escape_bytes
 
 _SUFFIX = re.compile(r"\.\w+$")
 

@@ -8,7 +8,6 @@ strings; a value that a row does not have is null. Text is UTF-8; other bytes of
 import csv
 import json
 import math
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from inception_cli.config import MAX_CLASSES
 from inception_cli.errors import InceptionError, excerpt, one_line, os_errors, plural
 from inception_cli.predictions.decision import MOST_SUM, REASONS, Decision, parse_path, path_text
 from inception_cli.predictions.prediction import DECISION_COLUMNS, Prediction, columns_of, end_of_classes, header
+from inception_cli.predictions.text import escape_bytes
 
 if TYPE_CHECKING:
     import pyarrow
@@ -32,8 +32,6 @@ MAX_LINE = 16_000_000  # bytes of a row: one with 100,000 classes has fewer
 ROW_GROUP = 65_536  # rows of a Parquet file that are written, and read, at once
 
 _NEEDS_QUOTES = re.compile('[",\r\n]')
-_NOT_TEXT = re.compile("[\0\udc80-\udcff]")
-_ESCAPED_BYTE = re.compile(r"\\x([89a-f][0-9a-f])")
 REMEDY = "restore the file, or create it again with `inception classify`"
 _T = TypeVar("_T")
 
@@ -83,25 +81,6 @@ def csv_header(k: int, decided: bool = False) -> bytes:
 def to_csv(predictions: Iterable[Prediction], k: int, decided: bool = False) -> bytes:
     """Return predictions as lines of CSV in UTF-8, with `k` classes per row."""
     return escape_bytes("".join(_csv_line(prediction, k, decided) for prediction in predictions)).encode()
-
-
-def escape_bytes(text: str) -> str:
-    r"""Return `text` as a file of predictions holds it: bytes that are not UTF-8, and NUL, escaped as `\xNN`."""
-    if text.isascii() and "\0" not in text:
-        return text
-    escaped = _NOT_TEXT.sub(lambda match: f"\\x{ord(match[0]) & 0xFF:02x}", text)
-    return escaped.encode("utf-8", "backslashreplace").decode()
-
-
-def unescape_bytes(text: str) -> str:
-    r"""Return a file name with the bytes that `\xNN` stands for; see escape_bytes."""
-    return _ESCAPED_BYTE.sub(lambda byte: chr(0xDC00 + int(byte[1], 16)), text)
-
-
-def existing_path(path: str) -> str:
-    r"""Return the path of a row as its file has it: with the bytes that `\xNN` stands for, if only that file exists."""
-    raw = unescape_bytes(path)
-    return raw if raw != path and os.path.lexists(raw) and not os.path.lexists(path) else path
 
 
 def convert(predictions: Iterable[Prediction], k: int, file: BinaryIO, suffix: str, decided: bool = False) -> None:

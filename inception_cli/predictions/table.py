@@ -24,7 +24,6 @@ from inception_cli.predictions.formats import (
     REMEDY,
     batched,
     check_suffix,
-    escape_bytes,
     has_classes,
     open_parquet,
     open_predictions,
@@ -38,6 +37,7 @@ from inception_cli.predictions.formats import (
     shard_files,
 )
 from inception_cli.predictions.prediction import STATUSES, Prediction, header
+from inception_cli.predictions.text import escape_bytes
 
 _CHUNK = 1000  # rows that are Python objects at the same time
 _STATUS = pd.CategoricalDtype(STATUSES)

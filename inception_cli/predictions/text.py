@@ -1,9 +1,14 @@
-"""Escape the names of files and classes for display, in a terminal and in HTML alike."""
+"""Escape the names of files and classes: for display, in a terminal and in HTML alike, and for files of predictions."""
 
+import os
+import re
 import unicodedata
 
 #: Unicode categories of characters that a terminal interprets or that are invisible.
 HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
+
+_NOT_TEXT = re.compile("[\0\udc80-\udcff]")
+_ESCAPED_BYTE = re.compile(r"\\x([89a-f][0-9a-f])")
 
 
 def harmless(name: str) -> str:
@@ -17,3 +22,22 @@ def _escape(char: str) -> str:
     if "\udc80" <= char <= "\udcff":  # a byte of a file name that is not UTF-8
         return f"\\x{ord(char) - 0xDC00:02x}"
     return char.encode("unicode_escape", "backslashreplace").decode()
+
+
+def escape_bytes(text: str) -> str:
+    r"""Return `text` as a file of predictions holds it: bytes that are not UTF-8, and NUL, escaped as `\xNN`."""
+    if text.isascii() and "\0" not in text:
+        return text
+    escaped = _NOT_TEXT.sub(lambda match: f"\\x{ord(match[0]) & 0xFF:02x}", text)
+    return escaped.encode("utf-8", "backslashreplace").decode()
+
+
+def unescape_bytes(text: str) -> str:
+    r"""Return a file name with the bytes that `\xNN` stands for; see escape_bytes."""
+    return _ESCAPED_BYTE.sub(lambda byte: chr(0xDC00 + int(byte[1], 16)), text)
+
+
+def existing_path(path: str) -> str:
+    r"""Return the path of a row as its file has it: with the bytes that `\xNN` stands for, if only that file exists."""
+    raw = unescape_bytes(path)
+    return raw if raw != path and os.path.lexists(raw) and not os.path.lexists(path) else path

@@ -25,10 +25,10 @@ from inception_cli import __version__
 from inception_cli.config import NO_THRESHOLDS, Thresholds
 from inception_cli.files.atomic import replacing
 from inception_cli.predictions.classes import imagenet
-from inception_cli.predictions.formats import existing_path, read_predictions, unescape_bytes
+from inception_cli.predictions.formats import read_predictions
 from inception_cli.predictions.prediction import Prediction
 from inception_cli.predictions.retune import decide_again, require_paths
-from inception_cli.predictions.text import harmless
+from inception_cli.predictions.text import existing_path, harmless, unescape_bytes
 from inception_cli.predictions.tree import Tree, tree_of
 from inception_cli.report import groups, plots
 from inception_cli.report.groups import tree_contents

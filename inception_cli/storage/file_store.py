@@ -38,8 +38,9 @@ from typing import TYPE_CHECKING, Self
 from inception_cli.errors import InceptionError, excerpt, plural
 from inception_cli.files.atomic import beside, lock, remove_temporaries, replacing, resolve_output, sync_folder, writing
 from inception_cli.files.hashing import sha256
-from inception_cli.predictions.formats import check_suffix, convert, csv_header, escape_bytes, parse_csv, to_csv
+from inception_cli.predictions.formats import check_suffix, convert, csv_header, parse_csv, to_csv
 from inception_cli.predictions.prediction import Prediction, columns_of, reason
+from inception_cli.predictions.text import escape_bytes
 from inception_cli.storage.array_store import ArrayFile, array_width, publish_array
 from inception_cli.storage.input_list import InputList, encode
 from inception_cli.storage.manifest_json import FORMAT_VERSION

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from inception_cli.config import ARRAY_SUFFIX, LabelSources, RunConfig
+from inception_cli.config import ARRAY_SUFFIX, RunConfig
 from inception_cli.errors import (
     InceptionError,
     excerpt,
@@ -25,6 +25,7 @@ from inception_cli.errors import (
 from inception_cli.predictions.formats import read_columns
 from inception_cli.predictions.prediction import STATUSES, Prediction, header
 from inception_cli.storage.input_list import InputList
+from inception_cli.storage.label_sources import LabelSources
 from inception_cli.storage.manifest_json import FORMAT_VERSION, read_record, require_complete
 
 if TYPE_CHECKING:

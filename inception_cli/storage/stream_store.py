@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from inception_cli.predictions.formats import csv_header, decision_values, escape_bytes, to_csv
+from inception_cli.predictions.formats import csv_header, decision_values, to_csv
 from inception_cli.predictions.prediction import DECISION_COLUMNS, Prediction
+from inception_cli.predictions.text import escape_bytes
 from inception_cli.storage.input_list import InputList
 from inception_cli.storage.store import Manifest
 

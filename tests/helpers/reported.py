@@ -11,9 +11,9 @@ from inception_cli.evaluation.evaluate import Evaluation, Result
 from inception_cli.evaluation.label_order import Finding
 from inception_cli.evaluation.labels import Labels
 from inception_cli.evaluation.metrics import compute_metrics, confusion_matrix
-from inception_cli.predictions.formats import escape_bytes
 from inception_cli.predictions.prediction import Prediction
 from inception_cli.predictions.table import to_frame
+from inception_cli.predictions.text import escape_bytes
 from inception_cli.report.build import Description, Written, build_page
 from inception_cli.storage.store import Manifest, NetworkCounts
 
