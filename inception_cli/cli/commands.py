@@ -1,7 +1,6 @@
 """The commands: build the settings, call, print. Heavy modules are imported by the command that needs them."""
 
 import json as jsonlib
-from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -9,9 +8,10 @@ from typing import Annotated, Any, get_args
 import typer
 
 from inception_cli import __version__
+from inception_cli.cli import evaluation_options as e
 from inception_cli.cli import jobs
 from inception_cli.cli import options as o
-from inception_cli.cli.outputs import REPORT_MARKER, OutputFile, check_outputs
+from inception_cli.cli.outputs import REPORT_MARKER, OutputFile, check_outputs, outputs_of_classify
 from inception_cli.cli.usage import Command, Group, check_predictions, require_predictions
 from inception_cli.config import ArrayName, Settings, Thresholds
 from inception_cli.errors import ExitCode, UsageError
@@ -107,7 +107,7 @@ def classify(
     from inception_cli.cli import console
 
     arrays, output = _arrays(context), jobs.Output(json, quiet, verbose)
-    check_outputs(_outputs_of_classify(out, report, arrays), [*inputs, *weights, classes, only_classes], force)
+    check_outputs(outputs_of_classify(out, report, arrays), [*inputs, *weights, classes, only_classes], force)
     outcome = jobs.classify(inputs, out, arrays, _settings(context), restart, force, output)
     if outcome.interrupted:
         raise typer.Exit(ExitCode.INTERRUPTED)
@@ -116,24 +116,23 @@ def classify(
             jobs.write_report(report, rows, outcome.manifest, None, quiet)
     elif out not in (None, "-") and not quiet:
         console.print_report_hint(out, jobs.report_path(out))
-    if outcome.incomplete and not allow_failures:
-        raise typer.Exit(ExitCode.SOME_FAILED)
+    _end(outcome.incomplete and not allow_failures)
 
 
 @app.command(cls=Command)
 def evaluate(
     context: typer.Context,
-    val_dir: o.ValDir = None,
-    predictions: o.Predictions = None,
-    labels: o.LabelFiles = [],  # noqa: B006
-    label_format: o.LabelFormatName = None,
-    exclude: o.Exclude = None,
-    per_class: o.PerClass = None,
-    confusion: o.ConfusionFile = None,
-    rows_with_labels: o.RowsWithLabels = None,
-    against: o.Against = None,
-    expect_top1: o.ExpectTop1 = None,
-    tolerance: o.Tolerance = 0.0,
+    val_dir: e.ValDir = None,
+    predictions: e.Predictions = None,
+    labels: e.LabelFiles = [],  # noqa: B006
+    label_format: e.LabelFormatName = None,
+    exclude: e.Exclude = None,
+    per_class: e.PerClass = None,
+    confusion: e.ConfusionFile = None,
+    rows_with_labels: e.RowsWithLabels = None,
+    against: e.Against = None,
+    expect_top1: e.ExpectTop1 = None,
+    tolerance: e.Tolerance = 0.0,
     out: o.RowsOut = None,
     weights: o.WeightsNames = ["torchvision"],  # noqa: B006
     preset: o.Preset = None,
@@ -180,16 +179,15 @@ def evaluate(
         evaluation = jobs.evaluate_predictions(predictions, only_classes, settings, output)
     else:
         evaluation = jobs.evaluate_folder(settings, _settings(context), out, restart, force, output)
-    if evaluation.incomplete and not allow_failures:
-        raise typer.Exit(ExitCode.SOME_FAILED)
+    _end(evaluation.incomplete and not allow_failures)
 
 
 @app.command(name="report", cls=Command)
 def report_command(
     rows: o.Rows,
     out: o.ReportOut = None,
-    val_dir: o.ValDir = None,
-    labels: o.LabelFiles = [],  # noqa: B006
+    val_dir: e.ValDir = None,
+    labels: e.LabelFiles = [],  # noqa: B006
     min_score: o.MinScore = None,
     rollup: o.Rollup = None,
     force: o.Force = False,
@@ -202,22 +200,12 @@ def report_command(
     inception report preds.csv --out preds.html
     inception report preds.csv --out preds.html --val-dir ./photos-by-class
     """
-    from inception_cli.storage.store import read_manifest
-
     if not out:
         require_predictions(rows)
         raise UsageError(f"--out FILE is missing: give --out {jobs.report_path(rows)}, for example")
     check_outputs([OutputFile("--out", out, REPORT_MARKER)], [rows, *labels], force)
     require_predictions(rows)
-    with local_copy(rows) as file:
-        manifest = read_manifest(file)
-        sources, thresholds = LabelSources(val_dir, tuple(labels)), Thresholds(min_score, rollup)
-        evaluation = None
-        if sources or (manifest and manifest.labels):
-            from inception_cli.evaluation.evaluate import EvaluationSettings, evaluate
-
-            evaluation = evaluate(file, manifest, EvaluationSettings(sources, thresholds=thresholds))
-        jobs.write_report(out, file, manifest, evaluation, quiet, thresholds)
+    jobs.report(rows, out, LabelSources(val_dir, tuple(labels)), Thresholds(min_score, rollup), quiet)
 
 
 @app.command(cls=Command)
@@ -252,8 +240,7 @@ def sort(
         incomplete = jobs.sort(rows, into, "link" if link else "move" if move else "copy", dry_run, quiet)
     else:
         raise UsageError(f"{'--into DIR' if rows else 'FILE'} is missing: inception sort preds.csv --into ./sorted")
-    if incomplete:
-        raise typer.Exit(ExitCode.SOME_FAILED)
+    _end(incomplete)
 
 
 @app.command(cls=Command)
@@ -272,8 +259,7 @@ def tag(
     The sidecar of photo.jpg is photo.jpg.xmp. An existing one is merged; photos are never changed.
     """
     require_predictions(rows)
-    if jobs.tag(rows, undo, quiet):
-        raise typer.Exit(ExitCode.SOME_FAILED)
+    _end(jobs.tag(rows, undo, quiet))
 
 
 @app.command(cls=Command)
@@ -368,16 +354,12 @@ def _settings(context: typer.Context) -> Settings:
     return Settings(**values | {"weights": tuple(values["weights"]), "arrays": tuple(_arrays(context))})
 
 
-def _outputs_of_classify(out: str | None, report: str | None, arrays: Mapping[str, str]) -> list[OutputFile]:
-    """Return the output files; UsageError if one of them needs the predictions in a file, and there is none."""
-    others = [OutputFile("--report", report, REPORT_MARKER)]
-    others += [OutputFile(f"--{name}", file) for name, file in arrays.items()]
-    for other in others:
-        if other.path and out in (None, "-"):
-            raise UsageError(f"{other.option} needs a file of predictions: give --out FILE as well")
-    return [OutputFile("--out", out), *others]
-
-
 def _arrays(context: typer.Context) -> dict[str, str]:
     """Return the files of the arrays that the options of a command give, by name."""
     return {name: context.params[name] for name in get_args(ArrayName) if context.params.get(name)}
+
+
+def _end(some_failed: bool) -> None:
+    """End a command with the exit code that says whether everything could be read or done."""
+    if some_failed:
+        raise typer.Exit(ExitCode.SOME_FAILED)

@@ -27,6 +27,7 @@ from inception_cli.errors import ExitCode, UsageError
 from inception_cli.files.remote import is_remote, local_copy
 from inception_cli.files.streams import ClosedPipe
 from inception_cli.predictions.text import harmless
+from inception_cli.storage.label_sources import LabelSources
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -232,6 +233,20 @@ def _evaluate(rows: Path, manifest: "Manifest | None", settings: "EvaluationSett
         sys.stdout.flush()
     evaluation.check(settings)
     return evaluation
+
+
+def report(rows: str, out: str, sources: LabelSources, thresholds: Thresholds, quiet: bool) -> None:
+    """Write the report of existing predictions; with labels, from `sources` or the manifest, they are scored."""
+    from inception_cli.storage.store import read_manifest
+
+    with local_copy(rows) as file:
+        manifest = read_manifest(file)
+        evaluation = None
+        if sources or (manifest and manifest.labels):
+            from inception_cli.evaluation.evaluate import EvaluationSettings, evaluate
+
+            evaluation = evaluate(file, manifest, EvaluationSettings(sources, thresholds=thresholds))
+        write_report(out, file, manifest, evaluation, quiet, thresholds)
 
 
 def write_report(

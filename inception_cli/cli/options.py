@@ -1,4 +1,4 @@
-"""The options of the command line, each defined once: its names, its type, its help."""
+"""The options of the commands, each defined once: its names, its type, its help; see also evaluation_options.py."""
 
 from typing import Annotated, get_args
 
@@ -10,16 +10,13 @@ from inception_cli.cli.values import (
     complete,
     count_or_auto,
     crops,
-    csv_file,
     html_file,
-    percent,
     positive_or_auto,
     predictions_file,
     rollup,
     weights_file,
 )
 from inception_cli.config import ArrayType, CompileChoice, Crops, Decode, Engine, PrecisionChoice, PresetName
-from inception_cli.storage.label_sources import LabelFormat
 from inception_cli.weights.registry import DEMO, PUBLISHED
 
 WEIGHTS_NAMES = (*PUBLISHED, DEMO)
@@ -285,102 +282,6 @@ Verbose = Annotated[
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.", rich_help_panel=OUTPUT)]
 
-GROUND_TRUTH = "Ground truth"
-ValDir = Annotated[
-    str | None,
-    typer.Option("--val-dir", metavar="DIR", help="Images in one folder per class.", rich_help_panel=GROUND_TRUTH),
-]
-Predictions = Annotated[
-    str | None,
-    typer.Option(
-        "--predictions",
-        metavar="FILE",
-        help="Score an existing file (or folder) of predictions.",
-        rich_help_panel=GROUND_TRUTH,
-    ),
-]
-LabelFiles = Annotated[
-    list[str],
-    typer.Option("--labels", metavar="FILE", help="File of labels; repeatable.", rich_help_panel=GROUND_TRUTH),
-]
-LabelFormatName = Annotated[
-    str | None,
-    typer.Option(
-        "--label-format",
-        "--label-form",
-        metavar="FORMAT",
-        autocompletion=complete(get_args(LabelFormat)),
-        help="How labels identify classes, such as wnid, name or number.",
-        show_default="detected",
-        rich_help_panel=GROUND_TRUTH,
-    ),
-]
-Exclude = Annotated[
-    str | None,
-    typer.Option(
-        "--exclude", metavar="FILE", help="File that lists images not to score.", rich_help_panel=GROUND_TRUTH
-    ),
-]
-
-METRICS = "Metrics"
-PerClass = Annotated[
-    str | None,
-    typer.Option(
-        "--per-class",
-        metavar="FILE",
-        help="Write precision, recall and F1 of every class as CSV.",
-        rich_help_panel=METRICS,
-    ),
-]
-ConfusionFile = Annotated[
-    str | None,
-    typer.Option(
-        "--confusion",
-        metavar="FILE.csv",
-        callback=csv_file,
-        help="Write the confusion matrix as CSV: a row per label, a column per predicted class.",
-        rich_help_panel=METRICS,
-    ),
-]
-RowsWithLabels = Annotated[
-    str | None,
-    typer.Option(
-        "--rows-with-labels",
-        metavar="FILE.csv",
-        callback=csv_file,
-        help="Write a copy of the rows with the columns true_label and correct (top-1).",
-        rich_help_panel=METRICS,
-    ),
-]
-Against = Annotated[
-    str | None,
-    typer.Option(
-        "--against", metavar="FILE", help="Compare with other predictions (McNemar's test).", rich_help_panel=METRICS
-    ),
-]
-ExpectTop1 = Annotated[
-    float | None,
-    typer.Option(
-        "--expect-top1",
-        metavar="X",
-        callback=percent,
-        help="Exit with 5 if top-1 is below X percent.",
-        rich_help_panel=METRICS,
-    ),
-]
-Tolerance = Annotated[
-    float,
-    typer.Option(
-        "--tolerance",
-        metavar="T",
-        min=0,
-        help="Percentage points below the expected top-1 that still pass.",
-        rich_help_panel=METRICS,
-    ),
-]
-
-UndoTags = Annotated[bool, typer.Option("--undo", help="Remove the keywords that this command has added.")]
-
 From = Annotated[
     str,
     typer.Option(
@@ -426,3 +327,5 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and chan
 Undo = Annotated[
     str | None, typer.Option("--undo", metavar="DIR", help="Put back what a sort into DIR has done; without FILE.")
 ]
+
+UndoTags = Annotated[bool, typer.Option("--undo", help="Remove the keywords that this command has added.")]

@@ -1,7 +1,7 @@
 """Check the output files of a command before it begins."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +46,16 @@ def check_outputs(outputs: Iterable[OutputFile], inputs: Iterable[str | None], f
             raise InceptionError(f"{file} is a folder; name a file in it for {output.option}")
         if output.marker and not force and file.is_file() and output.marker not in _beginning(file):
             raise InceptionError(f"{output.path} exists and was not written by inception; --force replaces it")
+
+
+def outputs_of_classify(out: str | None, report: str | None, arrays: Mapping[str, str]) -> list[OutputFile]:
+    """Return the output files; UsageError if one of them needs the predictions in a file, and there is none."""
+    others = [OutputFile("--report", report, REPORT_MARKER)]
+    others += [OutputFile(f"--{name}", file) for name, file in arrays.items()]
+    for other in others:
+        if other.path and out in (None, "-"):
+            raise UsageError(f"{other.option} needs a file of predictions: give --out FILE as well")
+    return [OutputFile("--out", out), *others]
 
 
 def _real(path: str) -> object:
