@@ -17,10 +17,10 @@ import pytest
 from limits import file_size_limit
 from running import Inception
 
-from inception_cli.actions import tag as module
 from inception_cli.actions.tag import keywords_of, tag
 from inception_cli.actions.xmp import Sidecar
 from inception_cli.predictions.decision import Decision
+from inception_cli.predictions.formats import read_predictions
 from inception_cli.predictions.prediction import Prediction
 
 NAMESPACES = {
@@ -330,14 +330,11 @@ def test_the_label_is_the_decision_of_a_row_or_else_its_best_class() -> None:
     assert keywords_of(row(Decision("unknown", 0.4, "low_score")), ancestors) == []
 
 
-def test_a_photo_that_becomes_unknown_loses_its_keyword(
-    rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tag(rows, tmp_path)
+def test_a_photo_that_becomes_unknown_loses_its_keyword(rows: Path, tmp_path: Path) -> None:
+    tag(read_predictions(rows), tmp_path)
     decided = Prediction("a.jpg", "ok", (1,), ("apple",), (0.4,), decision=Decision("unknown", 0.4, "low_score"))
-    monkeypatch.setattr(module, "read_predictions", lambda file: iter([decided]))
 
-    result = tag(rows, tmp_path)
+    result = tag([decided], tmp_path)
 
     assert (result.removed, result.written) == (1, 0)
     assert not (tmp_path / "a.jpg.xmp").exists()
@@ -379,7 +376,7 @@ def test_exiftool_shows_the_keywords(rows: Path, tmp_path: Path, written: str) -
     if written:
         file.write_text(written)
     before = exiftool(file) if written else {"Validate": "OK"}
-    tag(rows, tmp_path)
+    tag(read_predictions(rows), tmp_path)
 
     shown = exiftool(file)
 

@@ -8,7 +8,7 @@ import errno
 import hashlib
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -28,10 +28,12 @@ from inception_cli.actions.sort_plan import (
     read_tally,
     write_plan,
 )
+from inception_cli.config import NO_THRESHOLDS, Classes, Thresholds
 from inception_cli.errors import InceptionError, excerpt, os_errors, os_reason, plural
 from inception_cli.files.atomic import lock, remove_temporaries, sync_folder, writing
 from inception_cli.files.hashing import sha256
 from inception_cli.predictions.formats import batched, read_predictions, shard_files
+from inception_cli.predictions.prediction import Prediction
 
 LOCK = ".inception-sort.lock"
 #: Steps between two syncs of the disk.
@@ -66,11 +68,19 @@ class Sorted:
 
 
 def sort(
-    predictions: Path, name: str, into: Path, method: Method, directory: Path, progress: Progress = lambda *_: None
+    predictions: Path,
+    name: str,
+    into: Path,
+    method: Method,
+    directory: Path,
+    progress: Progress = lambda *_: None,
+    thresholds: Thresholds = NO_THRESHOLDS,
+    classes: Classes | None = None,
 ) -> Sorted:
     """Sort the photos of a file of predictions into the folder `into`; the same call resumes an interrupted sort.
 
-    `name` is how messages call the predictions, and `directory` is the folder to which relative paths belong.
+    `name` is how messages call the predictions, and `directory` is the folder to which relative paths belong. With
+    `thresholds` rows of these `classes` are decided again.
     """
     with os_errors(into, _OTHER_FOLDER):
         created = not into.exists()
@@ -84,11 +94,13 @@ def sort(
             remove_temporaries(plan)
             resumed, digest = plan.exists(), _digest(predictions)
             if resumed:
-                _require_same(plan, digest, method)
+                _require_same(plan, digest, method, thresholds)
             else:
-                planner = Planner(root, method, directory)
-                header = Header(name, digest, method, str(root), root.stat().st_ino, created, secrets.token_hex(4))
-                write_plan(plan, header, _not_empty(planner, predictions), planner.tally)
+                planner, new_id = Planner(root, method, directory), secrets.token_hex(4)
+                inode = root.stat().st_ino
+                header = Header(name, digest, method, str(root), inode, created, new_id, str(thresholds))
+                rows = _read(predictions, thresholds, classes)
+                write_plan(plan, header, _not_empty(planner, predictions, rows), planner.tally)
             result = Sorted(root, method, read_tally(plan), resumed)
             _run(plan, result, progress, undo=False)
     finally:
@@ -97,18 +109,25 @@ def sort(
     return result
 
 
-def dry_run(predictions: Path, into: Path, method: Method, directory: Path) -> Sorted:
+def dry_run(
+    predictions: Path,
+    into: Path,
+    method: Method,
+    directory: Path,
+    thresholds: Thresholds = NO_THRESHOLDS,
+    classes: Classes | None = None,
+) -> Sorted:
     """Return what `sort` would do, without changing anything."""
     root = Path(os.path.realpath(into))
     plan = root / PLAN
     if plan.exists():
-        _require_same(plan, _digest(predictions), method)
+        _require_same(plan, _digest(predictions), method, thresholds)
         return Sorted(root, method, read_tally(plan), resumed=True, free=_free(root))
     with os_errors(into, _OTHER_FOLDER):
         if not root.exists():
             root.parent.stat()
         planner = Planner(root, method, directory)
-    for _ in _not_empty(planner, predictions):
+    for _ in _not_empty(planner, predictions, _read(predictions, thresholds, classes)):
         pass
     return Sorted(root, method, planner.tally, free=_free(root if root.exists() else root.parent))
 
@@ -190,9 +209,18 @@ def _try(step: Step, action: Callable[[Step], Outcome], result: Sorted, undo: bo
     return None
 
 
-def _not_empty(planner: Planner, predictions: Path) -> Iterator[Step]:
+def _read(predictions: Path, thresholds: Thresholds, classes: Classes | None) -> Iterator[Prediction]:
+    """Return the predictions in a file, decided again if there are thresholds."""
+    if not thresholds or classes is None:
+        return read_predictions(predictions)
+    from inception_cli.predictions.retune import read_decided  # imports numpy
+
+    return read_decided(predictions, thresholds, classes)
+
+
+def _not_empty(planner: Planner, predictions: Path, rows: Iterable[Prediction]) -> Iterator[Step]:
     """Yield the steps of a plan; raise InceptionError if no row has a photo that can be sorted."""
-    yield from planner.steps(read_predictions(predictions))
+    yield from planner.steps(rows)
     tally = planner.tally
     if tally.steps or tally.in_place:
         return
@@ -204,12 +232,13 @@ def _not_empty(planner: Planner, predictions: Path) -> Iterator[Step]:
     )
 
 
-def _require_same(plan: Path, digest: str, method: Method) -> None:
+def _require_same(plan: Path, digest: str, method: Method, thresholds: Thresholds) -> None:
     """Raise InceptionError if the plan in the target folder is of another sort."""
     header = read_header(plan)
-    if (header.sha256, header.method) != (digest, method):
+    if (header.sha256, header.method, header.thresholds) != (digest, method, str(thresholds)):
+        options = f"--{header.method} {header.thresholds}".rstrip()
         raise InceptionError(
-            f"{plan.parent}: holds a sort of {excerpt(header.predictions)} (--{header.method}); undo it (inception "
+            f"{plan.parent}: holds a sort of {excerpt(header.predictions)} ({options}); undo it (inception "
             f"sort --undo DIR), choose another folder, or delete its {PLAN} to keep the files for good"
         )
 

@@ -56,6 +56,7 @@ class Header:
     inode: int  # of the target folder
     created: bool  # whether the sort has created the target folder
     id: str  # 8 hex digits, part of the name of unfinished copies
+    thresholds: str = ""  # by which the rows were decided again
     format_version: int = FORMAT_VERSION
 
 
@@ -80,10 +81,8 @@ class Tally:
 
 
 def label_of(prediction: Prediction) -> str:
-    """Return the label of a row that is ok: its decision, "" where it has none, or without decisions the best class."""
-    if prediction.decision is None:
-        return prediction.labels[0]
-    return getattr(prediction.decision, "label", "") or ""
+    """Return the label of a row that is ok: that of its decision, `unknown` included, or else its best class."""
+    return prediction.decision.label if prediction.decision else prediction.labels[0]
 
 
 def _count(counts: dict[str, int], name: str) -> None:
@@ -107,10 +106,8 @@ class Planner:
         for prediction in predictions:
             if prediction.status != "ok":
                 _count(self.tally.not_ok, prediction.status)
-            elif not (label := label_of(prediction)):
-                _count(self.tally.not_ok, "without a label")
             else:
-                yield from self._row_steps(prediction.path, label)
+                yield from self._row_steps(prediction.path, label_of(prediction))
         self.tally.photos = {folder.name: folder.photos for folder in self._targets if folder.photos}
         self.tally.new_folders = [folder.name for folder in self._targets if folder.new and folder.photos]
 

@@ -7,7 +7,7 @@ import errno
 import os
 import stat
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,12 +15,10 @@ from inception_cli.actions.xmp import MAX_BYTES, Keywords, NotMerged, Sidecar
 from inception_cli.errors import InceptionError, os_reason
 from inception_cli.files.atomic import replacing
 from inception_cli.files.remote import is_remote
-from inception_cli.predictions.formats import read_predictions
+from inception_cli.predictions.decision import UNKNOWN
 from inception_cli.predictions.prediction import Prediction
 from inception_cli.predictions.text import existing_path, harmless
 
-#: Labels of decisions that are no keywords.
-NO_KEYWORDS = ("", "unknown")
 #: Photos that could not be tagged, of which the reason is kept.
 MAX_LEFT = 20
 #: Errors of one file; after any other one, such as that of a full disk, the next file would fail as well.
@@ -52,19 +50,19 @@ class Tagged:
 
 
 def tag(
-    rows: Path,
+    predictions: Iterable[Prediction],
     directory: Path,
     undo: bool = False,
     ancestors: Ancestors = lambda label: (),
     progress: Progress = lambda done: None,
 ) -> Tagged:
-    """Write the label of each photo in a file of predictions into its sidecar, or with `undo` remove it.
+    """Write the label of each photo into its sidecar, or with `undo` remove it.
 
     Relative paths belong to `directory`. A label is the decision of a row, or else its best class; `ancestors` are
-    those of decisions. Raises InceptionError for damaged rows and for a full disk.
+    those of decisions. Raises InceptionError for a full disk.
     """
     result = Tagged()
-    for number, prediction in enumerate(read_predictions(rows), start=1):
+    for number, prediction in enumerate(predictions, start=1):
         if prediction.status == "ok" or undo:
             _tag_photo(prediction, directory, () if undo else keywords_of(prediction, ancestors), undo, result)
         else:
@@ -75,11 +73,10 @@ def tag(
 
 def keywords_of(prediction: Prediction, ancestors: Ancestors) -> Keywords:
     """Return the keyword of a row that is ok, with those above it if it has a decision; none for `unknown`."""
-    decision = prediction.decision
-    if decision is None:
+    if prediction.decision is None:
         return [[_keyword(prediction.labels[0])]]
-    label = str(getattr(decision, "label", ""))
-    return [] if label in NO_KEYWORDS else [[*map(_keyword, ancestors(label)), _keyword(label)]]
+    label = prediction.decision.label
+    return [] if label == UNKNOWN else [[*map(_keyword, ancestors(label)), _keyword(label)]]
 
 
 def _keyword(name: str) -> str:

@@ -215,6 +215,8 @@ def sort(
     copy: o.Copy = False,
     link: o.Link = False,
     move: o.Move = False,
+    min_score: o.MinScore = None,
+    rollup: o.Rollup = None,
     dry_run: o.DryRun = False,
     undo: o.Undo = None,
     quiet: o.Quiet = False,
@@ -228,8 +230,10 @@ def sort(
     inception sort --undo ./sorted
 
     The same command resumes an interrupted sort, or undo. Nothing is overwritten.
+    Labels of --min-score and --rollup are folders, too; photos that are unknown go to the folder unknown.
     """
-    if undo and (rows or into or copy or link or move or dry_run):
+    thresholds = Thresholds(min_score, rollup)
+    if undo and (rows or into or copy or link or move or dry_run or thresholds):
         raise UsageError(f"--undo takes no other argument: inception sort --undo {undo}")
     if copy + link + move > 1:
         raise UsageError("--copy, --link and --move exclude each other: give one of them")
@@ -237,7 +241,7 @@ def sort(
         incomplete = jobs.undo_sort(undo, quiet)
     elif rows and into:
         require_predictions(rows)
-        incomplete = jobs.sort(rows, into, "link" if link else "move" if move else "copy", dry_run, quiet)
+        incomplete = jobs.sort(rows, into, "link" if link else "move" if move else "copy", thresholds, dry_run, quiet)
     else:
         raise UsageError(f"{'--into DIR' if rows else 'FILE'} is missing: inception sort preds.csv --into ./sorted")
     _end(incomplete)
@@ -246,6 +250,8 @@ def sort(
 @app.command(cls=Command)
 def tag(
     rows: o.Rows,
+    min_score: o.MinScore = None,
+    rollup: o.Rollup = None,
     undo: o.UndoTags = False,
     quiet: o.Quiet = False,
     debug: o.Debug = False,
@@ -257,9 +263,13 @@ def tag(
     inception tag --undo preds.csv
 
     The sidecar of photo.jpg is photo.jpg.xmp. An existing one is merged; photos are never changed.
+    Labels of --min-score and --rollup get the nodes above them as parents; unknown is no keyword.
     """
+    thresholds = Thresholds(min_score, rollup)
+    if undo and thresholds:
+        raise UsageError(f"--undo takes no threshold: inception tag --undo {rows}")
     require_predictions(rows)
-    _end(jobs.tag(rows, undo, quiet))
+    _end(jobs.tag(rows, thresholds, undo, quiet))
 
 
 @app.command(cls=Command)

@@ -22,7 +22,7 @@ from inception_cli.cli.outputs import (
     check_outputs,
 )
 from inception_cli.cli.usage import require_predictions
-from inception_cli.config import NO_THRESHOLDS, Settings, Thresholds
+from inception_cli.config import NO_THRESHOLDS, Classes, Settings, Thresholds
 from inception_cli.errors import ExitCode, UsageError
 from inception_cli.files.remote import is_remote, local_copy
 from inception_cli.files.streams import ClosedPipe
@@ -269,7 +269,14 @@ def write_report(
         console.print_report(written, file, manifest.directory if manifest else "")
 
 
-def sort(predictions: str, into: str, method: "Method", dry_run: bool, quiet: bool) -> bool:
+def _classes(manifest: "Manifest | None") -> Classes:
+    """Return the classes of a run; ImageNet's if it has left no manifest."""
+    from inception_cli.predictions.classes import imagenet
+
+    return manifest.run.classes if manifest else imagenet()
+
+
+def sort(predictions: str, into: str, method: "Method", thresholds: Thresholds, dry_run: bool, quiet: bool) -> bool:
     """Sort photos into a folder per class; return whether a photo could not be sorted."""
     from inception_cli.actions import sort as actions
     from inception_cli.cli import console
@@ -281,13 +288,14 @@ def sort(predictions: str, into: str, method: "Method", dry_run: bool, quiet: bo
     with local_copy(predictions) as file:
         manifest = read_manifest(file)
         directory = Path((manifest and manifest.directory) or Path.cwd())
+        classes = _classes(manifest)
         if dry_run:
-            result = actions.dry_run(file, Path(into), method, directory)
+            result = actions.dry_run(file, Path(into), method, directory, thresholds, classes)
             console.print_sort_plan(result)
             return result.incomplete
         with ProgressBar("sort", quiet) as bar:
             name = predictions if is_remote(predictions) else str(Path(predictions).absolute())
-            result = actions.sort(file, name, Path(into), method, directory, bar.files)
+            result = actions.sort(file, name, Path(into), method, directory, bar.files, thresholds, classes)
     if not quiet:
         console.print_sorted(result, into)
     console.print_left(result.left_files, result.left)
@@ -308,18 +316,28 @@ def undo_sort(into: str, quiet: bool) -> bool:
     return result.left > 0
 
 
-def tag(predictions: str, undo: bool, quiet: bool) -> bool:
+def tag(predictions: str, thresholds: Thresholds, undo: bool, quiet: bool) -> bool:
     """Write labels into sidecars, or remove them; return whether a photo could not be tagged."""
     from inception_cli.actions import tag as actions
     from inception_cli.cli import console
     from inception_cli.cli.progress import ProgressBar
+    from inception_cli.predictions.retune import read_decided
+    from inception_cli.predictions.tree import tree_of
     from inception_cli.storage.store import read_manifest
 
     with local_copy(predictions) as file, ProgressBar("tag", quiet) as bar:
         manifest = read_manifest(file)
         directory = Path((manifest and manifest.directory) or Path.cwd())
         total = manifest.n if manifest else 0
-        result = actions.tag(file, directory, undo, progress=lambda done: bar.files(done, max(done, total)))
+        classes = _classes(manifest)
+        tree = tree_of(classes)
+        result = actions.tag(
+            read_decided(file, thresholds, classes),
+            directory,
+            undo,
+            tree.names_above if tree else lambda label: (),
+            lambda done: bar.files(done, max(done, total)),
+        )
     if not quiet:
         console.print_tagged(result, predictions, undo)
     console.print_untagged(result)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from inception_cli.config import Classes, Thresholds
 from inception_cli.errors import InceptionError
-from inception_cli.predictions.formats import read_columns
+from inception_cli.predictions.formats import read_columns, read_predictions
 from inception_cli.predictions.prediction import Prediction, with_decision
 from inception_cli.predictions.tree import require_tree, tree_of
 
@@ -17,6 +17,15 @@ def require_paths(rows: Path, thresholds: Thresholds, classes: Classes) -> None:
         raise InceptionError(
             f"{rows}: has no column label_path, from which rollup decides; classify again with --rollup or --min-score"
         )
+
+
+def read_decided(rows: Path, thresholds: Thresholds, classes: Classes) -> Iterator[Prediction]:
+    """Return the predictions in a file: with `thresholds` decided again, else with the decisions that they have."""
+    predictions = read_predictions(rows)
+    if not thresholds:
+        return predictions
+    require_paths(rows, thresholds, classes)
+    return decide_again(predictions, thresholds, classes, rows)
 
 
 def decide_again(

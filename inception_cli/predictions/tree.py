@@ -75,6 +75,11 @@ class Tree:
             above.append(node)
         return [each for each in reversed(above) if each not in self.hidden]
 
+    def names_above(self, label: str) -> list[str]:
+        """Return the displayed names of the nodes above a class or node with this name; [] if there is none."""
+        node = self.find_label(label)
+        return [self.name(each) for each in self.ancestors(node)] if node else []
+
     def classes_under(self, node: str) -> NDArray[np.int64]:
         """Return the model indices of the classes under a node, or of the class itself, ascending."""
         if node in self._position:

@@ -25,9 +25,8 @@ from inception_cli import __version__
 from inception_cli.config import NO_THRESHOLDS, Thresholds
 from inception_cli.files.atomic import replacing
 from inception_cli.predictions.classes import imagenet
-from inception_cli.predictions.formats import read_predictions
 from inception_cli.predictions.prediction import Prediction
-from inception_cli.predictions.retune import decide_again, require_paths
+from inception_cli.predictions.retune import read_decided
 from inception_cli.predictions.text import existing_path, harmless, unescape_bytes
 from inception_cli.predictions.tree import Tree, tree_of
 from inception_cli.report import groups, plots
@@ -82,10 +81,7 @@ def write_report(
     )
     link = partial(file_link, folder=file.absolute().parent)
     classes = manifest.run.classes if manifest else imagenet()
-    predictions: Iterable[Prediction] = read_predictions(rows)
-    if thresholds:
-        require_paths(rows, thresholds, classes)
-        predictions = decide_again(predictions, thresholds, classes, rows)
+    predictions = read_decided(rows, thresholds, classes)
     written = build_page(predictions, description, evaluation, thumbnail, link, tree_of(classes))
     with replacing(file) as new:
         new.write(written.page)
