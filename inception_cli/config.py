@@ -25,8 +25,9 @@ from inception_cli.errors import (
 )
 
 Auto = Literal["auto"]
-Precision = Literal["fp32", "bf16", "fp16"]
-PrecisionChoice = Literal["auto", "fp32", "bf16", "fp16"]
+Precision = Literal["fp32", "bf16", "fp16", "int8"]
+PrecisionChoice = Literal["auto", "fp32", "bf16", "fp16", "int8"]
+TrainPrecisionChoice = Literal["auto", "fp32", "bf16"]
 Decode = Literal["fast", "exact", "gpu"]
 CompileChoice = Literal["auto", "on", "off"]
 Engine = Literal["local", "ray"]
@@ -39,6 +40,8 @@ LabelFormat = Literal["wnid", "name", "number", "minus-1", "plus-1", "ilsvrc", "
 MIN_SIDE = 75
 #: Largest side of a resized image in pixels; more classes than any model of this kind has.
 MAX_SIDE, MAX_CLASSES = 100_000, 100_000
+#: Largest end of a range of outputs; those of fp16 end below.
+MAX_RANGE = 1e6
 #: Limits far beyond what helps: larger numbers are typing errors, or come from a damaged manifest.
 MAX_BATCH_SIZE, MAX_PROCESSES = 1_000_000, 4096
 #: Names of devices: `cuda` is every visible GPU, `cuda:N` a single one.
@@ -268,9 +271,15 @@ class RunConfig:
     top_k: int
     weights: tuple[Weights, ...]  # several are an ensemble
     only_classes: tuple[int, ...] = ()  # model indices that may be predicted; none: all
+    # Of each network in int8: the upper end of the range of each layer's output, found by calibration.
+    int8_ranges: tuple[dict[str, float], ...] = ()
 
     def __post_init__(self) -> None:
         require(bool(self.weights), "weights: there are none")
+        require(len(self.int8_ranges) in (0, len(self.weights)), "int8_ranges: one is needed for each of the weights")
+        for number, ranges in enumerate(self.int8_ranges):
+            for layer, end in ranges.items():
+                require_range(f"int8_ranges.{number}.{excerpt(layer)}", end, 0, MAX_RANGE)
         first = self.weights[0]
         for other in self.weights[1:]:
             require(
@@ -307,6 +316,33 @@ class RunConfig:
             for name in ("file", "source", "notes", "licence", "top1", "top5"):
                 del weights[name]
         return values
+
+
+@dataclass(frozen=True)
+class Int8Check:
+    """How the predictions of a run in int8 agree with fp32 on photos of the run."""
+
+    photos: int
+    same_class: int  # photos whose best class is the same
+    mean_difference: float  # of the score of fp32's best class
+    instructions: str  # of the processor that computed it
+
+    def __post_init__(self) -> None:
+        require_range("int8.photos", self.photos, 1)
+        require_range("int8.same_class", self.same_class, 0, self.photos)
+        require_range("int8.mean_difference", self.mean_difference, 0, 1)
+        require_text("int8.instructions", self.instructions)
+
+    def __str__(self) -> str:
+        return (
+            f"int8: same class on {100 * self.share:.1f} % of {self.photos} photos, scores differ by "
+            f"{self.mean_difference:.2g} on average"
+        )
+
+    @property
+    def share(self) -> float:
+        """Share of the photos whose best class is the same."""
+        return self.same_class / self.photos
 
 
 def images_per_batch(batch_size: int, views: int) -> int:
@@ -356,7 +392,7 @@ class TrainSettings:
     batch_size: int | Auto = "auto"
     workers: int | Auto = "auto"
     device: str = "auto"
-    precision: PrecisionChoice = "auto"
+    precision: TrainPrecisionChoice = "auto"
     offline: bool = False
 
 

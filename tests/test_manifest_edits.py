@@ -162,6 +162,9 @@ class Interrupt:
     def update(self, progress: RunProgress) -> None:
         os.kill(os.getpid(), signal.SIGINT)
 
+    def preparing(self, description: str) -> None:
+        pass
+
     def downloading(self, name: str, done: int, total: int) -> None:
         raise AssertionError("nothing is downloaded")
 

@@ -14,17 +14,17 @@ from types import FrameType
 from typing import Any, Protocol
 
 from inception_cli import __version__
-from inception_cli.config import Classes, LabelSources, RunConfig, Settings
+from inception_cli.config import Classes, Int8Check, LabelSources, RunConfig, Settings
 from inception_cli.errors import InceptionError, UsageError, excerpt, plural
 from inception_cli.files.remote import is_remote
 from inception_cli.images.dataset import shared_memory_note
 from inception_cli.images.discovery import Discovery, no_images
 from inception_cli.images.failure import PILLOW_DECODES_IT
-from inception_cli.inference import ray_backend, ray_cluster
+from inception_cli.inference import calibration, ray_backend, ray_cluster
 from inception_cli.inference.multi_gpu import MultiGpuPredictor, visible_devices
 from inception_cli.inference.predictor import DevicePredictor, Predictor
 from inception_cli.inference.resolve import resolve, resolve_plan
-from inception_cli.network import onednn
+from inception_cli.network import int8, onednn
 from inception_cli.network.counting import count
 from inception_cli.network.fusion import DTYPES
 from inception_cli.predictions.prediction import reason
@@ -33,6 +33,10 @@ from inception_cli.weights.describe import same_weights
 
 #: Differences from an interrupted run that are listed, and their characters.
 MAX_DIFFERENCES, MAX_SHOWN = 5, 120
+
+
+#: Inputs from which a run in fp32 says at its end that int8 would be faster.
+SUGGEST_INT8 = 1000
 
 
 @dataclass
@@ -92,6 +96,9 @@ class ProgressCallback(Protocol):
     def update(self, progress: RunProgress) -> None:
         """Show that a batch is done."""
 
+    def preparing(self, description: str) -> None:
+        """Show what is done before the first row."""
+
     def downloading(self, name: str, done: int, total: int) -> None:
         """Show the bytes of a download; `total` is 0 where it is unknown."""
 
@@ -124,10 +131,14 @@ def run_job(
                 _require_same(store.name, store.manifest, discovery, run)
             if check:
                 check(paths, run.classes)
+            manifest = store.manifest
+            if not manifest:
+                run, checked = _calibrate(run, paths, callback)
+                manifest = _manifest(discovery, run, labels, checked)
             outcome = Outcome(
-                manifest=store.manifest or _manifest(discovery, run, labels),
-                notes=_notes(settings, run),
-                details=_details(run),
+                manifest=manifest,
+                notes=_notes(settings, run, manifest, len(paths)),
+                details=_details(run, manifest),
                 skipped=discovery.skipped,
             )
             outcome.progress.add(store.begin(outcome.manifest))
@@ -181,6 +192,17 @@ def _resolve(settings: Settings, earlier: Manifest | None, images: int, callback
     return resolve(settings, plan_of(settings, earlier_run, images), earlier_run, images, callback.downloading)
 
 
+def _calibrate(run: RunConfig, paths: Sequence[str], callback: ProgressCallback) -> tuple[RunConfig, Int8Check | None]:
+    """Return a run in int8 calibrated on its photos, and its agreement with fp32; another run as it is."""
+    if run.plan.precision != "int8":
+        return run, None
+    calibration.require_enough_inputs(len(paths))
+    callback.preparing(f"calibrating int8 on {calibration.CALIBRATED} photos")
+    run = calibration.calibrate(run, paths)
+    callback.preparing("comparing int8 with fp32")
+    return run, calibration.check(run, paths)
+
+
 def _predictor(settings: Settings, run: RunConfig, directory: str) -> Predictor:
     """Return the predictor for the cluster, for several GPUs, or for one device.
 
@@ -201,7 +223,7 @@ def _predictor(settings: Settings, run: RunConfig, directory: str) -> Predictor:
     return DevicePredictor(run, directory)
 
 
-def _manifest(discovery: Discovery, run: RunConfig, labels: LabelSources | None) -> Manifest:
+def _manifest(discovery: Discovery, run: RunConfig, labels: LabelSources | None, int8: Int8Check | None) -> Manifest:
     """Return the manifest of a new run."""
     counts = count(len(run.classes), run.pixels.preset.size)
     return Manifest(
@@ -211,6 +233,7 @@ def _manifest(discovery: Discovery, run: RunConfig, labels: LabelSources | None)
         versions={"python": sys.version.split()[0], **_versions()},
         network=NetworkCounts(counts.params, counts.macs, counts.flops, counts.mmpretrain_count),
         labels=labels,
+        int8=int8,
         stdin_sha256=discovery.stdin_sha256,
         unreadable_folders=discovery.unreadable.count,
         unreadable_examples=tuple(discovery.unreadable.examples),
@@ -282,7 +305,7 @@ def _require_local_files(inputs: Sequence[str], settings: Settings) -> None:
         raise UsageError(f"{remote}: files in an object store are read with --engine ray")
 
 
-def _notes(settings: Settings, run: RunConfig) -> list[str]:
+def _notes(settings: Settings, run: RunConfig, manifest: Manifest, images: int) -> list[str]:
     """Return the assumptions that the user should know about, a line each."""
     notes = [f"{weights.name}: {note}" for weights in run.weights for note in weights.notes]
     if note := shared_memory_note(run.pixels, run.loader):
@@ -290,17 +313,24 @@ def _notes(settings: Settings, run: RunConfig) -> list[str]:
     notes += same_weights([(weights.name, weights.sha256) for weights in run.weights])
     if run.top_k < settings.top_k:
         notes.append(f"top-k is {run.top_k}: there are no more classes")
+    if manifest.int8:
+        notes.append(str(manifest.int8))
+    slow = settings.precision == "auto" and (run.plan.device, run.plan.precision) == ("cpu", "fp32")
+    if slow and images >= SUGGEST_INT8 and int8.available():
+        notes.append("this processor computes about three times as fast in int8: try --precision int8")
     return notes
 
 
-def _details(run: RunConfig) -> list[str]:
+def _details(run: RunConfig, manifest: Manifest) -> list[str]:
     """Return the lines of --verbose: what was decided for this run."""
     preset, plan, loader = run.pixels.preset, run.plan, run.loader
     details = [
         f"preset {preset.name}: short side {preset.resize}, {preset.filter}, centre {preset.size}",
         f"{plan.device}, {plan.precision}, batches of {loader.batch_size}, {plural(loader.workers, 'worker')}",
     ]
-    if plan.device == "cpu" and not plan.compile and not onednn.available(DTYPES[plan.precision]):
+    if manifest.int8:
+        details.append(f"{manifest.int8.instructions}, calibrated on {calibration.CALIBRATED} photos of the list")
+    elif plan.device == "cpu" and not plan.compile and not onednn.available(DTYPES[plan.precision]):
         details.append(
             f"oneDNN's fused operators do not run in {plan.precision} on this processor: the plain network is used"
         )

@@ -4,7 +4,7 @@ The network passed in is not changed; the new one shares the values of the tenso
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import takewhile
 
 import torch
@@ -13,15 +13,18 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from inception_cli.config import Plan
-from inception_cli.errors import InceptionError
-from inception_cli.network import cudnn, onednn
+from inception_cli.errors import InceptionError, UsageError
+from inception_cli.network import cudnn, int8, onednn
 from inception_cli.network.model import ConvBN, InceptionV3, Mixed, PoolConvBN, copy_modules
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "int8": torch.uint8}
 
 
 def require_precision(plan: Plan) -> None:
     """Raise InceptionError when the processor cannot compute in the plan's precision."""
+    if plan.precision == "int8":
+        _require_int8(plan)
+        return
     if plan.device != "cpu" or plan.precision == "fp32":
         return
     dtype = DTYPES[plan.precision]
@@ -35,15 +38,33 @@ def require_precision(plan: Plan) -> None:
         ) from error
 
 
-def optimize(network: InceptionV3, mean: Sequence[float], std: Sequence[float], plan: Plan) -> nn.Module:
+def _require_int8(plan: Plan) -> None:
+    if plan.device != "cpu":
+        raise UsageError(f"precision int8: it runs on processors, not on {plan.device}; use the device cpu")
+    if plan.compile:
+        raise UsageError("compile on: a network in int8 is not compiled; leave it out")
+    if not int8.available():
+        raise InceptionError("precision int8: this processor has neither VNNI nor AMX instructions; use bf16 or fp32")
+
+
+def optimize(
+    network: InceptionV3,
+    mean: Sequence[float],
+    std: Sequence[float],
+    plan: Plan,
+    ranges: Mapping[str, float] | None = None,
+) -> nn.Module:
     """Return a network for inference that takes pixels 0…255 (N, 3, S, S) of any dtype and returns fp32 logits (N, C).
 
-    `mean` and `std` are the preset's, for RGB in [0, 1]. Pixels and logits are on the plan's device.
+    `mean` and `std` are the preset's, for RGB in [0, 1]; `ranges` are those of int8 (see `int8.find_ranges`). Pixels
+    and logits are on the plan's device.
     """
     dtype = DTYPES[plan.precision]
-    network = drop_auxiliary(network)
-    network = fold_batch_norm(network)
-    network = fold_scaling(network, mean, std, dtype)
+    if plan.precision == "int8":
+        if ranges is None:
+            raise UsageError("precision int8: the network must be calibrated first")
+        return CastInput(int8.quantize(fold_all(network, mean, std), ranges), dtype)
+    network = fold_all(network, mean, std, dtype)
     network = pool_after_conv(network)
     cudnn_fuses = plan.device.startswith("cuda") and cudnn.available(plan.device, dtype)
     if not cudnn_fuses:  # cuDNN would copy each part of a merged output before it reads it
@@ -76,6 +97,13 @@ class CastInput(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         logits: Tensor = self.network(pixels.to(self.dtype, memory_format=torch.channels_last))
         return logits
+
+
+def fold_all(
+    network: InceptionV3, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype = torch.float32
+) -> InceptionV3:
+    """Return the network without the auxiliary classifier, batch norms and scaling being folded into convolutions."""
+    return fold_scaling(fold_batch_norm(drop_auxiliary(network)), mean, std, dtype)
 
 
 def drop_auxiliary(network: InceptionV3) -> InceptionV3:

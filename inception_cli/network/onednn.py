@@ -18,7 +18,12 @@ from inception_cli.network.model import ConvBN, InceptionV3, replace_layers
 #: oneDNN chooses the layout of the weights by the input's shape: assume this batch size, whatever the first batch has.
 LAYOUT_BATCH = 32
 #: Integer types as wide as a float type; for floats that are not negative their order is the same.
-INTEGER_TYPES = {torch.float32: torch.int32, torch.bfloat16: torch.int16, torch.float16: torch.int16}
+INTEGER_TYPES = {
+    torch.float32: torch.int32,
+    torch.bfloat16: torch.int16,
+    torch.float16: torch.int16,
+    torch.uint8: torch.uint8,
+}
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # parameters of glibc's mallopt
 
 

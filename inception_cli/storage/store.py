@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from inception_cli.config import LabelSources, RunConfig
+from inception_cli.config import Int8Check, LabelSources, RunConfig
 from inception_cli.errors import (
     InceptionError,
     excerpt,
@@ -82,6 +82,7 @@ class Manifest:
     network: NetworkCounts
     labels: LabelSources | None = None  # the ground truth of `evaluate`
     reduced_batch: int | None = None  # images a batch after one did not fit into memory
+    int8: Int8Check | None = None  # of a run in int8
     stdin_sha256: str | None = None  # of the names in a list on standard input
     unreadable_folders: int = 0
     unreadable_examples: tuple[str, ...] = ()  # the first of them with the reason
