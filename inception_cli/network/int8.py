@@ -139,6 +139,8 @@ def _average(channels: int, x_scale: float, y_scale: float) -> "Int8Conv":
 class Int8Conv(nn.Module):
     """A convolution with bias and ReLU: uint8 in and out, `x_scale` and `y_scale` being a step of the integers."""
 
+    layout_batch = onednn.LAYOUT_BATCH
+
     def __init__(self, conv: nn.Conv2d, x_scale: float, y_scale: float) -> None:
         super().__init__()
         weight = conv.weight.detach()
@@ -162,7 +164,7 @@ class Int8Conv(nn.Module):
 
     def _pack(self, x: Tensor) -> list[tuple[Tensor, ...]]:
         """Return the weights in the layout that oneDNN prefers for inputs like `x`."""
-        shape = [onednn.LAYOUT_BATCH, *x.shape[1:]]
+        shape = [self.layout_batch, *x.shape[1:]]
         each = (torch.split(tensor, self._width) for tensor in (self.weight, self.scales, self.bias))
         for weight, scales, bias in zip(*each, strict=True):
             packed = torch.ops.onednn.qconv_prepack(weight, scales, self.x_scale, 0, *self._geometry, shape)

@@ -62,6 +62,8 @@ def fuse(network: InceptionV3) -> InceptionV3:
 class FusedConv(nn.Module):
     """A convolution with bias and, optionally, ReLU in one pass; its weights are packed on the first call."""
 
+    layout_batch = LAYOUT_BATCH
+
     def __init__(self, conv: nn.Conv2d, relu: bool = True) -> None:
         super().__init__()
         self.weight, self.bias, self.relu = conv.weight, conv.bias, relu
@@ -71,7 +73,7 @@ class FusedConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self._packed is None:
             plain = self.weight.detach().contiguous(memory_format=torch.channels_last)
-            shape = [LAYOUT_BATCH, *x.shape[1:]]
+            shape = [self.layout_batch, *x.shape[1:]]
             self._packed = torch.ops.mkldnn._reorder_convolution_weight(plain, *self._geometry, shape)
         activation = "relu" if self.relu else "none"
         y: Tensor = torch.ops.mkldnn._convolution_pointwise(

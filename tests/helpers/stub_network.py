@@ -61,8 +61,10 @@ def load_network(weights: Weights) -> nn.Module:
     return StubNetwork(len(weights.classes)).eval() if weights.name in STUBS else load.load_network(weights)
 
 
-def optimize(network: nn.Module, mean: Sequence[float], std: Sequence[float], plan: Plan) -> nn.Module:
-    return fusion.optimize(network, mean, std, plan) if isinstance(network, InceptionV3) else network.to(plan.device)
+def optimize(network: nn.Module, mean: Sequence[float], std: Sequence[float], plan: Plan, *ranges: Any) -> nn.Module:
+    if isinstance(network, InceptionV3):
+        return fusion.optimize(network, mean, std, plan, *ranges)
+    return network.to(plan.device)
 
 
 def count(num_classes: int, side: int) -> Counts:
