@@ -278,6 +278,7 @@ class RunConfig:
         require(bool(self.weights), "weights: there are none")
         require(len(self.int8_ranges) in (0, len(self.weights)), "int8_ranges: one is needed for each of the weights")
         for number, ranges in enumerate(self.int8_ranges):
+            require(bool(ranges), f"int8_ranges.{number} is empty")
             for layer, end in ranges.items():
                 require_range(f"int8_ranges.{number}.{excerpt(layer)}", end, 0, MAX_RANGE)
         first = self.weights[0]
@@ -316,33 +317,6 @@ class RunConfig:
             for name in ("file", "source", "notes", "licence", "top1", "top5"):
                 del weights[name]
         return values
-
-
-@dataclass(frozen=True)
-class Int8Check:
-    """How the predictions of a run in int8 agree with fp32 on photos of the run."""
-
-    photos: int
-    same_class: int  # photos whose best class is the same
-    mean_difference: float  # of the score of fp32's best class
-    instructions: str  # of the processor that computed it
-
-    def __post_init__(self) -> None:
-        require_range("int8.photos", self.photos, 1)
-        require_range("int8.same_class", self.same_class, 0, self.photos)
-        require_range("int8.mean_difference", self.mean_difference, 0, 1)
-        require_text("int8.instructions", self.instructions)
-
-    def __str__(self) -> str:
-        return (
-            f"int8: same class on {100 * self.share:.1f} % of {self.photos} photos, scores differ by "
-            f"{self.mean_difference:.2g} on average"
-        )
-
-    @property
-    def share(self) -> float:
-        """Share of the photos whose best class is the same."""
-        return self.same_class / self.photos
 
 
 def images_per_batch(batch_size: int, views: int) -> int:

@@ -11,11 +11,12 @@ from records import new_manifest, run_config
 from running import Inception
 
 from inception_cli import Classifier
-from inception_cli.config import PRESETS, Int8Check, Plan, Settings
+from inception_cli.config import PRESETS, Plan, Settings
 from inception_cli.errors import InceptionError, UsageError
 from inception_cli.inference import calibration, resolve, runner
 from inception_cli.machine import int8_instructions
 from inception_cli.network import int8
+from inception_cli.storage.store import Int8Check
 from inception_cli.weights.load import save_weights
 
 needs_int8 = pytest.mark.skipif(not int8.available(), reason="this processor multiplies no uint8 by int8")

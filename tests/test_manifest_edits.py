@@ -15,10 +15,10 @@ from PIL import Image
 from records import new_manifest
 from running import Inception
 
-from inception_cli.config import LabelSources, Settings
+from inception_cli.config import LabelSources, Plan, Settings
 from inception_cli.inference.runner import RunProgress, run_job
 from inception_cli.storage.file_store import FileStore
-from inception_cli.storage.store import FileState, FolderState, Manifest
+from inception_cli.storage.store import FileState, FolderState, Int8Check, Manifest
 
 REMOVED = object()
 DEEP: list[Any] = json.loads("[" * 50 + "]" * 50)
@@ -58,6 +58,7 @@ ACCEPTED = {
     "run.only_classes.0": {"removed"},
     "versions.python": {"removed"},
     "versions.torch": {"removed"},
+    "int8.photos": {"2e9"},
     "labels": {"null"},
     "labels.val_dir": {"null"},
     "labels.labels": {"[]"},
@@ -84,7 +85,14 @@ def full_manifest() -> Manifest:
     return replace(
         new,
         inputs=("photos", "-"),
-        run=replace(new.run, weights=(weights,), only_classes=(1, 3)),
+        run=replace(
+            new.run,
+            weights=(weights,),
+            only_classes=(1, 3),
+            plan=Plan(precision="int8"),
+            int8_ranges=({"Conv2d_1a_3x3": 7.5},),
+        ),
+        int8=Int8Check(30, 29, 0.01, "AVX-512 VNNI"),
         versions={"python": "3.12.1", "torch": "2.15.0"},
         labels=LabelSources("val", ("a.csv",), "number", "exclude.txt", {"a.csv": "0" * 64}),
         reduced_batch=2,

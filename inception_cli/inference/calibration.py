@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from inception_cli.config import Int8Check, RunConfig
+from inception_cli.config import RunConfig
 from inception_cli.errors import InceptionError, UsageError, plural
 from inception_cli.images.dataset import load_batches
 from inception_cli.images.fetch import fetch_remote
@@ -14,6 +14,7 @@ from inception_cli.inference.predictor import DevicePredictor
 from inception_cli.machine import int8_instructions
 from inception_cli.network.fusion import fold_all
 from inception_cli.network.int8 import find_ranges
+from inception_cli.storage.store import Int8Check
 from inception_cli.weights.load import load_network
 
 #: Inputs from which int8 saves more time than calibration and check take.

@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any, Protocol
 
 from inception_cli import __version__
-from inception_cli.config import Classes, Int8Check, LabelSources, RunConfig, Settings
+from inception_cli.config import Classes, LabelSources, RunConfig, Settings
 from inception_cli.errors import InceptionError, UsageError, excerpt, plural
 from inception_cli.files.remote import is_remote
 from inception_cli.images.dataset import shared_memory_note
@@ -28,7 +28,7 @@ from inception_cli.network import int8, onednn
 from inception_cli.network.counting import count
 from inception_cli.network.fusion import DTYPES
 from inception_cli.predictions.prediction import reason
-from inception_cli.storage.store import Manifest, NetworkCounts, RunStore, differences
+from inception_cli.storage.store import Int8Check, Manifest, NetworkCounts, RunStore, differences
 from inception_cli.weights.describe import same_weights
 
 #: Differences from an interrupted run that are listed, and their characters.
