@@ -39,6 +39,9 @@ class Classifier:
         top_k: int = 5,
         preset: PresetName | None = None,
         classes: str | None = None,
+        only_classes: str | None = None,
+        min_score: float | None = None,
+        rollup: float | None = None,
         crops: int = 1,
         decode: Decode = "fast",
         exif: bool = True,
@@ -54,6 +57,9 @@ class Classifier:
             top_k=top_k,
             preset=preset,
             classes=classes,
+            only_classes=only_classes,
+            min_score=min_score,
+            rollup=rollup,
             crops=crops,
             decode=decode,
             exif=exif,
@@ -88,7 +94,7 @@ class Classifier:
         """Return the predictions as a table with the columns of the CSV file."""
         from inception_cli.predictions.table import to_frame
 
-        return to_frame(self.stream(inputs), self.run.top_k)
+        return to_frame(self.stream(inputs), self.run.top_k, bool(self.run.thresholds))
 
 
 def _list_images(inputs: Path | Iterable[Path]) -> InputList:

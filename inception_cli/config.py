@@ -6,10 +6,9 @@ The records are frozen and validated when they are built: UsageError names the f
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 from inception_cli.errors import (
@@ -42,6 +41,8 @@ MIN_SIDE = 75
 MAX_SIDE, MAX_CLASSES = 100_000, 100_000
 #: Largest end of a range of outputs; those of fp16 end below.
 MAX_RANGE = 1e6
+#: Levels of a tree of classes at most.
+MAX_DEPTH = 100
 #: Limits far beyond what helps: larger numbers are typing errors, or come from a damaged manifest.
 MAX_BATCH_SIZE, MAX_PROCESSES = 1_000_000, 4096
 #: Names of devices: `cuda` is every visible GPU, `cuda:N` a single one.
@@ -116,6 +117,7 @@ class Classes:
     """The class names of a model, unique and not empty; the position is the model's index."""
 
     names: tuple[str, ...]
+    parents: tuple[tuple[str, str], ...] = ()  # an own tree: (class or node, its parent); ImageNet's is in `data`
 
     def __post_init__(self) -> None:
         require(bool(self.names), "there are no classes: names is empty")
@@ -127,6 +129,8 @@ class Classes:
             # Some ImageNet lists have two cranes: a lookup by name would lose a class.
             duplicate = next(name for index, name in enumerate(self.names) if self.index[name] != index)
             raise UsageError(f"the class {excerpt(repr(duplicate))} occurs twice")
+        if self.parents:
+            _require_tree(dict(self.parents), len(self.parents), self.index)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -135,6 +139,20 @@ class Classes:
     def index(self) -> dict[str, int]:
         """Model index by name."""
         return {name: index for index, name in enumerate(self.names)}
+
+
+def _require_tree(parents: Mapping[str, str], count: int, classes: Mapping[str, int]) -> None:
+    """Raise UsageError unless each name has one parent, which is no class, and no name is above itself."""
+    require(len(parents) == count, "a class or node of the tree has two parents")
+    for name in {*parents, *parents.values()}:
+        require(bool(name.strip()) and len(name) <= MAX_TEXT, "a node of the tree has no name, or a very long one")
+        require(">" not in name, f"{excerpt(repr(name))}: a name in a tree must not contain >")
+    for start, parent in parents.items():
+        require(parent not in classes, f"{excerpt(repr(parent))} is a class, and the parent of {excerpt(repr(start))}")
+        name, steps = start, 0
+        while name in parents:
+            name, steps = parents[name], steps + 1
+            require(steps <= MAX_DEPTH, f"{excerpt(repr(start))} is above itself in the tree, or too deep in it")
 
 
 @dataclass(frozen=True)
@@ -217,13 +235,40 @@ class Plan:
 
 
 @dataclass(frozen=True)
+class Thresholds:
+    """From which score on a label is given (predictions/decision.py); None: not requested."""
+
+    min_score: float | None = None
+    rollup: float | None = None  # the sum that a node of the tree must reach
+
+    def __post_init__(self) -> None:
+        if self.min_score is not None:
+            require_range("min_score", self.min_score, 0, 1)
+        if self.rollup is not None:
+            require(0.5 < self.rollup <= 1, f"rollup must be above 0.5 and at most 1, not {self.rollup:g}")
+
+    def __bool__(self) -> bool:
+        return (self.min_score, self.rollup) != (None, None)
+
+    def __str__(self) -> str:
+        options = {"--rollup": self.rollup, "--min-score": self.min_score}
+        return " ".join(f"{option} {value:g}" for option, value in options.items() if value is not None)
+
+
+#: No label is asked for.
+NO_THRESHOLDS = Thresholds()
+
+
+@dataclass(frozen=True)
 class Settings:
     """What was requested for a run; "auto" is resolved by `inference.resolve`."""
 
     weights: tuple[str, ...] = ("torchvision",)
     preset: PresetName | None = None  # None: the weights' own
     classes: str | None = None  # a file of class names
-    only_classes: str | None = None  # a, r or a file
+    only_classes: str | None = None  # a, r, a file, or nodes of the tree of classes
+    min_score: float | None = None
+    rollup: float | None = None
     top_k: int = 5
     crops: int = 1
     decode: Decode = "exact"
@@ -259,6 +304,12 @@ class Settings:
             self.engine == "ray" or (self.ray_address is None and self.actors == "auto"),
             "ray_address and actors need engine ray",
         )
+        _ = self.thresholds  # checks them
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """From which score on a label is given."""
+        return Thresholds(self.min_score, self.rollup)
 
 
 @dataclass(frozen=True)
@@ -273,6 +324,7 @@ class RunConfig:
     only_classes: tuple[int, ...] = ()  # model indices that may be predicted; none: all
     # Of each network in int8: the upper end of the range of each layer's output, found by calibration.
     int8_ranges: tuple[dict[str, float], ...] = ()
+    thresholds: Thresholds = NO_THRESHOLDS
 
     def __post_init__(self) -> None:
         require(bool(self.weights), "weights: there are none")
@@ -350,59 +402,3 @@ class LabelSources:
 
     def __bool__(self) -> bool:
         return bool(self.val_dir or self.labels)
-
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """What was requested for a training; "auto" is resolved by `training.train.resolve`."""
-
-    train_dir: str
-    out: str
-    val_dir: str | None = None  # None: a share of the training images
-    start: str = "torchvision"  # weights, or "scratch"
-    size: int | Auto = "auto"  # pixels
-    epochs: int = 30
-    seed: int = 0
-    batch_size: int | Auto = "auto"
-    workers: int | Auto = "auto"
-    device: str = "auto"
-    precision: TrainPrecisionChoice = "auto"
-    offline: bool = False
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """What a training does, to the last value."""
-
-    train_dir: Path
-    out: Path
-    val_dir: Path | None = None  # None: a share of the training images
-    start: Weights | None = None  # None: from scratch
-    size: int = 176  # pixels: the input resolution of the trained network
-    epochs: int = 30
-    seed: int = 0
-    batch_size: int = 32
-    workers: int = 1  # threads that decode and crop
-    device: str = "cpu"
-    precision: Precision = "fp32"
-
-    def __post_init__(self) -> None:
-        require(self.size >= MIN_SIDE, f"size {self.size}: Inception V3 needs at least {MIN_SIDE} pixels")
-        require_range("epochs", self.epochs, 1)
-        require_range("batch_size (for batch norm)", self.batch_size, 2)
-        require_range("workers", self.workers, 0)
-        require_range("seed", self.seed, 0)
-        require(self.precision in ("fp32", "bf16"), f"precision {self.precision}: training runs in fp32 or bf16")
-        require(self.out.suffix == ".safetensors", f"{self.out}: trained weights are a .safetensors file")
-
-    @property
-    def preset(self) -> Preset:
-        """The start's preset, else torchvision's, at the training's input resolution."""
-        base = self.start.preset if self.start else PRESETS["torchvision"]
-        resize = round(self.size * base.resize / base.size)
-        return replace(base, name=f"{base.name}-{self.size}", size=self.size, resize=resize, exif=True)
-
-    @property
-    def part(self) -> Path:
-        """The checkpoint of an unfinished training."""
-        return self.out.with_name(self.out.name + ".part")

@@ -7,7 +7,8 @@ import pytest
 from inception_cli.config import Classes
 from inception_cli.errors import InceptionError, UsageError
 from inception_cli.evaluation.class_numbering import NUMBER_FORMATS, label_lookup, numbers_to_indices
-from inception_cli.predictions.classes import find_classes, imagenet, recognise, synsets
+from inception_cli.predictions.classes import imagenet, recognise, synsets
+from inception_cli.predictions.tree import find_classes
 
 FRUIT = Classes(("Apple", "Red pear", "kiwi"))
 TWELVE = Classes(tuple("abcdefghijkl"))

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from records import run_config
 
-from inception_cli.config import PRESETS, LoaderConfig, PixelConfig, Plan, Settings, TrainConfig, images_per_batch
+from inception_cli.config import PRESETS, LoaderConfig, PixelConfig, Plan, Settings, images_per_batch
 from inception_cli.errors import UsageError
+from inception_cli.training.settings import TrainConfig
 
 RUN = run_config()
 TRAIN = TrainConfig(Path("photos"), Path("mine.safetensors"))

@@ -67,7 +67,7 @@ class SimulatedGpu:
             self.steps.append("finish")
             return original_finish(predictor, paths, batch, pending)
 
-        def network(predictor: DevicePredictor, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        def network(predictor: DevicePredictor, pixels: Tensor) -> tuple[Tensor, ...]:
             size = len(pad_batch(pixels, predictor._graph_size))
             self.sizes.append(size)
             if size > max_images:
@@ -224,6 +224,7 @@ def test_nothing_is_copied_on_a_cpu() -> None:
     assert HostToDevice("cpu")(pixels) is pixels
     assert copy_to_host(classes, scores)()[0] is classes
     assert copy_to_host(classes, scores)()[1] is scores
+    assert copy_to_host(classes, scores, pixels)()[2] is pixels
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -297,9 +298,11 @@ def test_gpu_and_cpu_predict_the_same_classes(
 @pytest.mark.gpu
 @needs_gpu
 def test_copy_from_a_gpu_keeps_every_value() -> None:
-    scores, classes = torch.rand(64, 1000, device="cuda").topk(5)
+    every = torch.rand(64, 1000, device="cuda")
+    scores, classes = every.topk(5)
 
-    copied_classes, copied_scores = copy_to_host(classes, scores)()
+    copied_classes, copied_scores, copied_every = copy_to_host(classes, scores, every)()
 
     assert torch.equal(copied_classes, classes.cpu())
     assert torch.equal(copied_scores, scores.cpu())
+    assert torch.equal(copied_every, every.cpu())

@@ -10,14 +10,15 @@ import pytest
 from records import MANIFEST_0_1, new_manifest
 from running import Inception
 
-from inception_cli.config import PRESETS, PixelConfig
+from inception_cli.config import PRESETS, PixelConfig, Thresholds
 from inception_cli.errors import InceptionError
 from inception_cli.images.decode import FetchedFile, read
 from inception_cli.images.discovery import Discovery
 from inception_cli.images.failure import Failure
 from inception_cli.images.fetch import fetch_remote
 from inception_cli.predictions.formats import read_predictions
-from inception_cli.predictions.prediction import Prediction
+from inception_cli.predictions.prediction import Prediction, with_decision
+from inception_cli.predictions.table import read_table
 from inception_cli.storage.folder_store import FolderStore, shard_size
 from inception_cli.storage.store import FolderState, read_manifest
 
@@ -299,3 +300,21 @@ def test_fetched_bytes_fail_like_the_local_file(tmp_path: Path, photos: Path) ->
         failure = read(FetchedFile(os.fspath(file), data), pixels)
 
         assert (isinstance(failure, Failure), failure) == (True, read(str(file), pixels))
+
+
+def test_shards_hold_the_decisions_of_a_run_with_thresholds(tmp_path: Path) -> None:
+    manifest = replace(MANIFEST, run=replace(MANIFEST.run, thresholds=Thresholds(0.8)))
+    paths = [(("animal", 0.9), ("dog", 0.75)) if number < 1000 else () for number in range(2500)]  # none in two shards
+    rows = [with_decision(each, path, Thresholds(0.8), None) for each, path in zip(ROWS, paths, strict=True)]
+    store = FolderStore.open(str(tmp_path / "preds"))
+    store.open_inputs(lambda: PATHS)
+    store.begin(manifest)
+    for first in range(0, 2500, 10):
+        store.write(first, rows[first : first + 10])
+    store.publish(manifest)
+
+    assert list(read_predictions(tmp_path / "preds")) == rows
+    table = read_table(tmp_path / "preds")
+    assert table["label_path"].dropna().tolist() == ["animal:0.9>dog:0.75"] * 800 + [""] * 1200
+    assert (table["label"].dropna() == "unknown").all()
+    assert read_manifest(tmp_path / "preds") is not None

@@ -22,11 +22,11 @@ from inception_cli.inference.predictor import DevicePredictor
 from inception_cli.predictions import formats
 from inception_cli.predictions.formats import (
     SUFFIXES,
-    classes_per_row,
     convert,
     csv_header,
     escape_bytes,
     parse_csv,
+    read_columns,
     read_predictions,
     shard_files,
     to_csv,
@@ -192,7 +192,7 @@ def test_rows_are_the_same_in_every_format(tmp_path: Path, suffix: str, monkeypa
     file = file_of(tmp_path, suffix, ROWS)
 
     assert list(read_predictions(file)) == ROWS
-    assert classes_per_row(file) == 2
+    assert read_columns(file) == (2, False)
     table = read_table(file)
     assert table["path"].tolist() == [row.path for row in ROWS]
     assert class_indices(table).tolist() == [[281, 285], [-1, -1], [7, 0], [-1, -1]]

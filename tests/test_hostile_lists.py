@@ -14,7 +14,8 @@ from inception_cli.errors import InceptionError, UsageError
 from inception_cli.evaluation.class_numbering import label_lookup
 from inception_cli.evaluation.label_files import read_image_names, read_labels
 from inception_cli.evaluation.labels import labels_from_file, labels_from_folders
-from inception_cli.predictions.classes import find_classes, is_number, read_classes
+from inception_cli.predictions.classes import is_number, read_classes
+from inception_cli.predictions.tree import find_classes
 
 CLASSES = Classes(tuple(f"class {number}" for number in range(10)))
 DIGITS = "9" * 5000

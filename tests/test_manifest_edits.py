@@ -15,7 +15,7 @@ from PIL import Image
 from records import new_manifest
 from running import Inception
 
-from inception_cli.config import LabelSources, Plan, Settings
+from inception_cli.config import Classes, LabelSources, Plan, Settings, Thresholds
 from inception_cli.inference.runner import RunProgress, run_job
 from inception_cli.storage.file_store import FileStore
 from inception_cli.storage.store import FileState, FolderState, Int8Check, Manifest
@@ -54,6 +54,10 @@ ACCEPTED = {
     "run.weights.0.notes": {"[]"},
     "run.weights.0.notes.0": {"empty", "removed"},
     "run.weights.0.classes.names.0": {"removed"},  # refused beside rows that hold the class
+    "run.weights.0.classes.parents": {"[]"},
+    "run.weights.0.classes.parents.0": {"removed"},
+    "run.thresholds.min_score": {"null"},
+    "run.thresholds.rollup": {"null"},
     "run.only_classes": {"[]"},
     "run.only_classes.0": {"removed"},
     "versions.python": {"removed"},
@@ -81,7 +85,8 @@ ACCEPTED = {
 def full_manifest() -> Manifest:
     """Return a manifest in which every field has a value."""
     new = new_manifest()
-    weights = replace(new.run.weights[0], top1=77.0, top5=93.0, licence="BSD", notes=("a note",))
+    classes = Classes(new.run.classes.names, (("class 0", "even"), ("even", "number")))
+    weights = replace(new.run.weights[0], top1=77.0, top5=93.0, licence="BSD", notes=("a note",), classes=classes)
     return replace(
         new,
         inputs=("photos", "-"),
@@ -89,6 +94,7 @@ def full_manifest() -> Manifest:
             new.run,
             weights=(weights,),
             only_classes=(1, 3),
+            thresholds=Thresholds(0.5, 0.8),
             plan=Plan(precision="int8"),
             int8_ranges=({"Conv2d_1a_3x3": 7.5},),
         ),
@@ -101,7 +107,12 @@ def full_manifest() -> Manifest:
         unreadable_examples=("a: permission denied",),
         counts={"ok": 3},
         images_per_s=12.5,
-        file=FileState(3, "1" * 64, "path,status,top1_index,top1_label,top1_score,error\n", 77),
+        file=FileState(
+            3,
+            "1" * 64,
+            "path,status,top1_index,top1_label,top1_score,label,label_score,label_reason,label_path,error\n",
+            77,
+        ),
         folder=FolderState(3, "1" * 64, 1000),
     )
 

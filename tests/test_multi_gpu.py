@@ -17,7 +17,7 @@ from records import run_config
 from running import Inception
 from stub_network import PRELOAD, WEIGHTS
 
-from inception_cli.config import LoaderConfig, RunConfig
+from inception_cli.config import Classes, LoaderConfig, RunConfig, Thresholds
 from inception_cli.errors import InceptionError
 from inception_cli.images.discovery import Discovery
 from inception_cli.inference import multi_gpu, runner
@@ -67,6 +67,19 @@ def _fast_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """Start processes whose imports are done."""
     monkeypatch.setattr(multi_gpu, "START_METHOD", "forkserver")
     multiprocessing.get_context("forkserver").set_forkserver_preload(PRELOAD)
+
+
+@pytest.mark.usefixtures("_fast_start")
+def test_two_processes_give_the_labels_of_one(paths: InputList, run: RunConfig) -> None:
+    classes = Classes(WEIGHTS.classes.names, tuple((name, "thing") for name in WEIGHTS.classes.names[:7]))
+    decided = replace(run, weights=(replace(WEIGHTS, classes=classes),), thresholds=Thresholds(rollup=0.8))
+
+    rows = [row for result in predict(paths, decided) for row in result.predictions]
+
+    assert rows == [
+        row for result in DevicePredictor(decided).predict(paths, [range(21)]) for row in result.predictions
+    ]
+    assert {row.decision.reason for row in rows if row.decision} == {"top1", "rollup", "low_score"}
 
 
 def test_two_processes_write_the_bytes_of_one(paths: InputList, run: RunConfig, plain: list[bytes]) -> None:

@@ -27,7 +27,14 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_holds_what_the_program_reads(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
 
-    read = ["py.typed", "data/imagenet.csv", "data/demo.safetensors", "data/MODEL_CARD.md", "data/LICENSE"]
+    read = [
+        "py.typed",
+        "data/imagenet.csv",
+        "data/imagenet_tree.csv",
+        "data/demo.safetensors",
+        "data/MODEL_CARD.md",
+        "data/LICENSE",
+    ]
     read += [f"report/page.{suffix}" for suffix in ("html.j2", "css", "js")]
     assert [name for name in read if f"inception_cli/{name}" not in names] == []
     assert not [name for name in names if name.startswith("tests")]

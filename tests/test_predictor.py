@@ -22,7 +22,7 @@ def little_memory(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """A device with memory for three images; the list holds the sizes of the batches that were tried."""
     best_classes, tried = DevicePredictor._best_classes, []
 
-    def limited(self: DevicePredictor, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    def limited(self: DevicePredictor, pixels: Tensor) -> tuple[Tensor, ...]:
         tried.append(len(pixels))
         if len(pixels) > 3:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
@@ -107,7 +107,7 @@ def test_a_batch_that_does_not_fit_into_the_memory_of_the_processor_is_halved(
 ) -> None:
     best_classes = DevicePredictor._best_classes
 
-    def limited(self: DevicePredictor, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    def limited(self: DevicePredictor, pixels: Tensor) -> tuple[Tensor, ...]:
         if len(pixels) > 2:
             raise error
         return best_classes(self, pixels)

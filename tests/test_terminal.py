@@ -18,10 +18,10 @@ from inception_cli.cli import tables
 from inception_cli.cli.commands import HELP, app
 from inception_cli.cli.console import prediction_line
 from inception_cli.cli.progress import ProgressBar, TrainingProgress
-from inception_cli.config import TrainConfig
 from inception_cli.inference.runner import RunProgress
 from inception_cli.predictions.prediction import Prediction
 from inception_cli.training import train
+from inception_cli.training.settings import TrainConfig
 from inception_cli.training.train import EpochResult, Recipe, Trainer
 
 

@@ -17,7 +17,7 @@ from limits import file_size_limit
 from PIL import Image
 from torch import Tensor, nn
 
-from inception_cli.config import PRESETS, PixelConfig, Plan, TrainConfig, TrainSettings
+from inception_cli.config import PRESETS, PixelConfig, Plan
 from inception_cli.errors import InceptionError, UsageError
 from inception_cli.images.preprocess import views
 from inception_cli.network.model import InceptionV3
@@ -25,6 +25,7 @@ from inception_cli.training import augment, dataset, train
 from inception_cli.training.augment import Augmentation, CropBatch, EpochPlan
 from inception_cli.training.dataset import ImageDataset, Sample
 from inception_cli.training.learner import EMA_INTERVAL, Hyperparameters, Learner, parameter_groups
+from inception_cli.training.settings import TrainConfig, TrainSettings
 from inception_cli.training.train import EpochResult, Recipe, Trainer
 from inception_cli.weights.load import find_weights, load_network, save_weights
 from inception_cli.weights.read import read_checkpoint
@@ -600,7 +601,7 @@ def test_saved_weights_contain_classes_and_preset(config: TrainConfig) -> None:
 SCRIPT = """
 import sys
 from pathlib import Path
-from inception_cli.config import TrainConfig
+from inception_cli.training.settings import TrainConfig
 from inception_cli.training.train import Trainer
 trainer = Trainer(TrainConfig(Path(sys.argv[1]), Path(sys.argv[2]), size=80, epochs=3, batch_size=4))
 for result in trainer.epochs():

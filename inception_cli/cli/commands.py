@@ -12,9 +12,10 @@ from inception_cli.cli import jobs
 from inception_cli.cli import options as o
 from inception_cli.cli.outputs import REPORT_MARKER, OutputFile, check_outputs
 from inception_cli.cli.usage import Command, Group, check_predictions, require_predictions
-from inception_cli.config import LabelSources, Settings, TrainSettings
+from inception_cli.config import LabelSources, Settings, Thresholds
 from inception_cli.errors import ExitCode, UsageError
 from inception_cli.files.remote import local_copy
+from inception_cli.training.settings import TrainSettings
 
 HELP = """Classify folders of photos with Inception V3, and measure the accuracy.
 
@@ -61,6 +62,9 @@ def classify(
     preset: o.Preset = None,
     classes: o.ClassesFile = None,
     top_k: o.TopK = 5,
+    only_classes: o.OnlyClasses = None,
+    min_score: o.MinScore = None,
+    rollup: o.Rollup = None,
     crops: o.NumberOfCrops = 1,
     batch_size: o.BatchSize = "auto",
     workers: o.Workers = "auto",
@@ -98,7 +102,7 @@ def classify(
     if report and out in (None, "-"):
         raise UsageError("--report needs a file of predictions: give --out FILE as well")
     outputs = [OutputFile("--out", out), OutputFile("--report", report, REPORT_MARKER)]
-    check_outputs(outputs, [*inputs, *weights, classes], force)
+    check_outputs(outputs, [*inputs, *weights, classes, only_classes], force)
     outcome = jobs.classify(inputs, out, _settings(context), restart, force, jobs.Output(json, quiet, verbose))
     if outcome.interrupted:
         raise typer.Exit(ExitCode.INTERRUPTED)
@@ -119,7 +123,6 @@ def evaluate(
     labels: o.LabelFiles = [],  # noqa: B006
     label_format: o.LabelFormatName = None,
     exclude: o.Exclude = None,
-    only_classes: o.OnlyClasses = None,
     per_class: o.PerClass = None,
     against: o.Against = None,
     expect_top1: o.ExpectTop1 = None,
@@ -129,6 +132,9 @@ def evaluate(
     preset: o.Preset = None,
     classes: o.ClassesFile = None,
     top_k: o.TopK = 5,
+    only_classes: o.OnlyClasses = None,
+    min_score: o.MinScore = None,
+    rollup: o.Rollup = None,
     crops: o.NumberOfCrops = 1,
     batch_size: o.BatchSize = "auto",
     workers: o.Workers = "auto",
@@ -155,14 +161,11 @@ def evaluate(
     """Measure top-1 and top-5 accuracy against labels, beside the published figures.
 
     \b
-    inception evaluate --val-dir ./photos-by-class --weights mine.safetensors
     inception evaluate --val-dir imagenet/val --weights mmpretrain --out rows.csv
     inception evaluate --predictions rows.csv --labels labels.csv
     """
-    from inception_cli.evaluation.evaluate import EvaluationSettings
-
-    sources = LabelSources(val_dir, tuple(labels), label_format, exclude)
-    settings = EvaluationSettings(sources, against, expect_top1, tolerance)
+    sources, thresholds = LabelSources(val_dir, tuple(labels), label_format, exclude), Thresholds(min_score, rollup)
+    settings = jobs.evaluation_settings(sources, against, expect_top1, tolerance, thresholds)
     output = jobs.Output(json, quiet, verbose, per_class, report)
     output.check(out, [predictions, *labels, exclude, against, *weights, classes, only_classes], force)
     check_predictions(context, predictions, against)
@@ -180,6 +183,8 @@ def report_command(
     out: o.ReportOut = None,
     val_dir: o.ValDir = None,
     labels: o.LabelFiles = [],  # noqa: B006
+    min_score: o.MinScore = None,
+    rollup: o.Rollup = None,
     force: o.Force = False,
     quiet: o.Quiet = False,
     debug: o.Debug = False,
@@ -199,13 +204,13 @@ def report_command(
     require_predictions(rows)
     with local_copy(rows) as file:
         manifest = read_manifest(file)
-        sources = LabelSources(val_dir, tuple(labels))
+        sources, thresholds = LabelSources(val_dir, tuple(labels)), Thresholds(min_score, rollup)
         evaluation = None
         if sources or (manifest and manifest.labels):
             from inception_cli.evaluation.evaluate import EvaluationSettings, evaluate
 
-            evaluation = evaluate(file, manifest, EvaluationSettings(sources))
-        jobs.write_report(out, file, manifest, evaluation, quiet)
+            evaluation = evaluate(file, manifest, EvaluationSettings(sources, thresholds=thresholds))
+        jobs.write_report(out, file, manifest, evaluation, quiet, thresholds)
 
 
 @app.command(cls=Command)

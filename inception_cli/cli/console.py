@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from inception_cli.errors import excerpt, plural
+from inception_cli.predictions.decision import UNKNOWN
 from inception_cli.predictions.text import harmless
 
 if TYPE_CHECKING:
@@ -78,7 +79,22 @@ def print_bars(predictions: "Sequence[Prediction]", console: Console) -> None:
             colour = ("green" if score >= 0.5 else "yellow") if place == 0 else "bright_black"
             name = Text(harmless(label), "bold" if place == 0 else "")
             bars.add_row(Text(f"{score:7.1%}"), Bar(1, 0, score, width=width, color=colour), name)
+        if prediction.decision:
+            console.print(decision_line(prediction))
         console.print(bars)
+
+
+def decision_line(prediction: "Prediction") -> Text:
+    """Return the label of a photo with its score, and the best class where that is another: dog › Siberian husky."""
+    decision = prediction.decision
+    if decision is None:
+        return Text()
+    best = f"{harmless(prediction.labels[0])} ({100 * prediction.scores[0]:.0f} %)"
+    if decision.reason == "top1":
+        return Text(best, "bold green")
+    if decision.reason == "rollup":
+        return Text.assemble((f"{harmless(decision.label)} ({100 * decision.score:.0f} %)", "bold green"), f" › {best}")
+    return Text.assemble((UNKNOWN, "bold yellow"), f" ({decision.reason.replace('_', ' ')}) › {best}")
 
 
 def prediction_line(prediction: "Prediction", console: Console) -> Text:
@@ -89,8 +105,10 @@ def prediction_line(prediction: "Prediction", console: Console) -> Text:
     path, reason = harmless(prediction.path), harmless(prediction.error)
     label_width = SHORT_LABEL_WIDTH if console.is_terminal and console.width < WIDE else LABEL_WIDTH
     if prediction.status == "ok":
-        score = Text(f"{prediction.scores[0]:7.1%}", "bold green" if prediction.scores[0] >= 0.5 else "yellow")
-        return Text.assemble(score, f"  {harmless(prediction.labels[0]):<{label_width}}  {path}")
+        decision = prediction.decision
+        label, number = (decision.label, decision.score) if decision else (prediction.labels[0], prediction.scores[0])
+        score = Text(f"{number:7.1%}", "bold green" if number >= 0.5 and label != UNKNOWN else "yellow")
+        return Text.assemble(score, f"  {harmless(label):<{label_width}}  {path}")
     status = Text(f"{'–':>7}  {prediction.status:<{label_width}}", "red")
     line = Text.assemble(status, f"  {path}: {reason}")
     if console.is_terminal and line.cell_len > console.width:

@@ -9,12 +9,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from inception_cli.cli.outputs import PER_CLASS_MARKER, REPORT_MARKER, OutputFile, check_outputs
-from inception_cli.config import Settings
+from inception_cli.cli.usage import require_predictions
+from inception_cli.config import NO_THRESHOLDS, Settings, Thresholds
 from inception_cli.errors import ExitCode, UsageError
 from inception_cli.files.remote import is_remote, local_copy
 from inception_cli.files.streams import ClosedPipe
@@ -126,6 +127,13 @@ def classify(
     return outcome
 
 
+def evaluation_settings(*arguments: Any) -> "EvaluationSettings":
+    """Return the settings of an evaluation; its module, which takes time to import, is imported here."""
+    from inception_cli.evaluation.evaluate import EvaluationSettings
+
+    return EvaluationSettings(*arguments)
+
+
 def evaluate_folder(
     evaluation_settings: "EvaluationSettings",
     settings: Settings,
@@ -168,6 +176,7 @@ def evaluate_predictions(
     from inception_cli.evaluation.evaluate import require_same_only_classes
     from inception_cli.storage.store import read_manifest
 
+    require_predictions(predictions)
     with local_copy(predictions) as file:
         manifest = read_manifest(file)
         if only_classes:
@@ -185,7 +194,7 @@ def _evaluate(rows: Path, manifest: "Manifest | None", settings: "EvaluationSett
         bar.working("scoring the predictions")
         evaluation = evaluate(rows, manifest, settings)
     if output.report:
-        write_report(output.report, rows, manifest, evaluation, output.quiet)
+        write_report(output.report, rows, manifest, evaluation, output.quiet, settings.thresholds)
     if output.per_class:
         write_per_class(Path(output.per_class), evaluation.metrics)
     with suppress(ClosedPipe):  # such as `| head`: the exit code still says whether the metrics are as expected
@@ -199,7 +208,12 @@ def _evaluate(rows: Path, manifest: "Manifest | None", settings: "EvaluationSett
 
 
 def write_report(
-    file: str, rows: Path, manifest: "Manifest | None", evaluation: "Evaluation | None", quiet: bool
+    file: str,
+    rows: Path,
+    manifest: "Manifest | None",
+    evaluation: "Evaluation | None",
+    quiet: bool,
+    thresholds: Thresholds = NO_THRESHOLDS,
 ) -> None:
     from inception_cli.cli import console
     from inception_cli.cli.progress import ProgressBar
@@ -208,6 +222,6 @@ def write_report(
 
     with ProgressBar("report", quiet) as bar:
         bar.working(f"writing {harmless(Path(file).name)}")
-        written = build.write_report(Path(file), rows, manifest, evaluation, thumbnail)
+        written = build.write_report(Path(file), rows, manifest, evaluation, thumbnail, thresholds)
     if not quiet:
         console.print_report(written, file, manifest.directory if manifest else "")

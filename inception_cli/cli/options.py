@@ -13,9 +13,19 @@ from inception_cli.cli.values import (
     percent,
     positive_or_auto,
     predictions_file,
+    rollup,
     weights_file,
 )
-from inception_cli.config import CompileChoice, Crops, Decode, Engine, LabelFormat, PrecisionChoice, PresetName
+from inception_cli.config import (
+    CompileChoice,
+    Crops,
+    Decode,
+    Engine,
+    LabelFormat,
+    PrecisionChoice,
+    PresetName,
+    TrainPrecisionChoice,
+)
 from inception_cli.weights.registry import DEMO, PUBLISHED
 
 WEIGHTS_NAMES = (*PUBLISHED, DEMO)
@@ -150,6 +160,38 @@ MaxPixels = Annotated[
     ),
 ]
 
+LABELS = "Labels"
+OnlyClasses = Annotated[
+    str | None,
+    typer.Option(
+        "--only-classes",
+        metavar="FILE|a|r|NAMES",
+        help="Restrict predictions to these classes: those in a file, ImageNet-A's or -R's, or under nodes: dog,bird.",
+        rich_help_panel=LABELS,
+    ),
+]
+MinScore = Annotated[
+    float | None,
+    typer.Option(
+        "--min-score",
+        metavar="S",
+        min=0,
+        max=1,
+        help="Give each photo a label, which is unknown where its score is below S.",
+        rich_help_panel=LABELS,
+    ),
+]
+Rollup = Annotated[
+    float | None,
+    typer.Option(
+        "--rollup",
+        metavar="S",
+        callback=rollup,
+        help="Give each photo a label: the lowest node of the tree of classes whose scores sum to S (above 0.5).",
+        rich_help_panel=LABELS,
+    ),
+]
+
 HARDWARE = "Hardware"
 BatchSize = Annotated[
     CountOrAuto,
@@ -187,7 +229,7 @@ Precision = Annotated[
     PrecisionChoice, typer.Option("--precision", help="Inference precision.", rich_help_panel=HARDWARE)
 ]
 TrainPrecision = Annotated[
-    PrecisionChoice, typer.Option("--precision", help="Training precision.", rich_help_panel=HARDWARE)
+    TrainPrecisionChoice, typer.Option("--precision", help="Training precision.", rich_help_panel=HARDWARE)
 ]
 Compile = Annotated[
     CompileChoice,
@@ -274,15 +316,6 @@ Exclude = Annotated[
     str | None,
     typer.Option(
         "--exclude", metavar="FILE", help="File that lists images not to score.", rich_help_panel=GROUND_TRUTH
-    ),
-]
-OnlyClasses = Annotated[
-    str | None,
-    typer.Option(
-        "--only-classes",
-        metavar="a|r|FILE",
-        help="Restrict predictions to these classes: ImageNet-A's, ImageNet-R's, or those in a file.",
-        rich_help_panel=GROUND_TRUTH,
     ),
 ]
 

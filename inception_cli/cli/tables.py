@@ -16,11 +16,14 @@ from inception_cli.predictions.text import harmless
 
 if TYPE_CHECKING:
     from inception_cli.evaluation.compare import Comparison
+    from inception_cli.evaluation.decisions import Answered, DecisionMetrics
     from inception_cli.evaluation.evaluate import Evaluation
     from inception_cli.evaluation.labels import Labels
 
 #: Class names that are listed before "…".
 CLASS_NAMES = 3
+#: Thresholds of a curve that are printed.
+CURVE_ROWS = 5
 
 
 @dataclass(frozen=True)
@@ -188,6 +191,8 @@ def print_evaluation(evaluation: "Evaluation", verbose: bool) -> None:
         console.print(f"{photos} no prediction and {'is' if metrics.not_ok == 1 else 'are'} not in n;")
         console.print(f"  counted as wrong: {metrics.top1_not_ok_as_wrong:.2f}{top5} %")
     console.print(f"expected calibration error {metrics.calibration_error:.2f} % (15 bins)")
+    if evaluation.decisions:
+        _print_decisions(console, evaluation.decisions)
     if verbose:
         for confusion in metrics.confusions:
             pair = f"{confusion.count:>6,} × {confusion.true_label} predicted as {confusion.predicted_label}"
@@ -224,6 +229,34 @@ def _print_label_problems(console: Console, labels: "Labels") -> None:
             names = ", ".join(harmless(name) for name in examples.names)
             more = ", …" if examples.count > len(examples.names) else ""
             console.print(Text(f"{plural(examples.count, one, many)}: {names}{more}"))
+
+
+def _print_decisions(console: Console, decisions: "DecisionMetrics") -> None:
+    """Print how many photos get a label and how many of these are right: as requested, and by threshold."""
+    answered, given = decisions.answered, decisions.thresholds
+    line = f"with {given} {answered.coverage:.1f} % of {plural(decisions.photos, 'photo')} get a label"
+    if answered.accuracy is not None and decisions.accuracy_ci:
+        low, high = decisions.accuracy_ci
+        line += f", which is right for {answered.accuracy:.1f} % of these (95 %: {low:.1f} – {high:.1f})"
+    console.print(line)
+    if given.rollup is not None and decisions.classes_per_label is not None:
+        console.print(f"a label stands for {decisions.classes_per_label:.2f} classes on average")
+    rows = [_answered_row(each) for each in decisions.curve[:: len(decisions.curve) // CURVE_ROWS]]
+    print_table([Column("--min-score"), Column("With a label", "(%)"), Column("Right", "(%)")], rows)
+    if proposal := decisions.proposal:
+        console.print(
+            f"--min-score {proposal.min_score:g} would be right on {proposal.accuracy:.1f} % of the "
+            f"{proposal.coverage:.0f} % of photos that it answers: the lowest for {decisions.wanted:g} %"
+        )
+    elif decisions.wanted:
+        console.print(
+            f"no --min-score up to 0.99 would be right on {decisions.wanted:g} % of the photos that it answers"
+        )
+
+
+def _answered_row(answered: "Answered") -> Row:
+    right = "–" if answered.accuracy is None else f"{answered.accuracy:.1f}"
+    return [f"{answered.min_score:g}", f"{answered.coverage:.1f}", right]
 
 
 def _print_comparison(console: Console, comparison: "Comparison") -> None:

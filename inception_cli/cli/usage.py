@@ -19,7 +19,7 @@ from inception_cli.predictions.formats import SUFFIXES
 #: The option for what is often given as an argument, by command.
 OPTION_FOR_ARGUMENT = {"evaluate": "--val-dir", "info": "--weights"}
 #: The options of `evaluate` that are for classifying.
-RUN_OPTIONS = {"out", "restart", *(field.name for field in fields(Settings))} - {"only_classes"}
+RUN_OPTIONS = {"out", "restart", *(field.name for field in fields(Settings))} - {"only_classes", "min_score", "rollup"}
 #: Width in characters below which the help has no frames.
 NARROW = 80
 

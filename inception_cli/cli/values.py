@@ -80,6 +80,13 @@ def predictions_file(context: typer.Context, name: str | None) -> str | None:
     return name
 
 
+def rollup(value: float | None) -> float | None:
+    """Check that at most one node of each level of the tree can reach this sum."""
+    if value is not None and not 0.5 < value <= 1:
+        raise UsageError(f"--rollup {value:g}: give a sum above 0.5 and at most 1, such as 0.8")
+    return value
+
+
 def percent(option: typer.CallbackParam, value: float | None) -> float | None:
     """Check that an accuracy is in percent, and not a share."""
     if value is not None and not 0 <= value <= 100:

@@ -5,18 +5,21 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from inception_cli.config import Classes, LabelSources
+from inception_cli.config import NO_THRESHOLDS, Classes, LabelSources, Thresholds
 from inception_cli.errors import GateNotMet, UsageError, os_errors
 from inception_cli.evaluation.compare import Comparison, compare, require_shared_paths
+from inception_cli.evaluation.decisions import DecisionMetrics, measure_decisions
 from inception_cli.evaluation.label_order import Finding, check_label_order
 from inception_cli.evaluation.labels import Labels, exclude_images, labels_from_file, labels_from_folders
 from inception_cli.evaluation.metrics import Metrics, compute_metrics, per_class_csv
 from inception_cli.files.hashing import sha256
 from inception_cli.files.remote import local_copy
-from inception_cli.predictions.classes import find_classes, imagenet
-from inception_cli.predictions.formats import classes_per_row, escape_bytes
+from inception_cli.predictions.classes import imagenet
+from inception_cli.predictions.formats import escape_bytes, read_columns
 from inception_cli.predictions.prediction import header
+from inception_cli.predictions.retune import require_paths
 from inception_cli.predictions.table import read_table, require_classes, seen_classes
+from inception_cli.predictions.tree import find_classes
 from inception_cli.storage.store import Manifest, NetworkCounts
 
 #: Top-1 and top-5 of the paper's Inception V3 in percent, by (networks, crops): tables 3, 4 and 5 of arXiv:1512.00567;
@@ -39,6 +42,7 @@ class EvaluationSettings:
     against: str | None = None  # another file of predictions
     expect_top1: float | None = None  # percent
     tolerance: float = 0.0  # points
+    thresholds: Thresholds = NO_THRESHOLDS  # of decisions; none: those of the run
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ class Result:
     labels: Labels
     metrics: Metrics
     finding: Finding | None  # of the label order check
+    decisions: DecisionMetrics | None = None  # where thresholds are given
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,11 @@ class Evaluation:
         return self.results[0].metrics
 
     @property
+    def decisions(self) -> DecisionMetrics | None:
+        """The metrics of the decisions against the first set of labels."""
+        return self.results[0].decisions
+
+    @property
     def incomplete(self) -> bool:
         """Whether labelled images have no prediction, or folders could not be read."""
         return self.metrics.not_ok > 0 or (self.manifest is not None and self.manifest.unreadable_folders > 0)
@@ -111,6 +121,7 @@ class Evaluation:
             "flops": network.flops if network else None,
             "protocol": asdict(protocol) if protocol else None,
             **_figures(self.metrics),
+            "decisions": asdict(self.decisions) if self.decisions else None,
             "published": self.published,
             "paper": self.paper,
             "images_per_s": self.manifest.images_per_s if self.manifest else None,
@@ -180,12 +191,19 @@ class Evaluation:
 
 def evaluate(rows: Path, manifest: Manifest | None, settings: EvaluationSettings) -> Evaluation:
     """Score a file of predictions against every set of labels, which the manifest gives if `settings` do not."""
-    table = read_table(rows, _columns(classes_per_row(rows), labels=manifest is None))
+    table = read_table(rows, _columns(*read_columns(rows), labels=manifest is None))
     classes = manifest.run.classes if manifest else seen_classes(table)
     require_classes(table, classes, rows)
+    thresholds = settings.thresholds or (manifest.run.thresholds if manifest else NO_THRESHOLDS)
+    require_paths(rows, thresholds, classes)
     sources = _label_sources(settings.sources, manifest)
     results = tuple(
-        Result(labels, compute_metrics(table, labels), check_label_order(table, labels))
+        Result(
+            labels,
+            compute_metrics(table, labels),
+            check_label_order(table, labels),
+            measure_decisions(rows, table, labels, thresholds) if thresholds else None,
+        )
         for labels in _read_labels(table["path"].tolist(), classes, sources)
     )
     if not settings.against:
@@ -232,11 +250,14 @@ def write_per_class(file: Path, metrics: Metrics) -> None:
         file.write_bytes(per_class_csv(metrics))
 
 
-def _columns(k: int, labels: bool) -> list[str]:
-    """Return the columns that are needed: the five best classes, or to find out the classes, all with their labels."""
+def _columns(k: int, decided: bool, labels: bool) -> list[str]:
+    """Return the columns that are needed: the five best classes, or to find out the classes, all with their labels.
+
+    And from a file whose rows are decided what another decision follows from.
+    """
     kinds = ("_index", "_label") if labels else ("_index", "top1_label")
     top = [name for name in header(k if labels else min(k, 5)) if name.endswith(kinds)]
-    return ["path", "status", *top, "top1_score"]
+    return ["path", "status", *top, "top1_score", *(("label_reason", "label_path") if decided else ())]
 
 
 def _label_sources(given: LabelSources, manifest: Manifest | None) -> LabelSources:

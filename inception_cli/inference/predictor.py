@@ -25,7 +25,9 @@ from inception_cli.network.cuda_pipeline import (
 )
 from inception_cli.network.fusion import optimize
 from inception_cli.network.onednn import keep_memory
-from inception_cli.predictions.prediction import Prediction
+from inception_cli.predictions.decision import TreePath
+from inception_cli.predictions.prediction import Prediction, with_decision
+from inception_cli.predictions.tree import tree_of
 from inception_cli.storage.input_list import LocatedPaths
 from inception_cli.weights.load import load_network
 
@@ -63,6 +65,7 @@ class DevicePredictor:
         self._in_flight = 1 if cuda else 0  # batches that a GPU computes while the rows of the one before are made
         self._graph_size = run.images_per_batch if cuda and run.plan.compile else 0  # a CUDA graph has one shape
         self._networks: list[nn.Module] = []
+        self._tree = tree_of(run.classes) if run.thresholds else None
 
     def load(self) -> Self:
         """Load the networks onto the device, unless they are loaded already."""
@@ -116,13 +119,15 @@ class DevicePredictor:
         Scores are softmax in fp32, averaged over the views, then over the networks. If a protocol has mirrored views,
         `pixels` holds one of each pair; the mirror images are made here.
         """
-        return self._start(pixels)()
+        classes, scores, *_ = self._start(pixels)()
+        return classes, scores
 
     def _predictions(self, paths: Sequence[str], batch: Batch, answer: PendingResult) -> list[Prediction]:
         """Return a prediction for each image of the batch, in order, failures in their places."""
         with deadline(self.run.plan.device, self.run.loader.timeout):
-            classes, scores = (each.tolist() for each in answer())
-        failures, names = dict(batch.failures), self.run.classes.names
+            best_classes, best_scores, *all_scores = answer()
+        classes, scores, names = best_classes.tolist(), best_scores.tolist(), self.run.classes.names
+        failures, tree_paths = dict(batch.failures), self._tree_paths(batch, all_scores)
         predictions = []
         for offset in range(len(batch.pixels)):
             path = paths[batch.first + offset]
@@ -132,11 +137,20 @@ class DevicePredictor:
                 predictions.append(Prediction(path, "failed", error=NOT_NUMBERS))
             else:
                 labels = tuple(names[index] for index in classes[offset])
-                predictions.append(Prediction(path, "ok", tuple(classes[offset]), labels, tuple(scores[offset])))
+                row = Prediction(path, "ok", tuple(classes[offset]), labels, tuple(scores[offset]))
+                if thresholds := self.run.thresholds:
+                    row = with_decision(row, tree_paths[offset], thresholds, self._tree)
+                predictions.append(row)
         return predictions
 
+    def _tree_paths(self, batch: Batch, all_scores: Sequence[Tensor]) -> list[TreePath]:
+        """Return the path of each image down the tree of classes, from its scores of all classes."""
+        if self._tree is None:
+            return [()] * len(batch.pixels)
+        return self._tree.paths(all_scores[0].numpy())
+
     def _start(self, pixels: Tensor) -> PendingResult:
-        """Start computing on the device; calling the result waits for it and returns what `__call__` documents.
+        """Start computing on the device; calling the result waits for it and returns what `_best_classes` documents.
 
         A batch that does not fit into memory is halved until it does, and the number of images that fitted is kept in
         `reduced_batch`; InceptionError when not even one image fits.
@@ -161,15 +175,14 @@ class DevicePredictor:
                 self.reduced_batch = step = len(part) // 2
                 self._graph_size = min(self._graph_size, step)
 
-        def answer() -> tuple[Tensor, Tensor]:
-            classes, scores = zip(*(part() for part in parts), strict=True)
-            return torch.cat(classes), torch.cat(scores)
+        def answer() -> tuple[Tensor, ...]:
+            return tuple(map(torch.cat, zip(*(part() for part in parts), strict=True)))
 
         return answer
 
     @torch.inference_mode()
-    def _best_classes(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what `__call__` documents, on the device."""
+    def _best_classes(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        """Return what `__call__` documents, on the device; where a tree needs them, also the scores (N, C) of all."""
         on_device = pad_batch(self._to_device(pixels), self._graph_size)
         n, views = on_device.shape[:2]
         images = on_device.flatten(0, 1).permute(0, 3, 1, 2)
@@ -177,8 +190,9 @@ class DevicePredictor:
             images = torch.stack([images, images.flip(3)], 1).flatten(0, 1)  # (N · V, 3, S, S)
             views *= 2
         scores = torch.stack([self._softmax(network(images)) for network in self._networks])  # (networks, N · V, C)
-        best = scores.view(len(self._networks), n, views, -1).mean(2).mean(0).topk(self.run.top_k)
-        return best.indices[: len(pixels)], best.values[: len(pixels)]
+        mean = scores.view(len(self._networks), n, views, -1).mean(2).mean(0)[: len(pixels)]
+        best = mean.topk(self.run.top_k)
+        return best.indices, best.values, *([mean] if self._tree else [])
 
     def _softmax(self, logits: Tensor) -> Tensor:
         """Return scores in fp32; 0 for classes that are not allowed, as the authors of ImageNet-A and -R do it."""

@@ -9,7 +9,8 @@ from inception_cli.config import LoaderConfig, PixelConfig, Plan, RunConfig, Set
 from inception_cli.errors import InceptionError, UsageError
 from inception_cli.network import batch_size, int8, onednn
 from inception_cli.network.fusion import DTYPES, require_precision
-from inception_cli.predictions.classes import find_classes, read_classes
+from inception_cli.predictions.classes import read_classes
+from inception_cli.predictions.tree import find_classes, require_tree
 from inception_cli.weights.download import DownloadProgress, ignore_progress
 from inception_cli.weights.load import find_weights
 
@@ -37,6 +38,7 @@ def resolve(
     )
     if settings.decode == "gpu" and not plan.device.startswith("cuda"):
         raise UsageError(f"decode gpu: the network runs on {plan.device}, not on a CUDA GPU; leave it out")
+    require_tree(weights[0].classes, settings.thresholds)
     only = find_classes(settings.only_classes, weights[0].classes) if settings.only_classes else ()
     return RunConfig(
         pixels=_pixels(settings, weights[0], earlier),
@@ -50,6 +52,7 @@ def resolve(
         weights=weights,
         only_classes=only,
         int8_ranges=_int8_ranges(earlier) if plan.precision == "int8" else (),
+        thresholds=settings.thresholds,
     )
 
 

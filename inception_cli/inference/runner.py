@@ -28,6 +28,7 @@ from inception_cli.network import int8, onednn
 from inception_cli.network.counting import count
 from inception_cli.network.fusion import DTYPES
 from inception_cli.predictions.prediction import reason
+from inception_cli.predictions.tree import file_before_node
 from inception_cli.storage.store import Int8Check, Manifest, NetworkCounts, RunStore, differences
 from inception_cli.weights.describe import same_weights
 
@@ -311,6 +312,8 @@ def _notes(settings: Settings, run: RunConfig, manifest: Manifest, images: int) 
     if note := shared_memory_note(run.pixels, run.loader):
         notes.append(note)
     notes += same_weights([(weights.name, weights.sha256) for weights in run.weights])
+    if settings.only_classes and (note := file_before_node(settings.only_classes, run.classes)):
+        notes.append(note)
     if run.top_k < settings.top_k:
         notes.append(f"top-k is {run.top_k}: there are no more classes")
     if manifest.int8:

@@ -17,7 +17,7 @@ from torch import Tensor
 T = TypeVar("T")
 
 #: Wait for a batch and return its classes (N, K) int64 and scores (N, K) fp32, on the CPU.
-PendingResult = Callable[[], tuple[Tensor, Tensor]]
+PendingResult = Callable[[], tuple[Tensor, ...]]
 
 
 def set_current_device(device: str) -> None:
@@ -53,18 +53,22 @@ def pad_batch(batch: Tensor, size: int) -> Tensor:
     return torch.cat([batch, batch.new_zeros(size - len(batch), *batch.shape[1:])])
 
 
-def copy_to_host(classes: Tensor, scores: Tensor) -> PendingResult:
-    """Start copying classes int64 and scores fp32, both (N, K), to the CPU; from a GPU in one asynchronous copy."""
+def copy_to_host(classes: Tensor, scores: Tensor, *others: Tensor) -> PendingResult:
+    """Start copying classes int64 and scores fp32, both (N, K), and others to the CPU; from a GPU asynchronously.
+
+    Classes and scores are one copy.
+    """
     if not scores.is_cuda:
-        on_host = classes.cpu(), scores.cpu()
+        on_host = classes.cpu(), scores.cpu(), *(other.cpu() for other in others)
         return lambda: on_host
     both = torch.stack([classes.int(), scores.view(torch.int32)]).to("cpu", non_blocking=True)
+    rest = [other.to("cpu", non_blocking=True) for other in others]
     copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
     copied.record(torch.cuda.current_stream(scores.device))
 
-    def wait() -> tuple[Tensor, Tensor]:
+    def wait() -> tuple[Tensor, ...]:
         copied.synchronize()
-        return both[0].long(), both[1].view(torch.float32)
+        return both[0].long(), both[1].view(torch.float32), *rest
 
     return wait
 

@@ -15,18 +15,19 @@ from typing import Any, Literal
 from unicodedata import normalize
 
 from inception_cli.config import MAX_CLASSES, Classes
-from inception_cli.errors import InceptionError, UsageError, excerpt, one_line
+from inception_cli.errors import InceptionError, excerpt, one_line
 from inception_cli.files.text_list import read_text_file
 
 LookupKind = Literal["wnid", "name", "number"]
 
 #: A longer file is no list of classes.
-_MAX_BYTES, _MAX_LINES = 100 * MAX_CLASSES, 10 * MAX_CLASSES
+MAX_BYTES, MAX_LINES = 100 * MAX_CLASSES, 10 * MAX_CLASSES
 #: Digits of a 64-bit integer; Python refuses to convert thousands of them.
 _MAX_DIGITS = 18
 
 _NAME_COLUMNS = ("name", "label", "class", "class_name", "label_name", "category")
 _NUMBER_COLUMNS = ("index", "class_index", "class_id", "id", "class_idx", "idx", "label_id")
+PARENT = "parent"  # the column of a CSV that makes a tree
 _NUMBER_REMEDY = "number the classes from 0 without gaps, or give a CSV with the column name alone"
 #: `9 tomato`, `9: tomato`, `9. tomato`; and `tomato: 9` with a separator, as names may end in a number.
 _NUMBER_NAME = re.compile(r"(\d+)(?:\s*[:,;=\t]\s*|[.)]?\s+)(\S.*)", re.ASCII)
@@ -63,7 +64,7 @@ def imagenet() -> Classes:
 
 def is_imagenet(classes: Classes) -> bool:
     """Return whether these are ImageNet-1k's classes in its order, by name or by wnid."""
-    return classes == imagenet() or classes.names == tuple(synset.wnid for synset in synsets())
+    return classes.names in (imagenet().names, tuple(synset.wnid for synset in synsets()))
 
 
 def read_classes(file: Path) -> Classes:
@@ -72,17 +73,22 @@ def read_classes(file: Path) -> Classes:
     Lines may give each class its number: `9 tomato`, `9: tomato`, `tomato: 9`. A CSV has a column of names, and may
     have one of numbers; without a header it has one column, or two of numbers and names. JSON is a list of names, or an
     object `{"0": name}` or `{name: 0}`; the former's names may be lists that end in the name (Keras's format).
+
+    A CSV with a column `parent` brings a tree: a row whose name is the parent of another is a node, not a class.
     """
+    remedy = "give one class name per line, in the model's order"
     try:
-        lines = read_text_file(file, _MAX_BYTES, _MAX_LINES, "give a file of class names")
+        lines = read_text_file(file, MAX_BYTES, MAX_LINES, "give a file of class names")
         while lines and not lines[-1].strip():
             lines.pop()
         names = _PARSERS.get(file.suffix.lower(), _from_lines)(lines)
         _check_count(len(names) > MAX_CLASSES)
-        return Classes(tuple(names))
+        if parents := _parents(lines) if file.suffix.lower() == ".csv" else ():
+            remedy = "correct the column parent, which makes the tree of the classes"
+        return Classes(tuple(names), parents)
     except (ValueError, RecursionError, csv.Error) as error:
         problem = "nested too deeply" if isinstance(error, RecursionError) else one_line(error, 240)
-        raise InceptionError(f"{file}: {problem}; give one class name per line, in the model's order") from error
+        raise InceptionError(f"{file}: {problem}; {remedy}") from error
 
 
 def _check_count(too_many: bool) -> None:
@@ -113,17 +119,36 @@ def _from_lines(lines: Sequence[str]) -> list[str]:
 
 
 def _from_csv(lines: Sequence[str]) -> list[str]:
-    _check_count(len(lines) > MAX_CLASSES + 1)
-    delimiter = next((each for each in ",;\t" if _name_columns(_titles(lines, each))), ",")
-    reader = csv.reader((f"{line}\n" for line in lines), delimiter=delimiter)
-    rows = [(reader.line_num, [field.strip() for field in row]) for row in reader if row]
-    titles = _titles(lines, delimiter)
+    titles, rows = _csv_rows(lines)
     if not _name_columns(titles):
         return _from_untitled([row for _, row in rows])
     for number, row in rows[1:]:
         if len(row) != len(titles):
             raise ValueError(f"line {number} has not {len(titles)} fields but {len(row)}; quote names with commas")
-    return _from_columns(titles, list(zip(*(row for _, row in rows[1:]), strict=True)) or [()] * len(titles))
+    table = [row for _, row in rows[1:]]
+    if PARENT in titles:
+        name, parent = _name_columns(titles)[0], titles.index(PARENT)
+        nodes = {row[parent] for row in table}
+        table = [row for row in table if row[name] not in nodes]
+    return _from_columns(titles, list(zip(*table, strict=True)) or [()] * len(titles))
+
+
+def _parents(lines: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Return the pairs of a class or node and its parent in a CSV; () without a column for parents."""
+    titles, rows = _csv_rows(lines)
+    if PARENT not in titles or not _name_columns(titles):
+        return ()
+    name, parent = _name_columns(titles)[0], titles.index(PARENT)
+    return tuple((row[name], row[parent]) for _, row in rows[1:] if row[parent])
+
+
+def _csv_rows(lines: Sequence[str]) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Return the titles of a CSV in lower case, and its rows with the numbers of their lines, the titles first."""
+    _check_count(len(lines) > 2 * MAX_CLASSES)
+    delimiter = next((each for each in ",;\t" if _name_columns(_titles(lines, each))), ",")
+    reader = csv.reader((f"{line}\n" for line in lines), delimiter=delimiter)
+    rows = [(reader.line_num, [field.strip() for field in row]) for row in reader if row]
+    return _titles(lines, delimiter), rows
 
 
 def _titles(lines: Sequence[str], delimiter: str) -> list[str]:
@@ -266,24 +291,3 @@ def _loose_index(classes: Classes) -> dict[str, int]:
     loose = [_loose(name) for name in classes.names]
     counts = Counter(loose)
     return {name: index for index, name in enumerate(loose) if counts[name] == 1}
-
-
-def find_classes(only_classes: str, classes: Classes) -> tuple[int, ...]:
-    """Return the model indices of a subset of classes: `a` or `r`, ImageNet-A's or -R's 200 classes, or a file.
-
-    The file has one class per line: a wnid, a name or an index.
-    """
-    if only_classes in ("a", "r"):
-        if not is_imagenet(classes):
-            raise UsageError(
-                f"only_classes {only_classes} is for ImageNet's classes, not for these {len(classes)}; give a file"
-            )
-        return tuple(synset.index for synset in synsets() if (synset.in_a if only_classes == "a" else synset.in_r))
-    remedy = "give one wnid, name or index per line"
-    lines = read_text_file(Path(only_classes), _MAX_BYTES, _MAX_LINES, "give a, r, or a file with one class per line")
-    texts = [line.strip() for line in lines if line.strip()]
-    lookup = class_lookup(recognise(texts, classes) or "name", classes)
-    unknown = [text for text in texts if lookup(text) < 0]
-    if unknown or not texts:
-        raise InceptionError(f"{only_classes}: {excerpt((unknown or ['(nothing)'])[0])} is not a class; {remedy}")
-    return tuple(sorted({lookup(text) for text in texts}))

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from inception_cli.config import MAX_CLASSES
 from inception_cli.errors import InceptionError, excerpt, one_line, os_errors, plural
-from inception_cli.predictions.prediction import Prediction, header
+from inception_cli.predictions.decision import MOST_SUM, REASONS, Decision, parse_path, path_text
+from inception_cli.predictions.prediction import DECISION_COLUMNS, Prediction, columns_of, end_of_classes, header
 
 if TYPE_CHECKING:
     import pyarrow
@@ -58,26 +59,28 @@ def shard_files(folder: Path) -> list[Path]:
     return shards
 
 
-def classes_per_row(file: Path) -> int:
-    """Return the number of classes per row, from the first line or the schema; 0 if the file is damaged."""
+def read_columns(file: Path) -> tuple[int, bool]:
+    """Return the number of classes per row and whether rows have a decision, from the first line or the schema.
+
+    (0, False) if the file is damaged.
+    """
     suffix = check_suffix(file)
     with open_predictions(shard_files(file)[0] if file.is_dir() else file) as stream:
         if suffix == ".parquet":
-            columns = len(open_parquet(stream, file).schema_arrow.names)
-        else:
-            first = next(read_rows(stream, file), b"")
-            columns = first.count(b",") + 1 if suffix == ".csv" else len(_parse_json(first, 1, file))
-    return max(0, columns - 3) // 3
+            return columns_of(open_parquet(stream, file).schema_arrow.names)
+        first = next(read_rows(stream, file), b"")
+        csv_names = first.decode(errors="replace").rstrip("\r\n").split(",")
+        return columns_of(csv_names if suffix == ".csv" else [*_parse_json(first, 1, file)])
 
 
-def csv_header(k: int) -> bytes:
+def csv_header(k: int, decided: bool = False) -> bytes:
     """Return the first line of a CSV file with `k` classes per row."""
-    return (",".join(header(k)) + "\n").encode()
+    return (",".join(header(k, decided)) + "\n").encode()
 
 
-def to_csv(predictions: Iterable[Prediction], k: int) -> bytes:
+def to_csv(predictions: Iterable[Prediction], k: int, decided: bool = False) -> bytes:
     """Return predictions as lines of CSV in UTF-8, with `k` classes per row."""
-    return escape_bytes("".join(_csv_line(prediction, k) for prediction in predictions)).encode()
+    return escape_bytes("".join(_csv_line(prediction, k, decided) for prediction in predictions)).encode()
 
 
 def escape_bytes(text: str) -> str:
@@ -88,13 +91,13 @@ def escape_bytes(text: str) -> str:
     return escaped.encode("utf-8", "backslashreplace").decode()
 
 
-def convert(predictions: Iterable[Prediction], k: int, file: BinaryIO, suffix: str) -> None:
+def convert(predictions: Iterable[Prediction], k: int, file: BinaryIO, suffix: str, decided: bool = False) -> None:
     """Write predictions with `k` classes each to `file` as JSON Lines or Parquet, in a stream."""
-    rows = (row_values(prediction, k) for prediction in predictions)
+    rows = (row_values(prediction, k, decided) for prediction in predictions)
     if suffix == ".jsonl":
-        _write_jsonl(rows, header(k), file)
+        _write_jsonl(rows, header(k, decided), file)
     else:
-        _write_parquet(rows, k, file)
+        _write_parquet(rows, _parquet_schema(header(k, decided)), file)
 
 
 def read_predictions(file: Path) -> Iterator[Prediction]:
@@ -108,11 +111,8 @@ def read_predictions(file: Path) -> Iterator[Prediction]:
         if suffix == ".csv":
             yield from parse_csv(read_rows(stream, file), file)
         else:
-            rows = (
-                read_jsonl_rows(read_rows(stream, file), file)
-                if suffix == ".jsonl"
-                else _read_parquet_rows(stream, file)
-            )
+            lines = read_rows(stream, file)
+            rows = read_jsonl_rows(lines, file) if suffix == ".jsonl" else _read_parquet_rows(stream, file)
             yield from _predictions(rows, file, _typed_prediction)
 
 
@@ -121,13 +121,26 @@ def parse_csv(lines: Iterable[bytes], file: Path) -> Iterator[Prediction]:
     return _predictions(read_csv_rows(lines, file), file, _prediction)
 
 
-def row_values(prediction: Prediction, k: int) -> list[Any]:
+def row_values(prediction: Prediction, k: int, decided: bool = False) -> list[Any]:
     """Return the values of a row in the order of the columns, None for those that it does not have."""
     values: list[Any] = [escape_bytes(prediction.path), prediction.status]
     for index, label, score in zip(prediction.classes, prediction.labels, prediction.scores, strict=True):
         values += [index, escape_bytes(label), score]
     values += [None] * (2 + 3 * k - len(values))
+    if decided:
+        values += decision_values(prediction)
     return [*values, escape_bytes(prediction.error) or None]
+
+
+def decision_values(prediction: Prediction) -> list[Any]:
+    """Return the values of the columns of the decision; an empty path has none."""
+    decision = prediction.decision
+    if (decision is None) != (prediction.status != "ok"):
+        raise ValueError(f"{prediction.path}: status {prediction.status} {'with' if decision else 'without'} a label")
+    if decision is None:
+        return [None] * len(DECISION_COLUMNS)
+    path = escape_bytes(path_text(decision.path)) or None
+    return [escape_bytes(decision.label), decision.score, decision.reason, path]
 
 
 def read_csv_rows(lines: Iterable[bytes], file: Path) -> Iterator[tuple[int, list[str]]]:
@@ -211,13 +224,16 @@ def batched(rows: Iterable[_T], size: int) -> Iterator[list[_T]]:
         yield batch
 
 
-def _csv_line(prediction: Prediction, k: int) -> str:
+def _csv_line(prediction: Prediction, k: int, decided: bool) -> str:
     if len(prediction.classes) not in (0, k):
         raise ValueError(f"{prediction.path}: {len(prediction.classes)} classes in a file of {k}")
     fields = [_quote(prediction.path), prediction.status]
     for index, label, score in zip(prediction.classes, prediction.labels, prediction.scores, strict=True):
         fields += [str(index), _quote(label), f"{score:.6g}"]
     fields += [""] * (2 + 3 * k - len(fields))
+    if decided:
+        label, score, reason, path = decision_values(prediction)
+        fields += [_quote(label or ""), "" if score is None else f"{score:.6g}", reason or "", _quote(path or "")]
     return ",".join([*fields, _quote(prediction.error)]) + "\n"
 
 
@@ -243,8 +259,20 @@ def _prediction(values: list[Any]) -> Prediction:
         raise ValueError("path is empty")
     if status != "ok" and not has_classes(values):
         return Prediction(path, status, error=error)
-    classes, scores = _class_numbers(values[2:-1:3]), _scores(values[4:-1:3])
-    return Prediction(path, status, classes, tuple(values[3:-1:3]), scores, error, rounded=True)
+    end = end_of_classes(values)
+    classes, scores = _class_numbers(values[2:end:3]), _scores(values[4:end:3])
+    decision = _decision(values[end:-1]) if end < len(values) - 1 else None
+    return Prediction(path, status, classes, tuple(values[3:end:3]), scores, error, decision, rounded=True)
+
+
+def _decision(values: Sequence[Any]) -> Decision:
+    """Return the decision in the four values of a row; ValueError if it is damaged."""
+    label, score, reason, path = values
+    if not label or reason not in REASONS:
+        raise ValueError(f"label {excerpt(repr(label))} with label_reason {excerpt(repr(reason))}")
+    if not _is_between(score, float, MOST_SUM):
+        raise ValueError(f"label_score is {excerpt(repr(score))}, not a number from 0 to 1")
+    return Decision(label, float(score), reason, parse_path(path or ""))
 
 
 def _class_numbers(values: Sequence[Any]) -> tuple[int, ...]:
@@ -271,7 +299,7 @@ def _scores(values: Sequence[Any]) -> tuple[float, ...]:
     raise ValueError(f"top{place}_score is {excerpt(repr(value))}, not a number from 0 to 1")
 
 
-def _is_between(value: Any, convert: type[int | float], most: int) -> bool:
+def _is_between(value: Any, convert: type[int | float], most: float) -> bool:
     """Return whether a text or number is from 0 to `most`."""
     try:
         return 0 <= convert(value) <= most
@@ -283,12 +311,18 @@ def _typed_prediction(values: list[Any]) -> Prediction:
     """Return the prediction in a row of a typed format, in which text may have another type."""
     texts = {"path": values[0], "status": values[1], "error": "" if values[-1] is None else values[-1]}
     if values[1] == "ok":
-        texts |= {f"top{place}_label": label for place, label in enumerate(values[3:-1:3], start=1)}
-        for place, (index, score) in enumerate(zip(values[2:-1:3], values[4:-1:3], strict=True), start=1):
+        end = end_of_classes(values)
+        texts |= {f"top{place}_label": label for place, label in enumerate(values[3:end:3], start=1)}
+        for place, (index, score) in enumerate(zip(values[2:end:3], values[4:end:3], strict=True), start=1):
             if type(index) is not int:
                 raise TypeError(f"top{place}_index is {excerpt(repr(index))}, not an integer")
             if type(score) not in (int, float):
                 raise TypeError(f"top{place}_score is {excerpt(repr(score))}, not a number")
+        for name, value in zip(DECISION_COLUMNS, values[end:-1], strict=False):
+            if name == "label_score" and type(value) not in (int, float):
+                raise TypeError(f"{name} is {excerpt(repr(value))}, not a number")
+            if name != "label_score":
+                texts[name] = "" if value is None else value
     for name, text in texts.items():
         if type(text) is not str:
             raise TypeError(f"{name} is {excerpt(repr(text))}, not a string")
@@ -296,7 +330,7 @@ def _typed_prediction(values: list[Any]) -> Prediction:
 
 
 def _check_columns(columns: list[str], file: Path) -> list[str]:
-    if not columns or columns != header((len(columns) - 3) // 3):
+    if columns_of(columns) == (0, False):
         raise damaged(file, 1, "the columns are not those of a file of predictions")
     return columns
 
@@ -330,11 +364,10 @@ def _write_jsonl(rows: Iterable[list[Any]], columns: list[str], file: BinaryIO) 
         file.write(encode(dict(zip(columns, finite, strict=True))).encode() + b"\n")
 
 
-def _write_parquet(rows: Iterable[list[Any]], k: int, file: BinaryIO) -> None:
+def _write_parquet(rows: Iterable[list[Any]], schema: "pyarrow.Schema", file: BinaryIO) -> None:
     import pyarrow
     from pyarrow.parquet import ParquetWriter
 
-    schema = _parquet_schema(k)
     with ParquetWriter(file, schema, compression="zstd") as writer:
         for batch in batched(rows, ROW_GROUP):
             columns = zip(*batch, strict=True)
@@ -342,11 +375,11 @@ def _write_parquet(rows: Iterable[list[Any]], k: int, file: BinaryIO) -> None:
             writer.write_table(pyarrow.Table.from_arrays(arrays, schema=schema))
 
 
-def _parquet_schema(k: int) -> "pyarrow.Schema":
+def _parquet_schema(columns: Sequence[str]) -> "pyarrow.Schema":
     import pyarrow
 
     types = {"index": pyarrow.int32(), "score": pyarrow.float64()}
-    return pyarrow.schema([(name, types.get(name.rpartition("_")[2], pyarrow.string())) for name in header(k)])
+    return pyarrow.schema([(name, types.get(name.rpartition("_")[2], pyarrow.string())) for name in columns])
 
 
 def _read_parquet_rows(stream: BinaryIO, file: Path) -> Iterator[tuple[int, list[Any]]]:

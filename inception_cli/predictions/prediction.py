@@ -1,12 +1,20 @@
 """The prediction of one input: a record for every input of a run, and its columns in a file."""
 
-from dataclasses import InitVar, dataclass
-from typing import Literal, get_args
+from collections.abc import Sequence
+from dataclasses import InitVar, dataclass, replace
+from typing import TYPE_CHECKING, Literal, get_args
 
 from inception_cli.errors import excerpt
+from inception_cli.predictions.decision import Decision, TreePath, decide
+
+if TYPE_CHECKING:
+    from inception_cli.config import Thresholds
+    from inception_cli.predictions.tree import Tree
 
 Status = Literal["ok", "missing", "denied", "unsupported", "too_large", "truncated", "corrupt", "failed"]
 STATUSES: tuple[Status, ...] = get_args(Status)
+#: The columns of a decision, present where a run has thresholds.
+DECISION_COLUMNS = ("label", "label_score", "label_reason", "label_path")
 
 
 @dataclass(frozen=True)
@@ -23,7 +31,7 @@ class Prediction:
     labels: tuple[str, ...] = ()  # class names
     scores: tuple[float, ...] = ()  # softmax in fp32, mean over views, then over networks
     error: str = ""  # one line: why there is no class
-    decision: object | None = None  # reserved: the label after thresholds; always None
+    decision: Decision | None = None  # the label after thresholds, where the run has some
     rounded: InitVar[bool] = False
 
     def __post_init__(self, rounded: bool) -> None:
@@ -33,14 +41,38 @@ class Prediction:
             raise ValueError(f"{excerpt(self.path)}: classes, labels and scores differ in number")
         if (self.status == "ok") != bool(self.classes):
             raise ValueError(f"{excerpt(self.path)}: status {self.status} with {len(self.classes)} classes")
+        if self.decision and not self.classes:
+            raise ValueError(f"{excerpt(self.path)}: status {self.status} with a label")
         if not rounded:
             object.__setattr__(self, "scores", tuple([float(f"{score:.6g}") for score in self.scores]))
 
 
-def header(k: int) -> list[str]:
-    """Return the columns of a file with `k` classes per row."""
+def with_decision(
+    prediction: Prediction, path: TreePath, thresholds: "Thresholds", tree: "Tree | None", unfamiliar: bool = False
+) -> Prediction:
+    """Return a prediction with its decision (see `decide`); one that is not ok has none."""
+    if prediction.status != "ok":
+        return prediction
+    decision = decide(prediction.labels[0], prediction.scores[0], path, thresholds, tree, unfamiliar)
+    return replace(prediction, decision=decision, rounded=True)
+
+
+def header(k: int, decided: bool = False) -> list[str]:
+    """Return the columns of a file with `k` classes per row, and with those of the decision if it is `decided`."""
     top = [f"top{place}_{field}" for place in range(1, k + 1) for field in ("index", "label", "score")]
-    return ["path", "status", *top, "error"]
+    return ["path", "status", *top, *(DECISION_COLUMNS if decided else ()), "error"]
+
+
+def columns_of(names: Sequence[str]) -> tuple[int, bool]:
+    """Return the number of classes per row that a header has, and whether it is decided; (0, False) for another one."""
+    decided = tuple(names[-5:-1]) == DECISION_COLUMNS
+    k = (len(names) - 3 - (len(DECISION_COLUMNS) if decided else 0)) // 3
+    return (k, decided) if k > 0 and list(names) == header(k, decided) else (0, False)
+
+
+def end_of_classes(values: Sequence[object]) -> int:
+    """Return where the classes of a row end: three values each, which a decision, of four values, may follow."""
+    return len(values) - 1 - (len(DECISION_COLUMNS) if len(values) % 3 else 0)
 
 
 def reason(error: str) -> str:

@@ -19,16 +19,17 @@ from numpy.typing import NDArray
 from inception_cli.config import MAX_CLASSES, Classes
 from inception_cli.errors import InceptionError, excerpt
 from inception_cli.predictions.classes import imagenet
+from inception_cli.predictions.decision import MOST_SUM
 from inception_cli.predictions.formats import (
     REMEDY,
     batched,
     check_suffix,
-    classes_per_row,
     escape_bytes,
     has_classes,
     open_parquet,
     open_predictions,
     parquet_errors,
+    read_columns,
     read_csv_rows,
     read_jsonl_rows,
     read_predictions,
@@ -43,9 +44,10 @@ _STATUS = pd.CategoricalDtype(STATUSES)
 _INTEGERS, _NUMBERS = msgspec.json.Decoder(list[int]), msgspec.json.Decoder(list[float])
 
 
-def to_frame(predictions: Iterable[Prediction], k: int) -> pd.DataFrame:
+def to_frame(predictions: Iterable[Prediction], k: int, decided: bool = False) -> pd.DataFrame:
     """Return predictions with `k` classes each as a DataFrame with the columns of a file."""
-    return _from_rows((row_values(prediction, k) for prediction in predictions), k, header(k))
+    names = header(k, decided)
+    return _from_rows((row_values(prediction, k, decided) for prediction in predictions), names, names)
 
 
 def read_table(file: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
@@ -53,9 +55,9 @@ def read_table(file: Path, columns: Sequence[str] | None = None) -> pd.DataFrame
 
     InceptionError names the file, the line and the remedy.
     """
-    k = classes_per_row(file)
+    names = header(*read_columns(file))
     try:
-        return _concat(list(_tables(file, k, columns or header(k))))
+        return _concat(list(_tables(file, names, columns or names)))
     except (ValueError, TypeError, OverflowError) as error:
         for _ in read_predictions(file):
             pass  # the same checks row by row: raises the error with the number of the line
@@ -99,11 +101,11 @@ def require_classes(table: pd.DataFrame, classes: Classes, file: Path) -> None:
             )
 
 
-def _tables(file: Path, k: int, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
-    """Yield the table of a file, or of each shard in a folder."""
+def _tables(file: Path, names: Sequence[str], columns: Sequence[str]) -> Iterator[pd.DataFrame]:
+    """Yield the table of a file with the columns `names`, or of each shard in a folder."""
     if file.is_dir():
         for shard in shard_files(file):
-            yield from _tables(shard, k, columns)
+            yield from _tables(shard, names, columns)
         return
     suffix = check_suffix(file)
     with open_predictions(file) as stream:
@@ -112,29 +114,33 @@ def _tables(file: Path, k: int, columns: Sequence[str]) -> Iterator[pd.DataFrame
         else:
             read = read_csv_rows if suffix == ".csv" else read_jsonl_rows
             rows = read(read_rows(stream, file), file)
-            yield _from_rows((values for _, values in rows), k, columns)
+            yield _from_rows((values for _, values in rows), names, columns)
 
 
-def _from_rows(rows: Iterable[Sequence[Any]], k: int, columns: Sequence[str]) -> pd.DataFrame:
-    """Return `columns` of rows, whose numbers may be text; ValueError or TypeError if a row is damaged."""
-    chunks = [_arrays(chunk, k, columns) for chunk in batched(rows, _CHUNK)] or [_arrays([], k, columns)]
+def _from_rows(rows: Iterable[Sequence[Any]], names: Sequence[str], columns: Sequence[str]) -> pd.DataFrame:
+    """Return `columns` of rows with the columns `names`; numbers may be text. ValueError or TypeError for damage."""
+    chunks = [_arrays(chunk, names, columns) for chunk in batched(rows, _CHUNK)] or [_arrays([], names, columns)]
     ok = np.concatenate([chunk["status"] == "ok" for chunk in chunks])
     table = {}
     for name in columns:
         values = np.concatenate([chunk.pop(name) for chunk in chunks])  # pop: free the memory column by column
-        index = np.flatnonzero(ok) if name.startswith("top") else None
+        index = np.flatnonzero(ok) if _only_of_ok(name) else None
         table[name] = pd.Series(values, index, _dtype(name)).reindex(range(len(ok)))
     return pd.DataFrame(table)
 
 
-def _arrays(rows: Sequence[Sequence[Any]], k: int, columns: Sequence[str]) -> dict[str, NDArray[Any]]:
+def _only_of_ok(name: str) -> bool:
+    """Return whether only rows that are ok have a value in this column."""
+    return name.startswith(("top", "label"))
+
+
+def _arrays(rows: Sequence[Sequence[Any]], names: Sequence[str], columns: Sequence[str]) -> dict[str, NDArray[Any]]:
     """Return `columns` and the status of rows; columns of the classes have only the rows that are ok."""
     paths, statuses, errors = ([row[position] for row in rows] for position in (0, 1, -1))
     if not set(statuses) <= set(STATUSES) or not set(map(type, paths)) <= {str} or not all(paths):
         raise ValueError("a path is empty or not a string, or a status is unknown")
     if any(has_classes(row) for row in rows if row[1] != "ok"):
         raise ValueError("a row that is not ok has classes")
-    names = header(k)
     values = list(zip(*[row for row in rows if row[1] == "ok"], strict=True)) or [()] * len(names)
     arrays = {name: _array(name, column) for name, column in zip(names[2:-1], values[2:-1], strict=True)}
     arrays["path"], arrays["status"] = np.array(paths, object), np.array([*map(intern, statuses)], object)
@@ -143,8 +149,10 @@ def _arrays(rows: Sequence[Sequence[Any]], k: int, columns: Sequence[str]) -> di
 
 
 def _array(name: str, values: Sequence[Any]) -> NDArray[Any]:
-    """Return the values of one of the columns top1_index … topK_score as an array."""
-    if name.endswith("_label"):
+    """Return the values of one of the columns top1_index … topK_score, or of a decision, as an array."""
+    if name == "label_path":
+        return np.array([value or "" for value in values], object)
+    if _dtype(name) == "category":
         return np.array([*map(intern, values)], object)  # one string per class, not per row
     index = name.endswith("_index")
     if not set(map(type, values)) <= ({str, int} if index else {str, int, float}):
@@ -160,14 +168,14 @@ def _array(name: str, values: Sequence[Any]) -> NDArray[Any]:
 
 def _check_range(name: str, values: NDArray[Any]) -> None:
     """Raise ValueError for an index that no model can have, and for a score that is not from 0 to 1."""
-    most = MAX_CLASSES - 1 if name.endswith("_index") else 1
+    most = MAX_CLASSES - 1 if name.endswith("_index") else MOST_SUM if name == "label_score" else 1
     if not ((values >= 0) & (values <= most)).all():
         raise ValueError(f"a value of {name} is not from 0 to {most}")
 
 
 def _dtype(name: str) -> Any:
     """Return the type of a column in a DataFrame."""
-    types = {"index": "Int32", "label": "category", "score": "float64", "status": _STATUS}
+    types = {"index": "Int32", "label": "category", "score": "float64", "reason": "category", "status": _STATUS}
     return types.get(name.rpartition("_")[2], "str")
 
 
@@ -175,7 +183,7 @@ def _read_parquet(stream: BinaryIO, file: Path, columns: Sequence[str]) -> pd.Da
     """Return columns of a Parquet file; ValueError or TypeError if a row is damaged."""
     from pyarrow.types import is_floating, is_integer
 
-    parquet = open_parquet(stream, file, [name for name in columns if name.endswith("_label")])
+    parquet = open_parquet(stream, file, [name for name in columns if _dtype(name) == "category"])
     with parquet_errors(file):
         table = parquet.read(columns=list(dict.fromkeys(["status", *columns]))).to_pandas(ignore_metadata=True)
     if not set(table["status"].unique()) <= set(STATUSES):
@@ -185,14 +193,16 @@ def _read_parquet(stream: BinaryIO, file: Path, columns: Sequence[str]) -> pd.Da
         number, kind = name.endswith(("_index", "_score")), parquet.schema_arrow.field(name).type
         if number and not (is_integer(kind) or is_floating(kind)):
             raise TypeError(f"a value of {name} is no number")
-        if name.startswith("top") or name == "status":
+        if name == "label_path":  # null where there is no tree
+            table[name] = table[name].where(table[name].notna() | ~ok, "")
+        if _only_of_ok(name) or name == "status":
             table[name] = table[name].astype(_dtype(name))
-        if name.startswith("top") and not table[name].notna().equals(ok):
+        if _only_of_ok(name) and not table[name].notna().equals(ok):
             raise ValueError(f"{name} and the status contradict each other")
         if number:
             _check_range(name, table[name].dropna().to_numpy())
-        text = table[name].cat.categories if name.endswith("_label") else table[name]
-        if name.endswith(("path", "_label")) and (text.hasnans or not pd.api.types.is_string_dtype(text)):
+        text = table[name].cat.categories if _dtype(name) == "category" else table[name]
+        if (name == "path" or _dtype(name) == "category") and (text.hasnans or not pd.api.types.is_string_dtype(text)):
             raise TypeError(f"a value of {name} is not a string")
         if name == "path" and (text == "").any():
             raise ValueError("a path is empty")
@@ -203,7 +213,7 @@ def _concat(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Return the rows of all tables, whose labels have different categories."""
     if len(tables) == 1:
         return tables[0]
-    for name in [name for name in tables[0] if name.endswith("_label")]:
+    for name in [name for name in tables[0] if _dtype(name) == "category"]:
         categories = list(dict.fromkeys(chain.from_iterable(table[name].cat.categories for table in tables)))
         for table in tables:
             table[name] = table[name].cat.set_categories(categories)

@@ -23,11 +23,16 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from inception_cli import __version__
+from inception_cli.config import NO_THRESHOLDS, Thresholds
 from inception_cli.files.atomic import replacing
+from inception_cli.predictions.classes import imagenet
 from inception_cli.predictions.formats import read_predictions
 from inception_cli.predictions.prediction import Prediction
+from inception_cli.predictions.retune import decide_again, require_paths
 from inception_cli.predictions.text import harmless
-from inception_cli.report import plots
+from inception_cli.predictions.tree import Tree, tree_of
+from inception_cli.report import groups, plots
+from inception_cli.report.groups import tree_contents
 from inception_cli.report.samples import CONFUSIONS, Samples, collect_samples
 from inception_cli.storage.store import Manifest
 
@@ -64,23 +69,36 @@ def write_report(
     manifest: Manifest | None,
     evaluation: "Evaluation | None",
     thumbnail: Callable[[str], bytes],
+    thresholds: Thresholds = NO_THRESHOLDS,
 ) -> Written:
     """Write the report of the predictions in `rows`; an older `file` is replaced when the new one is complete.
+
+    With `thresholds` the rows are decided again, else they keep the decisions that they have.
 
     `thumbnail` returns the JPEG of a path, b"" if it cannot be read; it is called from several threads, for at most
     2,000 photos.
     """
-    description = describe(rows, manifest, evaluation)
+    description = describe(
+        rows, manifest, evaluation, thresholds or (manifest.run.thresholds if manifest else thresholds)
+    )
     link = partial(file_link, folder=file.absolute().parent)
-    written = build_page(read_predictions(rows), description, evaluation, thumbnail, link)
+    classes = manifest.run.classes if manifest else imagenet()
+    predictions: Iterable[Prediction] = read_predictions(rows)
+    if thresholds:
+        require_paths(rows, thresholds, classes)
+        predictions = decide_again(predictions, thresholds, classes, rows)
+    written = build_page(predictions, description, evaluation, thumbnail, link, tree_of(classes))
     with replacing(file) as new:
         new.write(written.page)
     return written
 
 
-def describe(rows: Path, manifest: Manifest | None, evaluation: "Evaluation | None") -> Description:
-    """Return what the manifest says about inputs, weights, preprocessing and machine."""
+def describe(
+    rows: Path, manifest: Manifest | None, evaluation: "Evaluation | None", thresholds: Thresholds = NO_THRESHOLDS
+) -> Description:
+    """Return what the manifest says about inputs, weights, preprocessing and machine, and how labels are decided."""
     facts = {"Ground truth": evaluation.results[0].labels.description} if evaluation else {}
+    facts |= {"Labels": str(thresholds)} if thresholds else {}
     if manifest is None:
         return Description(f"Predictions in {rows.name}; the file has no manifest that describes the run.", facts)
     run = manifest.run
@@ -106,15 +124,17 @@ def build_page(
     evaluation: "Evaluation | None",
     thumbnail: Callable[[str], bytes],
     link: Callable[[str], str] = lambda path: "",
+    tree: Tree | None = None,
 ) -> Written:
     """Return the page of a report; `predictions` are read once, and `evaluation` is of the same rows.
 
-    `link` returns the URL of a path, "" for none.
+    `link` returns the URL of a path, "" for none. `tree` orders the labels of decisions.
     """
     labels, metrics = (evaluation.results[0].labels, evaluation.metrics) if evaluation else (None, None)
     confusions = metrics.confusions[:CONFUSIONS] if metrics else ()
     samples = collect_samples(predictions, labels, [(each.true_class, each.predicted_class) for each in confusions])
     thumbnails = _thumbnails(samples, thumbnail)
+    by_label = tree_contents(samples.labels, tree)
     gallery = [sample.number for group in samples.gallery.values() for sample in group]
     page = (
         _environment()
@@ -126,6 +146,9 @@ def build_page(
             confusions=confusions,
             thumbnails=thumbnails,
             contents=_contents(samples, evaluation),
+            groups=groups.by_label(samples, by_label) if samples.labels else groups.by_class(samples),
+            by_label=by_label,
+            decision_plot=plots.decisions(evaluation.decisions) if evaluation and evaluation.decisions else None,
             confidence_plot=plots.confidence(samples.by_confidence(True, None), samples.by_confidence(False)),
             calibration_plot=plots.calibration(metrics.reliability if metrics else ()),
             plots=plots,
@@ -146,6 +169,7 @@ def _contents(samples: Samples, evaluation: "Evaluation | None") -> dict[str, st
     evaluated = evaluation is not None
     sections = (
         ("accuracy", "Accuracy", evaluated),
+        ("decisions", "Labels", evaluation is not None and evaluation.decisions is not None),
         ("per-class", "Per class", evaluated),
         ("confusions", "Confusions", bool(samples.confused)),
         ("mistakes", "Mistakes", bool(samples.mistakes)),
@@ -208,7 +232,9 @@ def _data(samples: Samples, labels: "Labels | None", link: Callable[[str], str])
     for sample in samples.shown():
         prediction = sample.prediction
         url = link(prediction.path)
-        photos[sample.number] = [harmless(prediction.path), prediction.classes, prediction.scores, sample.labels, url]
+        label = harmless(prediction.decision.label) if prediction.decision else ""
+        shown = (harmless(prediction.path), prediction.classes, prediction.scores, sample.labels, url, label)
+        photos[sample.number] = shown
         classes.update(zip(prediction.classes, map(harmless, prediction.labels), strict=True))
         if labels:
             classes.update((index, harmless(labels.classes.names[index])) for index in sample.labels)

@@ -1,7 +1,8 @@
 "use strict";
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
-  // A photo is [path, class indices, scores, label indices, URL]; `data.classes` has the class names by index.
+  // A photo is [path, class indices, scores, label indices, URL, label]; `data.classes` has the class names by index. The
+  // label is that of the decision, "" without one.
   const photo = (card) => data.photos[card.dataset.photo];
   const percent = (score) => (100 * score).toFixed(1) + " %";
 
@@ -12,8 +13,8 @@
     const [search, slider, mistakes] = ["search", "min-confidence", "only-mistakes"].map((name) => document.getElementById(name));
     const shown = controls.querySelector("output");
     const groups = [...gallery.querySelectorAll(".group")].map((group) => [group, [...group.querySelectorAll(".card")]]);
-    const text = Object.fromEntries(Object.entries(data.photos).map(([number, [path, classes, , labels]]) =>
-      [number, [path, ...[classes[0], ...labels].map((index) => data.classes[index])].join("\n").toLowerCase()]));
+    const text = Object.fromEntries(Object.entries(data.photos).map(([number, [path, classes, , labels, , label]]) =>
+      [number, [path, label, ...[classes[0], ...labels].map((index) => data.classes[index])].join("\n").toLowerCase()]));
     const filter = () => {
       const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
       let count = 0, all = 0;

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from inception_cli.errors import plural
 
 if TYPE_CHECKING:  # imports numpy and pandas
+    from inception_cli.evaluation.decisions import DecisionMetrics
     from inception_cli.evaluation.metrics import Bin
 
 
@@ -29,11 +30,12 @@ class Rect:
 
 @dataclass
 class Plot:
-    """A bar plot over the confidence from 0 to 1."""
+    """A bar plot over the confidence, or over a threshold, from 0 to 1."""
 
     description: str  # for screen readers
     y_ticks: list[tuple[float, str]]  # position and text
     diagonal: bool = False
+    x_axis: str = "confidence"
     rects: list[Rect] = field(default_factory=list)
 
     def add_bin(self, low: float, high: float, bars: Sequence[tuple[str, float]], tooltip: str) -> None:
@@ -78,6 +80,22 @@ def calibration(bins: "Sequence[Bin]") -> Plot:
         gap = "more" if each.accuracy > each.confidence else "less"
         tooltip = f"{plural(each.n, 'photo')}, mean confidence {each.confidence:.1f} %, accuracy {each.accuracy:.1f} %"
         plot.add_bin(each.low, each.high, [("bar", lower), (gap, upper)], tooltip)
+    return plot
+
+
+def decisions(metrics: "DecisionMetrics") -> Plot:
+    """Return the share of photos that get a label by --min-score; wrong labels on top of the right ones."""
+    plot = Plot(
+        "Photos with a label by threshold: right and wrong.",
+        [(_y(share), f"{100 * share:.0f} %") for share in (0, 0.25, 0.5, 0.75, 1)],
+        x_axis="--min-score",
+    )
+    for place, each in enumerate(metrics.curve):
+        low, high = each.min_score, (place + 1) / len(metrics.curve)
+        right = f", {each.accuracy:.1f} % of them right" if each.accuracy is not None else ""
+        tooltip = f"--min-score {low:g}: {each.coverage:.1f} % of the photos get a label{right}"
+        bars = [("bar", each.right / metrics.photos), ("wrong", each.n / metrics.photos)]
+        plot.add_bin(low, high, bars, tooltip)
     return plot
 
 

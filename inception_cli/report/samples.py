@@ -28,6 +28,11 @@ class Sample(NamedTuple):
     labels: tuple[int, ...] = ()
 
     @property
+    def group(self) -> int | str:
+        """The group in the gallery: the label of the decision, else the top-1 class."""
+        return self.prediction.decision.label if self.prediction.decision else self.prediction.classes[0]
+
+    @property
     def correct(self) -> bool | None:
         """Whether the top-1 class is one of the labels; None without a label."""
         return self.prediction.classes[0] in self.labels if self.labels else None
@@ -41,8 +46,9 @@ class Samples:
     classes: Counter[int] = field(default_factory=Counter)  # rows by top-1 class
     class_names: dict[int, str] = field(default_factory=dict)  # of the top-1 classes
     confidence: Counter[tuple[int, bool | None]] = field(default_factory=Counter)  # rows by bin and `Sample.correct`
-    gallery: dict[int, list[Sample]] = field(default_factory=dict)  # by top-1 class, the most confident first
-    per_class: int = 0  # photos of one class in the gallery at most
+    labels: Counter[str] = field(default_factory=Counter)  # rows by the label of their decision
+    gallery: dict[int | str, list[Sample]] = field(default_factory=dict)  # by top-1 class or label; see `group`
+    per_class: int = 0  # photos of one class or label in the gallery at most
     least_confident: list[Sample] = field(default_factory=list)
     mistakes: list[Sample] = field(default_factory=list)  # the most confident first
     confused: dict[tuple[int, int], list[Sample]] = field(default_factory=dict)  # by label and top-1 class
@@ -95,7 +101,9 @@ def collect_samples(
         samples.classes[top1] += 1
         samples.class_names.setdefault(top1, prediction.labels[0])
         samples.confidence[min(BINS - 1, int(score * BINS)), correct] += 1
-        gallery.add(top1, sample)
+        if prediction.decision:
+            samples.labels[prediction.decision.label] += 1
+        gallery.add(sample.group, sample)
         least_confident.add(-score, sample)
         if correct is False:
             mistakes.add(score, sample)
@@ -145,10 +153,10 @@ class _Gallery:
     def __init__(self, limit: int) -> None:
         self.limit = self.per_class = limit
         self.random = random.Random(0).random  # a fixed seed: the same rows give the same gallery
-        self.classes: defaultdict[int, _Largest] = defaultdict(lambda: _Largest(self.per_class))
+        self.classes: defaultdict[int | str, _Largest] = defaultdict(lambda: _Largest(self.per_class))
         self.size = 0
 
-    def add(self, index: int, sample: Sample) -> None:
+    def add(self, index: int | str, sample: Sample) -> None:
         if self.classes[index].add(self.random(), sample):
             self.size += 1
             if self.size >= 2 * self.limit:
@@ -164,7 +172,7 @@ class _Gallery:
             largest.shrink(self.per_class if place < self.limit else 0)
         self.size = sum(len(largest.heap) for largest in self.classes.values())
 
-    def by_class(self) -> dict[int, list[Sample]]:
+    def by_class(self) -> dict[int | str, list[Sample]]:
         """Return the samples of each class, the most confident first."""
         if self.size > self.limit:
             self.shrink()

@@ -38,7 +38,7 @@ from inception_cli.errors import InceptionError, plural
 from inception_cli.files.atomic import beside, lock, remove_temporaries, replacing, resolve_output, sync_folder, writing
 from inception_cli.files.hashing import sha256
 from inception_cli.predictions.formats import check_suffix, convert, csv_header, escape_bytes, parse_csv, to_csv
-from inception_cli.predictions.prediction import Prediction, reason
+from inception_cli.predictions.prediction import Prediction, columns_of, reason
 from inception_cli.storage.input_list import InputList, encode
 from inception_cli.storage.manifest_json import FORMAT_VERSION
 from inception_cli.storage.store import FileState, Manifest
@@ -122,7 +122,7 @@ class FileStore:
                 counts.update(self._check_rows())
                 os.ftruncate(self._descriptor, self._size)
             else:
-                self._state = replace(self._state, header=csv_header(manifest.run.top_k).decode())
+                self._state = replace(self._state, header=_header(manifest))
             if not self.manifest or manifest != self.manifest:
                 self._write_manifest(manifest)
             if not self._size:
@@ -139,7 +139,7 @@ class FileStore:
         if first != self._rows:
             raise ValueError(f"rows from {first} on, but the next row is {self._rows}")
         with writing(self._part):
-            self._append(to_csv(predictions, (self._state.header.count(",") - 2) // 3))
+            self._append(to_csv(predictions, *self._columns()))
             self._rows += len(predictions)
             if time.monotonic() - self._synced >= SYNC_SECONDS:
                 os.fsync(self._descriptor)
@@ -301,8 +301,13 @@ class FileStore:
     def _convert(self, converted: Path) -> int:
         """Convert the rows to JSONL or Parquet, and return the size of the file."""
         with replacing(converted) as file:
-            convert(self._read_rows(), (self._state.header.count(",") - 2) // 3, file, self._suffix)
+            k, decided = self._columns()
+            convert(self._read_rows(), k, file, self._suffix, decided)
         return converted.stat().st_size
+
+    def _columns(self) -> tuple[int, bool]:
+        """Return the number of classes per row, and whether rows have a decision."""
+        return columns_of(self._state.header.rstrip("\n").split(","))
 
     def _read_rows(self) -> Iterator[Prediction]:
         """Yield the rows of the part file; to be read to the end before the next write."""
@@ -323,6 +328,10 @@ class FileStore:
                 os.ftruncate(self._descriptor, self._size)
             raise
         self._size += len(data)
+
+
+def _header(manifest: Manifest) -> str:
+    return csv_header(manifest.run.top_k, bool(manifest.run.thresholds)).decode()
 
 
 def _row_ends(lines: Iterable[bytes]) -> Iterator[int]:

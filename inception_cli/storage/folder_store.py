@@ -52,7 +52,7 @@ class FolderStore:
         self.finished = False
         self._state = FolderState(0, "", 1)
         self._inputs = InputList(b"")
-        self._top_k = 0
+        self._top_k, self._decided = 0, False
         self._written: dict[int, Counter[tuple[str, str]]] = {}  # rows of each shard by status and reason
         self._batches: dict[int, dict[int, Sequence[Prediction]]] = {}  # shard → position → predictions
         self._store, self._folder = open_store(out)
@@ -95,7 +95,7 @@ class FolderStore:
 
     def begin(self, manifest: Manifest) -> Counter[tuple[str, str]]:
         """Start the run, or resume it after its whole shards; return the rows that are there by status and reason."""
-        self._top_k = manifest.run.top_k
+        self._top_k, self._decided = manifest.run.top_k, bool(manifest.run.thresholds)
         if self.manifest:
             self._written = self._read_shards()
             return sum(self._written.values(), Counter())
@@ -122,7 +122,7 @@ class FolderStore:
             return
         rows = [row for _, batch in sorted(self._batches.pop(shard).items()) for row in batch]
         file = io.BytesIO()
-        convert(rows, self._top_k, file, ".parquet")
+        convert(rows, self._top_k, file, ".parquet", self._decided)
         with self._errors():
             self._put(shard_name(shard), file.getvalue())
         self._written[shard] = Counter((row.status, reason(row.error)) for row in rows)

@@ -22,7 +22,7 @@ from inception_cli.errors import (
     require_sha256,
     require_text,
 )
-from inception_cli.predictions.formats import classes_per_row
+from inception_cli.predictions.formats import read_columns
 from inception_cli.predictions.prediction import STATUSES, Prediction, header
 from inception_cli.storage.input_list import InputList
 from inception_cli.storage.manifest_json import FORMAT_VERSION, read_record, require_complete
@@ -187,7 +187,8 @@ class Manifest:
                 require_range(f"{name}.images", state.images, 1)
                 require_sha256(f"{name}.inputs_sha256", state.inputs_sha256)
         if self.file:
-            require(self.file.header == ",".join(header(self.run.top_k)) + "\n", "file.header is not that of run.top_k")
+            names = header(self.run.top_k, bool(self.run.thresholds))
+            require(self.file.header == ",".join(names) + "\n", "file.header is not that of run.top_k and thresholds")
             require(self.file.bytes is None or self.file.bytes > 0, f"file.bytes is {self.file.bytes}")
         if self.folder:
             require_range("folder.shard_size", self.folder.shard_size, 1)
@@ -200,7 +201,7 @@ def read_manifest(rows: Path) -> Manifest | None:
     file = rows / FOLDER_MANIFEST if rows.is_dir() else rows.with_name(rows.name + ".json")
     try:
         manifest = Manifest.decode(file.read_bytes())
-        _require_same_top_k(manifest, rows)
+        _require_same_columns(manifest, rows)
         return manifest
     except FileNotFoundError:
         return None
@@ -210,13 +211,15 @@ def read_manifest(rows: Path) -> Manifest | None:
         raise InceptionError(f"{file}: damaged manifest: {error}; move it away to use the predictions alone") from error
 
 
-def _require_same_top_k(manifest: Manifest, rows: Path) -> None:
+def _require_same_columns(manifest: Manifest, rows: Path) -> None:
     """Raise ValueError if the manifest is of other rows; damaged rows are reported where they are read."""
-    k = 0
+    k, decided = 0, False
     with suppress(InceptionError):
-        k = classes_per_row(rows)
+        k, decided = read_columns(rows)
     if k not in (0, manifest.run.top_k):
         raise ValueError(f"run.top_k is {manifest.run.top_k}, but the rows have {k}")
+    if k and decided != bool(manifest.run.thresholds):
+        raise ValueError(f"run.thresholds {'are not set' if decided else 'are set'}, unlike the rows' columns")
 
 
 def differences(old: Any, new: Any, name: str = "") -> list[str]:

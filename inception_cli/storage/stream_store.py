@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from inception_cli.predictions.formats import csv_header, escape_bytes, to_csv
-from inception_cli.predictions.prediction import Prediction
+from inception_cli.predictions.formats import csv_header, decision_values, escape_bytes, to_csv
+from inception_cli.predictions.prediction import DECISION_COLUMNS, Prediction
 from inception_cli.storage.input_list import InputList
 from inception_cli.storage.store import Manifest
 
@@ -64,18 +64,21 @@ class JsonStream(StreamStore):
     def to_json(self) -> dict[str, Any]:
         """Return the list `predictions`, or nothing where there are too many inputs."""
         if len(self._inputs) > self.limit:
-            return Counter()
-        names = ("path", "status", "classes", "labels", "scores", "error")
-        return {
-            "predictions": [
-                {name: getattr(row, name) for name in names} | {"path": escape_bytes(row.path)}
-                for row in self._predictions
-            ]
-        }
+            return {}
+        return {"predictions": [*map(_as_json, self._predictions)]}
 
     def _keep(self, predictions: Sequence[Prediction]) -> None:
         if len(self._inputs) <= self.limit:
             self._predictions += predictions
+
+
+def _as_json(row: Prediction) -> dict[str, Any]:
+    """Return a prediction as JSON; where it is decided, with the columns of the decision."""
+    names = ("path", "status", "classes", "labels", "scores", "error")
+    fields = {name: getattr(row, name) for name in names} | {"path": escape_bytes(row.path)}
+    if row.decision:
+        fields |= dict(zip(DECISION_COLUMNS, decision_values(row), strict=True))
+    return fields
 
 
 class CsvStream(StreamStore):
@@ -83,16 +86,16 @@ class CsvStream(StreamStore):
 
     def __init__(self) -> None:
         super().__init__(self._write_rows)
-        self._top_k = 0
+        self._columns = (0, False)
 
     def begin(self, manifest: Manifest) -> Counter[tuple[str, str]]:
         """Write the header."""
-        self._top_k = manifest.run.top_k
-        self._put(csv_header(self._top_k))
+        self._columns = manifest.run.top_k, bool(manifest.run.thresholds)
+        self._put(csv_header(*self._columns))
         return Counter()
 
     def _write_rows(self, predictions: Sequence[Prediction]) -> None:
-        self._put(to_csv(predictions, self._top_k))
+        self._put(to_csv(predictions, *self._columns))
 
     def _put(self, data: bytes) -> None:
         sys.stdout.buffer.write(data)

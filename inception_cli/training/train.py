@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from inception_cli.config import MIN_SIDE, PixelConfig, Plan, TrainConfig, TrainSettings, Weights
+from inception_cli.config import MIN_SIDE, PixelConfig, Plan, Weights
 from inception_cli.errors import InceptionError
 from inception_cli.files.atomic import remove_temporaries, replacing
 from inception_cli.images.failure import Failure
@@ -44,6 +44,7 @@ from inception_cli.training.dataset import (
     split_samples,
 )
 from inception_cli.training.learner import Hyperparameters, Learner
+from inception_cli.training.settings import TrainConfig, TrainSettings
 from inception_cli.weights.download import DownloadProgress, ignore_progress
 from inception_cli.weights.load import find_weights, load_network, save_weights
 

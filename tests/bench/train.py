@@ -22,9 +22,9 @@ sys.path[:0] = [str(Path(__file__).parents[1] / "helpers"), str(Path(__file__).p
 
 from draw import write_pictures  # noqa: E402
 
-from inception_cli.config import TrainConfig  # noqa: E402
 from inception_cli.machine import fastest_precision  # noqa: E402
 from inception_cli.network.model import InceptionV3  # noqa: E402
+from inception_cli.training.settings import TrainConfig  # noqa: E402
 from inception_cli.training.train import Recipe, Trainer  # noqa: E402
 
 TARGET_RATIO = 0.9

@@ -13,7 +13,7 @@ import torch
 from records import run_config
 from torch import Tensor, nn
 
-from inception_cli.config import PRESETS, Plan, Weights
+from inception_cli.config import PRESETS, Classes, Plan, Weights
 from inception_cli.inference import multi_gpu, predictor, resolve, runner
 from inception_cli.network import counting, fusion
 from inception_cli.network.counting import Counts
@@ -50,11 +50,11 @@ class StubNetwork(nn.Module):
         return (tiles - tiles.mean(1, keepdim=True)) @ self.weight.T
 
 
-def find_weights(name: str, *arguments: Any, **options: Any) -> Weights:
-    if name in STUBS:
-        preset = options.get("preset")
-        return replace(STUBS[name], preset=PRESETS[preset]) if preset else STUBS[name]
-    return load.find_weights(name, *arguments, **options)
+def find_weights(name: str, preset: str | None = None, classes: Classes | None = None, *arguments: Any) -> Weights:
+    if name not in STUBS:
+        return load.find_weights(name, preset, classes, *arguments)
+    weights = replace(STUBS[name], classes=classes) if classes else STUBS[name]
+    return replace(weights, preset=PRESETS[preset]) if preset else weights
 
 
 def load_network(weights: Weights) -> nn.Module:
