@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from inception_cli.config import Auto, Decode, PrecisionChoice, PresetName, Settings
 from inception_cli.images.dataset import load_batches
 from inception_cli.images.discovery import Discovery
+from inception_cli.inference.calibration import calibrate
 from inception_cli.inference.predictor import BatchResult, DevicePredictor
 from inception_cli.inference.resolve import resolve, resolve_plan
 from inception_cli.predictions.prediction import Prediction
@@ -29,6 +30,7 @@ class Classifier:
     The arguments are the options of `inception classify`. `weights` is a name, a file, or several of them: an ensemble.
     With `features` each prediction has the network's features (2048,) in fp32: the input of the last layer, mean over
     the crops.
+    `calibration` are photos for the precision int8, like those that will be classified: 64 are enough.
     Raises UsageError (a ValueError) for invalid arguments, InceptionError for files that are not available.
     """
 
@@ -50,6 +52,7 @@ class Classifier:
         workers: int | Auto = "auto",
         device: str = "auto",
         precision: PrecisionChoice = "auto",
+        calibration: Path | Iterable[Path] = (),
         offline: bool = False,
     ) -> None:
         settings = Settings(
@@ -71,6 +74,8 @@ class Classifier:
             offline=offline,
         )
         self.run = resolve(settings, resolve_plan(settings))
+        if self.run.plan.precision == "int8":
+            self.run = calibrate(self.run, _list_images(calibration))
         self._predictor = DevicePredictor(self.run).load()
 
     @property
@@ -84,11 +89,7 @@ class Classifier:
 
     def stream(self, inputs: Path | Iterable[Path]) -> Iterator[Prediction]:
         """Yield the predictions batch by batch, for more images than a list should hold."""
-        listed = [inputs] if isinstance(inputs, str | os.PathLike) else inputs
-        discovery = Discovery([os.fspath(path) for path in listed])
-        paths = InputList.of(discovery)
-        if discovery.unreadable.count:
-            warnings.warn(str(discovery.unreadable), stacklevel=2)
+        paths = _list_images(inputs)
         loader = replace(self.run.loader, workers=0) if len(paths) < FEW_IMAGES else self.run.loader
         for batch in self._predictor.decode_on_device(load_batches(paths, self.run.pixels, loader)):
             result = self._predictor.predict_batch(paths, batch)
@@ -106,3 +107,13 @@ def _with_features(result: BatchResult) -> Iterator[Prediction]:
     (features,) = result.arrays
     for prediction, row in zip(result.predictions, features, strict=True):
         yield replace(prediction, features=row.copy()) if prediction.status == "ok" else prediction
+
+
+def _list_images(inputs: Path | Iterable[Path]) -> InputList:
+    """Return the images in files, folders and globs; warn about folders that cannot be read."""
+    listed = [inputs] if isinstance(inputs, str | os.PathLike) else inputs
+    discovery = Discovery([os.fspath(path) for path in listed])
+    paths = InputList.of(discovery)
+    if discovery.unreadable.count:
+        warnings.warn(str(discovery.unreadable), stacklevel=4)
+    return paths

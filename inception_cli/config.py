@@ -24,8 +24,9 @@ from inception_cli.errors import (
 )
 
 Auto = Literal["auto"]
-Precision = Literal["fp32", "bf16", "fp16"]
-PrecisionChoice = Literal["auto", "fp32", "bf16", "fp16"]
+Precision = Literal["fp32", "bf16", "fp16", "int8"]
+PrecisionChoice = Literal["auto", "fp32", "bf16", "fp16", "int8"]
+TrainPrecisionChoice = Literal["auto", "fp32", "bf16"]
 Decode = Literal["fast", "exact", "gpu"]
 CompileChoice = Literal["auto", "on", "off"]
 Engine = Literal["local", "ray"]
@@ -39,6 +40,8 @@ ArrayType = Literal["float32", "float16"]
 MIN_SIDE = 75
 #: Largest side of a resized image in pixels; more classes than any model of this kind has.
 MAX_SIDE, MAX_CLASSES = 100_000, 100_000
+#: Largest end of a range of outputs; those of fp16 end below.
+MAX_RANGE = 1e6
 #: Levels of a tree of classes at most.
 MAX_DEPTH = 100
 #: Limits far beyond what helps: larger numbers are typing errors, or come from a damaged manifest.
@@ -323,12 +326,19 @@ class RunConfig:
     top_k: int
     weights: tuple[Weights, ...]  # several are an ensemble
     only_classes: tuple[int, ...] = ()  # model indices that may be predicted; none: all
+    # Of each network in int8: the upper end of the range of each layer's output, found by calibration.
+    int8_ranges: tuple[dict[str, float], ...] = ()
     thresholds: Thresholds = NO_THRESHOLDS
     arrays: tuple[ArrayName, ...] = ()  # kept besides the predictions, for every image
     array_type: ArrayType = "float32"
 
     def __post_init__(self) -> None:
         require(bool(self.weights), "weights: there are none")
+        require(len(self.int8_ranges) in (0, len(self.weights)), "int8_ranges: one is needed for each of the weights")
+        for number, ranges in enumerate(self.int8_ranges):
+            require(bool(ranges), f"int8_ranges.{number} is empty")
+            for layer, end in ranges.items():
+                require_range(f"int8_ranges.{number}.{excerpt(layer)}", end, 0, MAX_RANGE)
         first = self.weights[0]
         for other in self.weights[1:]:
             require(

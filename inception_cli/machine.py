@@ -60,3 +60,12 @@ def fastest_precision(device: str) -> Precision:
         has = torch.cpu.get_capabilities()
         return "bf16" if has.get("avx512_bf16") or has.get("amx_bf16") else "fp32"
     return "fp32"
+
+
+def int8_instructions() -> str:
+    """Return the instructions that multiply uint8 by int8 here, "" if there are none: without them sums saturate."""
+    import torch
+
+    has = torch.cpu.get_capabilities()
+    names = {"amx_int8": "AMX", "avx512_vnni": "AVX-512 VNNI", "avx_vnni": "AVX-VNNI"}
+    return next((name for capability, name in names.items() if has.get(capability)), "")

@@ -15,11 +15,11 @@ from PIL import Image
 from records import new_manifest
 from running import Inception
 
-from inception_cli.config import Classes, Settings, Thresholds
+from inception_cli.config import Classes, Plan, Settings, Thresholds
 from inception_cli.inference.runner import RunProgress, run_job
 from inception_cli.storage.file_store import FileStore
 from inception_cli.storage.label_sources import LabelSources
-from inception_cli.storage.store import FileState, FolderState, Manifest
+from inception_cli.storage.store import FileState, FolderState, Int8Check, Manifest
 
 REMOVED = object()
 DEEP: list[Any] = json.loads("[" * 50 + "]" * 50)
@@ -63,6 +63,7 @@ ACCEPTED = {
     "run.only_classes.0": {"removed"},
     "versions.python": {"removed"},
     "versions.torch": {"removed"},
+    "int8.photos": {"2e9"},
     "labels": {"null"},
     "labels.val_dir": {"null"},
     "labels.labels": {"[]"},
@@ -96,7 +97,10 @@ def full_manifest() -> Manifest:
             only_classes=(1, 3),
             thresholds=Thresholds(0.5, 0.8),
             arrays=("scores",),
+            plan=Plan(precision="int8"),
+            int8_ranges=({"Conv2d_1a_3x3": 7.5},),
         ),
+        int8=Int8Check(30, 29, 0.01, "AVX-512 VNNI"),
         versions={"python": "3.12.1", "torch": "2.15.0"},
         labels=LabelSources("val", ("a.csv",), "number", "exclude.txt", {"a.csv": "0" * 64}),
         reduced_batch=2,
@@ -179,6 +183,9 @@ class Interrupt:
 
     def update(self, progress: RunProgress) -> None:
         os.kill(os.getpid(), signal.SIGINT)
+
+    def preparing(self, description: str) -> None:
+        pass
 
     def downloading(self, name: str, done: int, total: int) -> None:
         raise AssertionError("nothing is downloaded")

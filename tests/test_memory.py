@@ -58,6 +58,9 @@ class Callback:
     def __init__(self, stop_at):
         self.batches, self.first, self.most, self.stop_at = 0, 0, 0, stop_at
 
+    def preparing(self, *_):
+        pass
+
     def downloading(self, *_):
         pass
 

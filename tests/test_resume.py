@@ -33,6 +33,9 @@ class Callback:
         if self.batches == 0:
             os.kill(os.getpid(), signal.SIGINT)
 
+    def preparing(self, description: str) -> None:
+        pass
+
     def downloading(self, name: str, done: int, total: int) -> None:
         raise AssertionError("nothing is downloaded")
 

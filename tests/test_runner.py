@@ -65,6 +65,9 @@ class Callback:
         if len(self.done) == self.signal_after:
             os.kill(os.getpid(), self.number)
 
+    def preparing(self, description: str) -> None:
+        pass
+
     def downloading(self, name: str, done: int, total: int) -> None:
         raise AssertionError("nothing is downloaded")
 

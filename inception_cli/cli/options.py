@@ -16,7 +16,16 @@ from inception_cli.cli.values import (
     rollup,
     weights_file,
 )
-from inception_cli.config import ArrayType, CompileChoice, Crops, Decode, Engine, PrecisionChoice, PresetName
+from inception_cli.config import (
+    ArrayType,
+    CompileChoice,
+    Crops,
+    Decode,
+    Engine,
+    PrecisionChoice,
+    PresetName,
+    TrainPrecisionChoice,
+)
 from inception_cli.weights.registry import DEMO, PUBLISHED
 
 WEIGHTS_NAMES = (*PUBLISHED, DEMO)
@@ -229,7 +238,7 @@ Precision = Annotated[
     PrecisionChoice, typer.Option("--precision", help="Inference precision.", rich_help_panel=HARDWARE)
 ]
 TrainPrecision = Annotated[
-    PrecisionChoice, typer.Option("--precision", help="Training precision.", rich_help_panel=HARDWARE)
+    TrainPrecisionChoice, typer.Option("--precision", help="Training precision.", rich_help_panel=HARDWARE)
 ]
 Compile = Annotated[
     CompileChoice,

@@ -63,6 +63,10 @@ class ProgressBar(AbstractContextManager["ProgressBar"]):
         """Show a spinner with what is being done."""
         self._show(description, [SpinnerColumn(), _description()])
 
+    def preparing(self, description: str) -> None:
+        """Show a spinner while something is done before the first row."""
+        self._show(description, [SpinnerColumn(), _description()])
+
     def downloading(self, name: str, done: int, total: int) -> None:
         """Show the bytes of a download."""
         self._show(f"downloading {name}", [*self._bar(), DownloadColumn(), TransferSpeedColumn()])

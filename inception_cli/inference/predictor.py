@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Protocol, Self
 
 import numpy as np
@@ -81,8 +82,8 @@ class DevicePredictor:
         self._to_device = HostToDevice(run.plan.device)
         self._decoder = GpuDecoder(run.pixels, run.plan.device) if run.pixels.decode == "gpu" else None
         self._networks = [
-            optimize(load_network(each), each.preset.mean, each.preset.std, run.plan, "features" in run.arrays)
-            for each in run.weights
+            optimize(load_network(each), each.preset.mean, each.preset.std, run.plan, ranges, "features" in run.arrays)
+            for each, ranges in zip_longest(run.weights, run.int8_ranges)
         ]
         return self
 

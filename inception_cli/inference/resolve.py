@@ -6,8 +6,8 @@ from pathlib import Path
 
 from inception_cli import machine
 from inception_cli.config import LoaderConfig, PixelConfig, Plan, RunConfig, Settings, Weights
-from inception_cli.errors import UsageError
-from inception_cli.network import batch_size, onednn
+from inception_cli.errors import InceptionError, UsageError
+from inception_cli.network import batch_size, int8, onednn
 from inception_cli.network.fusion import DTYPES, require_precision
 from inception_cli.predictions.classes import read_classes
 from inception_cli.predictions.tree import find_classes, require_tree
@@ -51,10 +51,20 @@ def resolve(
         top_k=min(settings.top_k, len(only or weights[0].classes)),
         weights=weights,
         only_classes=only,
+        int8_ranges=_int8_ranges(earlier) if plan.precision == "int8" else (),
         thresholds=settings.thresholds,
         arrays=settings.arrays,
         array_type=settings.array_type,
     )
+
+
+def _int8_ranges(earlier: RunConfig | None) -> tuple[dict[str, float], ...]:
+    """Return the ranges of the earlier run in int8; none for a new run, which is calibrated before its first row."""
+    ranges = earlier.int8_ranges if earlier else ()
+    for each in ranges:
+        if differing := set(each) ^ set(int8.layer_names()):
+            raise InceptionError(f"int8_ranges: layer {min(differing)} of the interrupted run is wrong; use --restart")
+    return ranges
 
 
 def resolve_plan(settings: Settings, earlier: RunConfig | None = None, images: int = 0) -> Plan:
@@ -70,7 +80,7 @@ def resolve_plan(settings: Settings, earlier: RunConfig | None = None, images: i
         compiled = earlier.plan.compile
     else:
         enough = WORTH_COMPILING_ON_GPU if device.startswith("cuda") else WORTH_COMPILING
-        compiled = images * settings.crops >= enough and compiling_pays(device)
+        compiled = precision != "int8" and images * settings.crops >= enough and compiling_pays(device)
     plan = Plan(device, precision, compiled, threads=earlier.plan.threads if earlier else machine.cores())
     require_precision(plan)
     return plan

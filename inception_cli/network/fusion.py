@@ -4,7 +4,7 @@ The network passed in is not changed; the new one shares the values of the tenso
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import takewhile
 
 import torch
@@ -13,15 +13,18 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from inception_cli.config import Plan
-from inception_cli.errors import InceptionError
-from inception_cli.network import cudnn, onednn
-from inception_cli.network.model import ConvBN, InceptionV3, Mixed, PoolConvBN, copy_modules
+from inception_cli.errors import InceptionError, UsageError
+from inception_cli.network import cudnn, int8, onednn
+from inception_cli.network.model import TRUNK, ConvBN, InceptionV3, Mixed, PoolConvBN, copy_modules
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "int8": torch.uint8}
 
 
 def require_precision(plan: Plan) -> None:
     """Raise InceptionError when the processor cannot compute in the plan's precision."""
+    if plan.precision == "int8":
+        _require_int8(plan)
+        return
     if plan.device != "cpu" or plan.precision == "fp32":
         return
     dtype = DTYPES[plan.precision]
@@ -35,25 +38,43 @@ def require_precision(plan: Plan) -> None:
         ) from error
 
 
+def _require_int8(plan: Plan) -> None:
+    if plan.device != "cpu":
+        raise UsageError(f"precision int8: it runs on processors, not on {plan.device}; use the device cpu")
+    if plan.compile:
+        raise UsageError("compile on: a network in int8 is not compiled; leave it out")
+    if not int8.available():
+        raise InceptionError("precision int8: this processor has neither VNNI nor AMX instructions; use bf16 or fp32")
+
+
 def optimize(
-    network: InceptionV3, mean: Sequence[float], std: Sequence[float], plan: Plan, features: bool = False
+    network: InceptionV3,
+    mean: Sequence[float],
+    std: Sequence[float],
+    plan: Plan,
+    ranges: Mapping[str, float] | None = None,
+    features: bool = False,
 ) -> nn.Module:
     """Return a network for inference that takes pixels 0…255 (N, 3, S, S) of any dtype and returns fp32 logits (N, C).
 
-    `mean` and `std` are the preset's, for RGB in [0, 1]. Pixels and logits are on the plan's device. With `features`
-    the fp32 features (N, 2048), the input of the classifier, stand behind the logits: (N, C + 2048).
+    `mean` and `std` are the preset's, for RGB in [0, 1]; `ranges` are those of int8 (see `int8.find_ranges`). Pixels
+    and logits are on the plan's device. With `features` the fp32 features (N, 2048), the input of the classifier, stand
+    behind the logits: (N, C + 2048).
     """
     dtype = DTYPES[plan.precision]
-    network = drop_auxiliary(network)
-    network = fold_batch_norm(network)
-    network = fold_scaling(network, mean, std, dtype)
+    if plan.precision == "int8":
+        if ranges is None:
+            raise UsageError("precision int8: the network must be calibrated first")
+        network = int8.quantize(fold_all(network, mean, std), ranges)
+        return StemInGroups(return_features(network) if features else network, dtype)
+    network = fold_all(network, mean, std, dtype)
     network = pool_after_conv(network)
     cudnn_fuses = plan.device.startswith("cuda") and cudnn.available(plan.device, dtype)
     if not cudnn_fuses:  # cuDNN would copy each part of a merged output before it reads it
         network = merge_1x1_convs(network)
     network = cast(network, plan.device, dtype)
     if features:
-        setattr(network, "fc", LogitsAndFeatures(network.fc))  # noqa: B010 - of another type
+        network = return_features(network)
     if cudnn_fuses:
         network = cudnn.fuse(network)
     warnings.filterwarnings("ignore", "TensorFloat32 tensor cores")  # torch.compile's advice to round fp32
@@ -63,11 +84,20 @@ def optimize(
         network.compile(options={"freezing": True})  # packs the weights into the processor's preferred layout
     elif plan.device == "cpu" and onednn.available(dtype):
         network = onednn.fuse(network)
+        if plan.precision == "fp32":
+            return StemInGroups(network, dtype)
     whole = CastInput(network, dtype)
     if plan.compile and plan.device != "cpu":
         # One CUDA graph for each shape; its input is bytes. Without autotuning of kernels, so that two runs are equal.
         whole.compile(mode="reduce-overhead" if plan.device.startswith("cuda") else None, dynamic=False)
     return whole
+
+
+def return_features(network: InceptionV3) -> InceptionV3:
+    """Let a network return the features (N, 2048) that its classifier reads behind the logits: (N, C + 2048)."""
+    network = copy_modules(network)
+    setattr(network, "fc", LogitsAndFeatures(network.fc))  # noqa: B010 - of another type
+    return network
 
 
 class LogitsAndFeatures(nn.Module):
@@ -92,6 +122,38 @@ class CastInput(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         logits: Tensor = self.network(pixels.to(self.dtype, memory_format=torch.channels_last))
         return logits
+
+
+class StemInGroups(CastInput):
+    """Run the stages up to the second pooling on GROUP images at a time: their activations then stay in the caches.
+
+    With AVX-512 VNNI on two cores of a Cascade Lake Xeon this makes fp32 1.18 times as fast and int8 1.3 to 1.6 times;
+    with Zen 4, which has larger caches, it makes no difference. Logits are equal.
+    """
+
+    GROUP = 2
+    STAGES = TRUNK.index("maxpool2") + 1
+
+    def __init__(self, network: InceptionV3, dtype: torch.dtype) -> None:
+        super().__init__(network, dtype)
+        stages = [stage for _, stage in network.stages()]
+        self.stem, self.rest = nn.Sequential(*stages[: self.STAGES]), nn.Sequential(*stages[self.STAGES :])
+        self.forward_head = network.forward_head
+        for layer in self.stem.modules():
+            if isinstance(layer, onednn.FusedConv | int8.Int8Conv):
+                layer.layout_batch = self.GROUP
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        groups = torch.split(pixels, self.GROUP)
+        stem = [self.stem(group.to(self.dtype, memory_format=torch.channels_last)) for group in groups]
+        return self.forward_head(self.rest(torch.cat(stem)))
+
+
+def fold_all(
+    network: InceptionV3, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype = torch.float32
+) -> InceptionV3:
+    """Return the network without the auxiliary classifier, batch norms and scaling being folded into convolutions."""
+    return fold_scaling(fold_batch_norm(drop_auxiliary(network)), mean, std, dtype)
 
 
 def drop_auxiliary(network: InceptionV3) -> InceptionV3:

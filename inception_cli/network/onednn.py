@@ -18,7 +18,12 @@ from inception_cli.network.model import ConvBN, InceptionV3, replace_layers
 #: oneDNN chooses the layout of the weights by the input's shape: assume this batch size, whatever the first batch has.
 LAYOUT_BATCH = 32
 #: Integer types as wide as a float type; for floats that are not negative their order is the same.
-INTEGER_TYPES = {torch.float32: torch.int32, torch.bfloat16: torch.int16, torch.float16: torch.int16}
+INTEGER_TYPES = {
+    torch.float32: torch.int32,
+    torch.bfloat16: torch.int16,
+    torch.float16: torch.int16,
+    torch.uint8: torch.uint8,
+}
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # parameters of glibc's mallopt
 
 
@@ -57,6 +62,8 @@ def fuse(network: InceptionV3) -> InceptionV3:
 class FusedConv(nn.Module):
     """A convolution with bias and, optionally, ReLU in one pass; its weights are packed on the first call."""
 
+    layout_batch = LAYOUT_BATCH
+
     def __init__(self, conv: nn.Conv2d, relu: bool = True) -> None:
         super().__init__()
         self.weight, self.bias, self.relu = conv.weight, conv.bias, relu
@@ -66,7 +73,7 @@ class FusedConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self._packed is None:
             plain = self.weight.detach().contiguous(memory_format=torch.channels_last)
-            shape = [LAYOUT_BATCH, *x.shape[1:]]
+            shape = [self.layout_batch, *x.shape[1:]]
             self._packed = torch.ops.mkldnn._reorder_convolution_weight(plain, *self._geometry, shape)
         activation = "relu" if self.relu else "none"
         y: Tensor = torch.ops.mkldnn._convolution_pointwise(

@@ -57,6 +57,33 @@ class NetworkCounts:
 
 
 @dataclass(frozen=True)
+class Int8Check:
+    """How the predictions of a run in int8 agree with fp32 on photos of the run."""
+
+    photos: int
+    same_class: int  # photos whose best class is the same
+    mean_difference: float  # of the score of fp32's best class
+    instructions: str  # of the processor that computed it
+
+    def __post_init__(self) -> None:
+        require_range("int8.photos", self.photos, 1)
+        require_range("int8.same_class", self.same_class, 0, self.photos)
+        require_range("int8.mean_difference", self.mean_difference, 0, 1)
+        require_text("int8.instructions", self.instructions)
+
+    def __str__(self) -> str:
+        return (
+            f"int8: same class on {100 * self.share:.1f} % of {self.photos} photos, scores differ by "
+            f"{self.mean_difference:.2g} on average"
+        )
+
+    @property
+    def share(self) -> float:
+        """Share of the photos whose best class is the same."""
+        return self.same_class / self.photos
+
+
+@dataclass(frozen=True)
 class FileState:
     """What a file store keeps in the manifest: its list, its header and, once published, the file's size."""
 
@@ -87,6 +114,7 @@ class Manifest:
     network: NetworkCounts
     labels: LabelSources | None = None  # the ground truth of `evaluate`
     reduced_batch: int | None = None  # images a batch after one did not fit into memory
+    int8: Int8Check | None = None  # of a run in int8
     stdin_sha256: str | None = None  # of the names in a list on standard input
     unreadable_folders: int = 0
     unreadable_examples: tuple[str, ...] = ()  # the first of them with the reason
@@ -156,6 +184,8 @@ class Manifest:
             bool(self.unreadable_folders) == bool(self.unreadable_examples),
             "unreadable_folders and unreadable_examples contradict each other",
         )
+        quantised = {self.run.plan.precision == "int8", bool(self.run.int8_ranges), self.int8 is not None}
+        require(len(quantised) == 1, "int8, run.int8_ranges and run.plan.precision contradict each other")
         for name, state in (("file", self.file), ("folder", self.folder)):
             if state:
                 require(not self.counts or self.n == state.images, f"{name}.images is {state.images}, counts {self.n}")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from inception_cli.config import MIN_SIDE, PRESETS, Auto, Precision, PrecisionChoice, Preset, Weights
+from inception_cli.config import MIN_SIDE, PRESETS, Auto, Precision, Preset, TrainPrecisionChoice, Weights
 from inception_cli.errors import require, require_range
 
 
@@ -21,7 +21,7 @@ class TrainSettings:
     batch_size: int | Auto = "auto"
     workers: int | Auto = "auto"
     device: str = "auto"
-    precision: PrecisionChoice = "auto"
+    precision: TrainPrecisionChoice = "auto"
     offline: bool = False
 
 

@@ -1,10 +1,11 @@
 """Measure images per second from files to CSV, for this program and others, each as a whole process, interleaved.
 
-    python tests/bench/end_to_end.py FOLDER [--megapixels 12] [--short 64] [--long 576] [--rounds 3] [--all]
+    python tests/bench/end_to_end.py FOLDER [--megapixels 12] [--short 64] [--long 576] [--rounds 3] [--all | --int8]
 
 The photos in FOLDER are repeated to the number of files, and with --megapixels ten of them are enlarged first. The
 time to start is left out: only the difference of a long and a short run counts. Prints a table of medians, then one
-line of JSON.
+line of JSON. `--int8` compares both in int8, with --short 1280 --long 2560: calibration and check, which are as long in
+both runs, are left out then.
 """
 
 import argparse
@@ -29,7 +30,11 @@ from inception_cli.weights.load import save_weights
 PEERS = Path(__file__).with_name("peers.py")
 QUICK = ("torchvision", "openvino-bf16")
 #: Targets: ours, another program, and how many times as fast, for photos as they are and for 12 megapixels.
-TARGETS = [("ours", "torchvision", 3.3, 3.7), ("ours", "openvino-bf16", 1.0, 1.0)]
+TARGETS = [
+    ("ours", "torchvision", 3.3, 3.7),
+    ("ours", "openvino-bf16", 1.0, 1.0),
+    ("ours-int8", "openvino-int8", 1.1, 1.1),
+]
 
 
 def photos(folder: Path, into: Path, number: int, megapixels: float) -> Path:
@@ -58,7 +63,7 @@ def seconds(name: str, folder: Path, out: Path, file: Path) -> float:
     words = [sys.executable, str(PEERS), name, str(folder), str(out)]
     if name.startswith("ours"):
         options = ["--compile", "on"] if name.endswith("compiled") else []
-        options += ["--precision", "fp32"] if name.endswith("fp32") else []
+        options += ["--precision", name[-4:]] if name.endswith(("fp32", "int8")) else []
         words = [sys.executable, "-m", "inception_cli", "classify", str(folder), "-w", str(file), *options]
         words += ["-o", str(out), "-f", "-q"]
     start = time.perf_counter()
@@ -74,8 +79,11 @@ def main() -> None:
     parser.add_argument("--long", type=int, default=576)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--all", action="store_true")
+    parser.add_argument("--int8", action="store_true")
     arguments = parser.parse_args()
     names = [*PROGRAMS, "ours", "ours-fp32", "ours-compiled"] if arguments.all else [*QUICK, "ours"]
+    if arguments.int8:
+        names, arguments.short, arguments.long = ["openvino-int8", "ours-int8"], 1280, 2560
     rates: dict[str, list[float]] = {name: [] for name in names}
     with tempfile.TemporaryDirectory() as place:
         room = Path(place)
@@ -99,6 +107,8 @@ def main() -> None:
         print(f"{name:<16} {rate:7.1f} images/s")
     ratios = {}
     for ours, peer, small, large in TARGETS:
+        if ours not in medians or peer not in medians:
+            continue
         ratios[f"{ours} / {peer}"] = ratio = medians[ours] / medians[peer]
         print(f"{ours} / {peer:<24} {ratio:5.2f}  (target {large if arguments.megapixels else small})")
     print(json.dumps({"bench": "end_to_end", "images_per_s": medians, "ratios": ratios}))

@@ -4,7 +4,7 @@ The weights `stub` have ten classes and 75 × 75 pixels, `stub-imagenet` those o
 and 299 × 299 pixels. Different photos get different classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -66,10 +66,15 @@ def load_network(weights: Weights) -> nn.Module:
 
 
 def optimize(
-    network: nn.Module, mean: Sequence[float], std: Sequence[float], plan: Plan, features: bool = False
+    network: nn.Module,
+    mean: Sequence[float],
+    std: Sequence[float],
+    plan: Plan,
+    ranges: Mapping[str, float] | None = None,
+    features: bool = False,
 ) -> nn.Module:
     if isinstance(network, InceptionV3):
-        return fusion.optimize(network, mean, std, plan, features)
+        return fusion.optimize(network, mean, std, plan, ranges, features)
     network.features = features  # type: ignore[assignment]
     return network.to(plan.device)
 

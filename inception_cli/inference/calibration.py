@@ -1,0 +1,95 @@
+"""Calibrate a run in int8 on its own photos, and compare it with fp32 before the first row."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from inception_cli.config import RunConfig
+from inception_cli.errors import InceptionError, UsageError, plural
+from inception_cli.images.dataset import load_batches
+from inception_cli.images.fetch import fetch_remote
+from inception_cli.inference.predictor import DevicePredictor
+from inception_cli.machine import int8_instructions
+from inception_cli.network.fusion import fold_all
+from inception_cli.network.int8 import find_ranges
+from inception_cli.storage.store import Int8Check
+from inception_cli.weights.load import load_network
+
+#: Inputs from which int8 saves more time than calibration and check take.
+MIN_INPUTS = 300
+#: Photos to calibrate on, and to compare on: CHECKED, or one of CHECKED_SHARE inputs if that is less.
+CALIBRATED, CHECKED, CHECKED_SHARE = 64, 128, 10
+#: Least number of them that can be read, and least share of them that must get the same class.
+MIN_READABLE, MIN_SAME = 8, 0.95
+
+
+def require_enough_inputs(inputs: int) -> None:
+    """Raise UsageError when a run is too short for int8."""
+    if inputs < MIN_INPUTS:
+        raise UsageError(
+            f"precision int8: there are only {plural(inputs, 'input')}, and int8 pays from {MIN_INPUTS} on; "
+            "leave --precision out"
+        )
+
+
+def calibrate(run: RunConfig, paths: Sequence[str]) -> RunConfig:
+    """Return the run with the ranges of its networks' outputs for photos of the list, taken at equal distances."""
+    if not paths:
+        raise UsageError("precision int8: it needs photos to be calibrated on; give calibration=[paths]")
+    pixels = _read(run, paths, _spread(range(len(paths)), CALIBRATED), "calibrate on")
+    batches = torch.split(pixels.flatten(0, 1).permute(0, 3, 1, 2), run.loader.batch_size)
+    torch.set_num_threads(run.plan.threads)
+    return replace(
+        run,
+        int8_ranges=tuple(
+            find_ranges(fold_all(load_network(each), each.preset.mean, each.preset.std), batches)
+            for each in run.weights
+        ),
+    )
+
+
+def check(run: RunConfig, paths: Sequence[str]) -> Int8Check:
+    """Return how a calibrated run agrees with fp32 on other photos of the list; InceptionError if it does not."""
+    calibrated = set(_spread(range(len(paths)), CALIBRATED))
+    others = [position for position in range(len(paths)) if position not in calibrated]
+    pixels = _read(run, paths, _spread(others, min(CHECKED, len(paths) // CHECKED_SHARE)), "compare on")
+    full = replace(run, top_k=len(run.only_classes) or len(run.classes))
+    fp32 = replace(full, plan=replace(run.plan, precision="fp32"), int8_ranges=())
+    (expected, expected_scores), (actual, actual_scores) = (_predict(each, pixels) for each in (fp32, full))
+    same = int((actual[:, 0] == expected[:, 0]).sum())
+    # Of the score of fp32's best class, wherever int8 has it.
+    differences = actual_scores[actual == expected[:, :1]] - expected_scores[:, 0]
+    checked = Int8Check(len(pixels), same, float(differences.abs().mean()), int8_instructions())
+    if checked.share < MIN_SAME:
+        raise InceptionError(f"precision int8: {checked}, less than {MIN_SAME:.0%}; use bf16 or fp32 for these photos")
+    return checked
+
+
+def _spread(positions: Sequence[int], number: int) -> list[int]:
+    """Return `number` of the positions at equal distances, or all if there are fewer."""
+    number = min(number, len(positions))
+    return [positions[place * len(positions) // number] for place in range(number)]
+
+
+def _read(run: RunConfig, paths: Sequence[str], positions: Sequence[int], purpose: str) -> Tensor:
+    """Return the views (N, V, S, S, 3) uint8 of the inputs at these positions that can be read."""
+    sources = fetch_remote([paths[position] for position in positions])
+    readable = []
+    for batch in load_batches(sources, run.pixels, run.loader):
+        failed = {offset for offset, _ in batch.failures}
+        readable.append(batch.pixels[[offset for offset in range(len(batch.pixels)) if offset not in failed]])
+    pixels = torch.cat(readable)
+    if len(pixels) < MIN_READABLE:
+        raise InceptionError(
+            f"precision int8: of {len(positions)} photos to {purpose} {len(pixels)} can be read; use bf16 or fp32"
+        )
+    return pixels
+
+
+def _predict(run: RunConfig, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the classes and scores (N, C) of views (N, V, S, S, 3), best first."""
+    predictor = DevicePredictor(run)
+    classes, scores = zip(*map(predictor, torch.split(pixels, run.images_per_batch)), strict=True)
+    return torch.cat(classes), torch.cat(scores)
