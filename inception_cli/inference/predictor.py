@@ -22,13 +22,14 @@ from inception_cli.network.cuda_pipeline import (
     pad_batch,
     set_current_device,
 )
+from inception_cli.network.familiarity import Familiarity
 from inception_cli.network.fusion import optimize
 from inception_cli.network.onednn import keep_memory
 from inception_cli.predictions.decision import TreePath
 from inception_cli.predictions.prediction import Prediction, with_decision
 from inception_cli.predictions.tree import tree_of
 from inception_cli.storage.input_list import LocatedPaths
-from inception_cli.weights.load import load_network
+from inception_cli.weights.load import load_familiarity, load_network
 
 #: Threads that decode batches on a GPU: while nvJPEG decodes one, another is resized.
 DECODING_THREADS = 2
@@ -65,6 +66,7 @@ class DevicePredictor:
         self._graph_size = run.images_per_batch if cuda and run.plan.compile else 0  # a CUDA graph has one shape
         self._networks: list[nn.Module] = []
         self._tree = tree_of(run.classes) if run.thresholds else None
+        self._familiarity: Familiarity | None = None  # where the run asks for it: it has one network then
 
     def load(self) -> Self:
         """Load the networks onto the device, unless they are loaded already."""
@@ -76,8 +78,11 @@ class DevicePredictor:
             keep_memory()
         self._to_device = HostToDevice(run.plan.device)
         self._decoder = GpuDecoder(run.pixels, run.plan.device) if run.pixels.decode == "gpu" else None
+        if run.thresholds.familiar is not None:
+            self._familiarity = load_familiarity(run.weights[0]).to(run.plan.device)
         self._networks = [
-            optimize(load_network(each), each.preset.mean, each.preset.std, run.plan) for each in run.weights
+            optimize(load_network(each), each.preset.mean, each.preset.std, run.plan, self._familiarity is not None)
+            for each in run.weights
         ]
         return self
 
@@ -123,9 +128,10 @@ class DevicePredictor:
     def _predictions(self, paths: Sequence[str], batch: Batch, answer: PendingResult) -> list[Prediction]:
         """Return a prediction for each image of the batch, in order, failures in their places."""
         with deadline(self.run.plan.device, self.run.loader.timeout):
-            best_classes, best_scores, *all_scores = answer()
+            best_classes, best_scores, *others = answer()
         classes, scores, names = best_classes.tolist(), best_scores.tolist(), self.run.classes.names
-        failures, tree_paths = dict(batch.failures), self._tree_paths(batch, all_scores)
+        failures, tree_paths = dict(batch.failures), self._tree_paths(batch, others)
+        unfamiliar = self._unfamiliar(batch, others)
         predictions = []
         for offset in range(len(batch.pixels)):
             path = paths[batch.first + offset]
@@ -137,7 +143,7 @@ class DevicePredictor:
                 labels = tuple(names[index] for index in classes[offset])
                 row = Prediction(path, "ok", tuple(classes[offset]), labels, tuple(scores[offset]))
                 if thresholds := self.run.thresholds:
-                    row = with_decision(row, tree_paths[offset], thresholds, self._tree)
+                    row = with_decision(row, tree_paths[offset], thresholds, self._tree, unfamiliar[offset])
                 predictions.append(row)
         return predictions
 
@@ -146,6 +152,14 @@ class DevicePredictor:
         if self._tree is None:
             return [()] * len(batch.pixels)
         return self._tree.paths(all_scores[0].numpy())
+
+    def _unfamiliar(self, batch: Batch, others: Sequence[Tensor]) -> list[bool]:
+        """Return whether each image is unlike the training photos; the last of `others` are the distances."""
+        familiar = self.run.thresholds.familiar
+        if self._familiarity is None or familiar is None:
+            return [False] * len(batch.pixels)
+        unfamiliar: list[bool] = (others[-1] > self._familiarity.threshold(familiar)).tolist()
+        return unfamiliar
 
     def _start(self, pixels: Tensor) -> PendingResult:
         """Start computing on the device; calling the result waits for it and returns what `_best_classes` documents.
@@ -180,17 +194,25 @@ class DevicePredictor:
 
     @torch.inference_mode()
     def _best_classes(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        """Return what `__call__` documents, on the device; where a tree needs them, also the scores (N, C) of all."""
+        """Return what `__call__` documents, on the device, and what decisions need.
+
+        With a tree that is the scores (N, C) of all classes, and with `familiar` the distances (N,) from the training
+        photos, of features that are averaged over the views.
+        """
         on_device = pad_batch(self._to_device(pixels), self._graph_size)
         n, views = on_device.shape[:2]
         images = on_device.flatten(0, 1).permute(0, 3, 1, 2)
         if self.run.pixels.crops in MIRRORED:
             images = torch.stack([images, images.flip(3)], 1).flatten(0, 1)  # (N · V, 3, S, S)
             views *= 2
-        scores = torch.stack([self._softmax(network(images)) for network in self._networks])  # (networks, N · V, C)
+        outputs, others = [network(images) for network in self._networks], []
+        if self._familiarity:
+            outputs, features = [outputs[0][0]], outputs[0][1].view(n, views, -1).mean(1)
+            others = [self._familiarity.distances(features)[: len(pixels)]]
+        scores = torch.stack([*map(self._softmax, outputs)])  # (networks, N · V, C)
         mean = scores.view(len(self._networks), n, views, -1).mean(2).mean(0)[: len(pixels)]
         best = mean.topk(self.run.top_k)
-        return best.indices, best.values, *([mean] if self._tree else [])
+        return best.indices, best.values, *([mean] if self._tree else []), *others
 
     def _softmax(self, logits: Tensor) -> Tensor:
         """Return scores in fp32; 0 for classes that are not allowed, as the authors of ImageNet-A and -R do it."""

@@ -31,6 +31,7 @@ from inception_cli.predictions.prediction import reason
 from inception_cli.predictions.tree import file_before_node
 from inception_cli.storage.store import Manifest, NetworkCounts, RunStore, differences
 from inception_cli.weights.describe import same_weights
+from inception_cli.weights.read import has_familiarity
 
 #: Differences from an interrupted run that are listed, and their characters.
 MAX_DIFFERENCES, MAX_SHOWN = 5, 120
@@ -79,6 +80,7 @@ class Outcome:
     notes: list[str] = field(default_factory=list)  # assumptions and warnings for the user
     details: list[str] = field(default_factory=list)  # shown with --verbose
     skipped: Counter[str] = field(default_factory=Counter)  # files that are not images, by suffix
+    can_be_familiar: bool = False  # `familiar` was not requested, but the weights have what it needs
     added: list[str] = field(default_factory=list)  # images that appeared after an interrupted run made its list
 
     @property
@@ -130,6 +132,7 @@ def run_job(
                 notes=_notes(settings, run),
                 details=_details(run),
                 skipped=discovery.skipped,
+                can_be_familiar=_can_be_familiar(run),
             )
             outcome.progress.add(store.begin(outcome.manifest))
             outcome.progress.total, outcome.progress.resumed = len(paths), outcome.progress.done
@@ -294,6 +297,11 @@ def _notes(settings: Settings, run: RunConfig) -> list[str]:
     if run.top_k < settings.top_k:
         notes.append(f"top-k is {run.top_k}: there are no more classes")
     return notes
+
+
+def _can_be_familiar(run: RunConfig) -> bool:
+    """Return whether the run could have had `familiar`: single weights with statistics of their training photos."""
+    return run.thresholds.familiar is None and len(run.weights) == 1 and has_familiarity(Path(run.weights[0].file))
 
 
 def _details(run: RunConfig) -> list[str]:

@@ -35,10 +35,13 @@ def require_precision(plan: Plan) -> None:
         ) from error
 
 
-def optimize(network: InceptionV3, mean: Sequence[float], std: Sequence[float], plan: Plan) -> nn.Module:
+def optimize(
+    network: InceptionV3, mean: Sequence[float], std: Sequence[float], plan: Plan, features: bool = False
+) -> nn.Module:
     """Return a network for inference that takes pixels 0…255 (N, 3, S, S) of any dtype and returns fp32 logits (N, C).
 
-    `mean` and `std` are the preset's, for RGB in [0, 1]. Pixels and logits are on the plan's device.
+    `mean` and `std` are the preset's, for RGB in [0, 1]. Pixels and logits are on the plan's device. With `features` it
+    returns a pair: the logits, and the features (N, 2048) that its classifier reads, in fp32.
     """
     dtype = DTYPES[plan.precision]
     network = drop_auxiliary(network)
@@ -49,6 +52,8 @@ def optimize(network: InceptionV3, mean: Sequence[float], std: Sequence[float], 
     if not cudnn_fuses:  # cuDNN would copy each part of a merged output before it reads it
         network = merge_1x1_convs(network)
     network = cast(network, plan.device, dtype)
+    if features:
+        network = return_features(network)
     if cudnn_fuses:
         network = cudnn.fuse(network)
     warnings.filterwarnings("ignore", "TensorFloat32 tensor cores")  # torch.compile's advice to round fp32
@@ -73,9 +78,9 @@ class CastInput(nn.Module):
         self.network = network
         self.dtype = dtype
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        logits: Tensor = self.network(pixels.to(self.dtype, memory_format=torch.channels_last))
-        return logits
+    def forward(self, pixels: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        output: Tensor | tuple[Tensor, Tensor] = self.network(pixels.to(self.dtype, memory_format=torch.channels_last))
+        return output
 
 
 def drop_auxiliary(network: InceptionV3) -> InceptionV3:
@@ -208,6 +213,24 @@ def cast(network: InceptionV3, device: str, dtype: torch.dtype) -> InceptionV3:
     network.to(device)
     network.avgpool = AvgPoolToFp32(1)
     return network
+
+
+def return_features(network: InceptionV3) -> InceptionV3:
+    """Let a network return the features (N, 2048) that its classifier reads beside the logits."""
+    network = copy_modules(network)
+    setattr(network, "fc", LogitsAndFeatures(network.fc))  # noqa: B010 - of another type
+    return network
+
+
+class LogitsAndFeatures(nn.Module):
+    """A classifier that returns its logits (N, C) and its input, the features (N, 2048)."""
+
+    def __init__(self, fc: nn.Module) -> None:
+        super().__init__()
+        self.fc = fc
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        return self.fc(features), features
 
 
 class AvgPoolToFp32(nn.AdaptiveAvgPool2d):

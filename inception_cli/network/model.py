@@ -17,6 +17,9 @@ from inception_cli.config import MIN_SIDE
 
 M = TypeVar("M", bound=nn.Module)
 
+#: Features of a photo, which the classifier reads.
+FEATURES = 2048
+
 # fmt: off
 #: Names of the stages from pixels to features, in order.
 TRUNK = (

@@ -28,7 +28,7 @@ from inception_cli.files.atomic import replacing
 from inception_cli.predictions.classes import imagenet
 from inception_cli.predictions.formats import read_predictions
 from inception_cli.predictions.prediction import Prediction
-from inception_cli.predictions.retune import decide_again, require_paths
+from inception_cli.predictions.retune import decide_again, for_saved_rows, require_paths
 from inception_cli.predictions.text import harmless
 from inception_cli.predictions.tree import Tree, tree_of
 from inception_cli.report import groups, plots
@@ -79,7 +79,7 @@ def write_report(
     2,000 photos.
     """
     description = describe(
-        rows, manifest, evaluation, thresholds or (manifest.run.thresholds if manifest else thresholds)
+        rows, manifest, evaluation, for_saved_rows(thresholds, manifest.run.thresholds if manifest else NO_THRESHOLDS)
     )
     link = partial(file_link, folder=file.absolute().parent)
     classes = manifest.run.classes if manifest else imagenet()

@@ -6,6 +6,7 @@ and 299 × 299 pixels. Different photos get different classes.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from inception_cli.config import PRESETS, Classes, Plan, Weights
 from inception_cli.inference import multi_gpu, predictor, resolve, runner
 from inception_cli.network import counting, fusion
 from inception_cli.network.counting import Counts
+from inception_cli.network.familiarity import Familiarity, fit
 from inception_cli.network.model import InceptionV3
 from inception_cli.predictions.classes import imagenet
 from inception_cli.weights import load
@@ -42,12 +44,14 @@ class StubNetwork(nn.Module):
     def __init__(self, classes: int = 10) -> None:
         super().__init__()
         self.pool = nn.AdaptiveAvgPool2d(4)
+        self.returns_features = False  # (N, 48), the colours
         weight = torch.randn(classes, 48, generator=torch.Generator().manual_seed(1)) / 40
         self.weight = nn.Parameter(weight - weight.mean(1, keepdim=True))  # the brightness does not matter
 
-    def forward(self, pixels: Tensor) -> Tensor:
+    def forward(self, pixels: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         tiles: Tensor = self.pool(pixels.float()).flatten(1)
-        return (tiles - tiles.mean(1, keepdim=True)) @ self.weight.T
+        logits = (tiles - tiles.mean(1, keepdim=True)) @ self.weight.T
+        return (logits, tiles) if self.returns_features else logits
 
 
 def find_weights(name: str, preset: str | None = None, classes: Classes | None = None, *arguments: Any) -> Weights:
@@ -61,8 +65,23 @@ def load_network(weights: Weights) -> nn.Module:
     return StubNetwork(len(weights.classes)).eval() if weights.name in STUBS else load.load_network(weights)
 
 
-def optimize(network: nn.Module, mean: Sequence[float], std: Sequence[float], plan: Plan) -> nn.Module:
-    return fusion.optimize(network, mean, std, plan) if isinstance(network, InceptionV3) else network.to(plan.device)
+@cache
+def familiarity(weights: Weights) -> Familiarity:
+    """Return the statistics of made-up training photos: random colours."""
+    if weights.name not in STUBS:
+        return load.load_familiarity(weights)
+    features = 255 * torch.rand(200, 48, generator=torch.Generator().manual_seed(2))
+    return fit(features, torch.arange(200) // 20, len(weights.classes))
+
+
+def optimize(
+    network: nn.Module, mean: Sequence[float], std: Sequence[float], plan: Plan, features: bool = False
+) -> nn.Module:
+    if isinstance(network, InceptionV3):
+        return fusion.optimize(network, mean, std, plan, features)
+    if isinstance(network, StubNetwork):
+        network.returns_features = features
+    return network.to(plan.device)
 
 
 def count(num_classes: int, side: int) -> Counts:
@@ -75,6 +94,8 @@ def install(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(resolve, "find_weights", find_weights)
     patch.setattr(predictor, "load_network", load_network)
     patch.setattr(predictor, "optimize", optimize)
+    patch.setattr(predictor, "load_familiarity", familiarity)
+    patch.setattr(resolve, "load_familiarity", familiarity)
     patch.setattr(runner, "count", count)
     patch.setattr(multi_gpu, "_serve", serve)
 
