@@ -58,6 +58,7 @@ ACCEPTED = {
     "run.weights.0.classes.parents.0": {"removed"},
     "run.thresholds.min_score": {"null"},
     "run.thresholds.rollup": {"null"},
+    "run.thresholds.familiar": {"null"},
     "run.only_classes": {"[]"},
     "run.only_classes.0": {"removed"},
     "versions.python": {"removed"},
@@ -89,7 +90,7 @@ def full_manifest() -> Manifest:
     return replace(
         new,
         inputs=("photos", "-"),
-        run=replace(new.run, weights=(weights,), only_classes=(1, 3), thresholds=Thresholds(0.5, 0.8)),
+        run=replace(new.run, weights=(weights,), only_classes=(1, 3), thresholds=Thresholds(0.5, 0.8, 0.9)),
         versions={"python": "3.12.1", "torch": "2.15.0"},
         labels=LabelSources("val", ("a.csv",), "number", "exclude.txt", {"a.csv": "0" * 64}),
         reduced_batch=2,

@@ -207,6 +207,6 @@ def print_trained(record: Mapping[str, Any], out: str) -> None:
     print_line(f"written to {out}: epoch {record['best_epoch']} of {record['epochs']}, the best one (the last with *)")
     n, top1, average = record["val_photos"], record["val_top1"], record["val_class_average"]
     print_line(f"on {plural(n, 'validation image')}: top-1 {top1:.1f} %, class average {average:.1f} %", "bold")
-    if record["familiarity"]:
+    if record.get("familiarity"):
         print_line(f"no statistics for --familiar: {record['familiarity']}", "yellow")
     print_line(f"to use them: inception classify PHOTOS --weights {out} --out preds.csv", "dim")
