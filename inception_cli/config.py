@@ -36,6 +36,8 @@ Crops = Literal[1, 10, 12, 144]
 ArrayName = Literal["features", "scores"]
 ArrayType = Literal["float32", "float16"]
 
+#: Features of a photo: the input of the classifier.
+FEATURES = 2048
 #: Smallest input side of Inception V3 in pixels; below it the last grid would be empty.
 MIN_SIDE = 75
 #: Largest side of a resized image in pixels; more classes than any model of this kind has.
@@ -236,18 +238,21 @@ class Thresholds:
 
     min_score: float | None = None
     rollup: float | None = None  # the sum that a node of the tree must reach
+    familiar: float | None = None  # the share of held-out training photos that are familiar (network/familiarity.py)
 
     def __post_init__(self) -> None:
         if self.min_score is not None:
             require_range("min_score", self.min_score, 0, 1)
         if self.rollup is not None:
             require(0.5 < self.rollup <= 1, f"rollup must be above 0.5 and at most 1, not {self.rollup:g}")
+        if self.familiar is not None:
+            require(0 < self.familiar < 1, f"familiar must be a share above 0 and below 1, not {self.familiar:g}")
 
     def __bool__(self) -> bool:
-        return (self.min_score, self.rollup) != (None, None)
+        return (self.min_score, self.rollup, self.familiar) != (None, None, None)
 
     def __str__(self) -> str:
-        options = {"--rollup": self.rollup, "--min-score": self.min_score}
+        options = {"--familiar": self.familiar, "--rollup": self.rollup, "--min-score": self.min_score}
         return " ".join(f"{option} {value:g}" for option, value in options.items() if value is not None)
 
 
@@ -265,6 +270,7 @@ class Settings:
     only_classes: str | None = None  # a, r, a file, or nodes of the tree of classes
     min_score: float | None = None
     rollup: float | None = None
+    familiar: float | None = None
     top_k: int = 5
     arrays: tuple[ArrayName, ...] = ()  # kept besides the predictions, for every image
     array_type: ArrayType = "float32"
@@ -313,7 +319,7 @@ class Settings:
     @property
     def thresholds(self) -> Thresholds:
         """From which score on a label is given."""
-        return Thresholds(self.min_score, self.rollup)
+        return Thresholds(self.min_score, self.rollup, self.familiar)
 
 
 @dataclass(frozen=True)

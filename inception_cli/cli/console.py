@@ -148,6 +148,9 @@ def print_outcome(outcome: "Outcome", out: str | None, engine: "Engine", arrays:
     if len(outcome.added) > MAX_NAMES:
         rest = len(outcome.added) - MAX_NAMES
         print_line(f"… and {rest:,} more added; classify them into another file", "yellow")
+    if outcome.can_be_familiar and not outcome.interrupted:
+        name = outcome.manifest.run.weights[0].name
+        print_line(f"{name} can tell photos that are unlike its training photos: --familiar 0.95", "dim")
     if progress.not_ok:
         _print_reasons(progress)
         each = "each reason is in the column error; " if out else ""
@@ -208,6 +211,8 @@ def print_trained(record: Mapping[str, Any], out: str) -> None:
     print_line(f"written to {out}: epoch {record['best_epoch']} of {record['epochs']}, the best one (the last with *)")
     n, top1, average = record["val_photos"], record["val_top1"], record["val_class_average"]
     print_line(f"on {plural(n, 'validation image')}: top-1 {top1:.1f} %, class average {average:.1f} %", "bold")
+    if record.get("familiarity"):
+        print_line(f"no statistics for --familiar: {record['familiarity']}", "yellow")
     print_line(f"to use them: inception classify PHOTOS --weights {out} --out preds.csv", "dim")
 
 

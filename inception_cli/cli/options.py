@@ -10,6 +10,7 @@ from inception_cli.cli.values import (
     complete,
     count_or_auto,
     crops,
+    familiar,
     html_file,
     positive_or_auto,
     predictions_file,
@@ -197,6 +198,16 @@ Rollup = Annotated[
         metavar="S",
         callback=rollup,
         help="Give each photo a label: the lowest node of the tree of classes whose scores sum to S (above 0.5).",
+        rich_help_panel=LABELS,
+    ),
+]
+Familiar = Annotated[
+    float | None,
+    typer.Option(
+        "--familiar",
+        metavar="S",
+        callback=familiar,
+        help="Give each photo a label: unknown if it is less like the training photos than a share S of these.",
         rich_help_panel=LABELS,
     ),
 ]

@@ -107,6 +107,11 @@ def check_predictions(context: Any, predictions: str | None, against: str | None
     require_predictions(predictions)
     for parameter in context.command.params:
         given = context.get_parameter_source(parameter.name)
+        if parameter.name == "familiar" and given and given.name == "COMMANDLINE":
+            raise UsageError(
+                "--familiar needs a run: classify again with it; --predictions keeps the labels of photos that a run "
+                "found unfamiliar"
+            )
         if parameter.name in RUN_OPTIONS and given and given.name == "COMMANDLINE":
             raise UsageError(
                 f"{parameter.opts[0]} has no effect with --predictions, which scores rows as they are; leave it out"

@@ -109,6 +109,13 @@ def array_file(option: typer.CallbackParam, name: str | None) -> str | None:
     return name
 
 
+def familiar(value: float | None) -> float | None:
+    """Check that this is a share of photos, and not in percent."""
+    if value is not None and not 0 < value < 1:
+        raise UsageError(f"--familiar {value:g}: give a share above 0 and below 1, such as 0.95")
+    return value
+
+
 def percent(option: typer.CallbackParam, value: float | None) -> float | None:
     """Check that an accuracy is in percent, and not a share."""
     if value is not None and not 0 <= value <= 100:

@@ -18,7 +18,7 @@ from inception_cli.files.remote import local_copy
 from inception_cli.predictions.classes import imagenet
 from inception_cli.predictions.formats import read_columns
 from inception_cli.predictions.prediction import header
-from inception_cli.predictions.retune import require_paths
+from inception_cli.predictions.retune import for_saved_rows, require_paths
 from inception_cli.predictions.table import read_table, require_classes, seen_classes
 from inception_cli.predictions.text import escape_bytes
 from inception_cli.predictions.tree import find_classes
@@ -198,7 +198,7 @@ def evaluate(rows: Path, manifest: Manifest | None, settings: EvaluationSettings
     table = read_table(rows, _columns(*read_columns(rows), labels=manifest is None))
     classes = manifest.run.classes if manifest else seen_classes(table)
     require_classes(table, classes, rows)
-    thresholds = settings.thresholds or (manifest.run.thresholds if manifest else NO_THRESHOLDS)
+    thresholds = for_saved_rows(settings.thresholds, manifest.run.thresholds if manifest else NO_THRESHOLDS)
     require_paths(rows, thresholds, classes)
     sources = _label_sources(settings.sources, manifest)
     results = tuple(

@@ -24,13 +24,14 @@ from inception_cli.network.cuda_pipeline import (
     pad_batch,
     set_current_device,
 )
+from inception_cli.network.familiarity import Familiarity
 from inception_cli.network.fusion import optimize
 from inception_cli.network.onednn import keep_memory
 from inception_cli.predictions.decision import TreePath
 from inception_cli.predictions.prediction import Prediction, with_decision
 from inception_cli.predictions.tree import tree_of
 from inception_cli.storage.input_list import LocatedPaths
-from inception_cli.weights.load import load_network
+from inception_cli.weights.load import load_familiarity, load_network
 
 #: Threads that decode batches on a GPU: while nvJPEG decodes one, another is resized.
 DECODING_THREADS = 2
@@ -70,6 +71,8 @@ class DevicePredictor:
         self._graph_size = run.images_per_batch if cuda and run.plan.compile else 0  # a CUDA graph has one shape
         self._networks: list[nn.Module] = []
         self._tree = tree_of(run.classes) if run.thresholds else None
+        self._familiarity: Familiarity | None = None  # where the run asks for it: it has one network then
+        self._returns_features = "features" in run.arrays or run.thresholds.familiar is not None
 
     def load(self) -> Self:
         """Load the networks onto the device, unless they are loaded already."""
@@ -81,8 +84,10 @@ class DevicePredictor:
             keep_memory()
         self._to_device = HostToDevice(run.plan.device)
         self._decoder = GpuDecoder(run.pixels, run.plan.device) if run.pixels.decode == "gpu" else None
+        if run.thresholds.familiar is not None:
+            self._familiarity = load_familiarity(run.weights[0]).to(run.plan.device)
         self._networks = [
-            optimize(load_network(each), each.preset.mean, each.preset.std, run.plan, ranges, "features" in run.arrays)
+            optimize(load_network(each), each.preset.mean, each.preset.std, run.plan, ranges, self._returns_features)
             for each, ranges in zip_longest(run.weights, run.int8_ranges)
         ]
         return self
@@ -130,12 +135,21 @@ class DevicePredictor:
         """Wait for the result of a batch; the rows of its arrays are NaN where an image has no prediction."""
         with deadline(self.run.plan.device, self.run.loader.timeout):
             classes, scores, *others = answer()
+        unfamiliar = self._are_unfamiliar(others.pop()) if self._familiarity else [False] * len(batch.pixels)
         arrays = [tensor.numpy() for tensor in others]
         tree_paths = self._tree.paths(arrays.pop()) if self._tree else [()] * len(batch.pixels)
-        predictions = self._predictions(paths, batch, classes.tolist(), scores.tolist(), tree_paths)
+        predictions = self._predictions(paths, batch, classes.tolist(), scores.tolist(), tree_paths, unfamiliar)
         for array in arrays:
             array[[row.status != "ok" for row in predictions]] = np.nan
         return BatchResult(batch.first, predictions, self.reduced_batch, tuple(arrays))
+
+    def _are_unfamiliar(self, distances: Tensor) -> list[bool]:
+        """Return whether each image is unlike the training photos, by its distance from them."""
+        familiar = self.run.thresholds.familiar
+        assert self._familiarity
+        assert familiar is not None
+        unfamiliar: list[bool] = (distances > self._familiarity.threshold(familiar)).tolist()
+        return unfamiliar
 
     def _predictions(
         self,
@@ -144,6 +158,7 @@ class DevicePredictor:
         classes: list[list[int]],
         scores: list[list[float]],
         tree_paths: Sequence[TreePath],
+        unfamiliar: Sequence[bool],
     ) -> list[Prediction]:
         """Return a prediction for each image of the batch, in order, failures in their places."""
         failures, names = dict(batch.failures), self.run.classes.names
@@ -158,7 +173,7 @@ class DevicePredictor:
                 labels = tuple(names[index] for index in classes[offset])
                 row = Prediction(path, "ok", tuple(classes[offset]), labels, tuple(scores[offset]))
                 if thresholds := self.run.thresholds:
-                    row = with_decision(row, tree_paths[offset], thresholds, self._tree)
+                    row = with_decision(row, tree_paths[offset], thresholds, self._tree, unfamiliar[offset])
                 predictions.append(row)
         return predictions
 
@@ -195,9 +210,10 @@ class DevicePredictor:
 
     @torch.inference_mode()
     def _best_classes(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        """Return what `__call__` documents and the arrays (N, …) of `run.arrays`, on the device.
+        """Return on the device what `__call__` documents, the arrays (N, …) of `run.arrays`, and what decisions need.
 
-        Where a tree needs them, the scores (N, C) of all classes are the last ones.
+        For a tree that is the scores (N, C) of all classes, and with `familiar` the distances (N,) from the training
+        photos, of features that are averaged over the views.
         """
         on_device = pad_batch(self._to_device(pixels), self._graph_size)
         n, views = on_device.shape[:2]
@@ -205,17 +221,21 @@ class DevicePredictor:
         if self.run.pixels.crops in MIRRORED:
             images = torch.stack([images, images.flip(3)], 1).flatten(0, 1)  # (N · V, 3, S, S)
             views *= 2
-        classes = len(self.run.classes)
-        outputs = [network(images) for network in self._networks]  # logits, and features behind them if they are kept
-        scores = torch.stack([self._softmax(output[:, :classes]) for output in outputs])  # (networks, N · V, C)
+        outputs, features = [network(images) for network in self._networks], torch.empty(0)
+        if self._returns_features:  # of a single network
+            ((logits, features),) = outputs
+            outputs, features = [logits], features.view(n, views, -1).mean(1)  # (N, 2048)
+        scores = torch.stack([*map(self._softmax, outputs)])  # (networks, N · V, C)
         scores = scores.view(len(outputs), n, views, -1).mean(2).mean(0)  # (N, C)
         best = scores.topk(self.run.top_k)
         results = [best.indices, best.values]
         for name in self.run.arrays:
-            array = scores if name == "scores" else outputs[0][:, classes:].view(n, views, -1).mean(1)  # (N, 2048)
+            array = scores if name == "scores" else features
             results.append(array.to(ARRAY_DTYPES[self.run.array_type]))
         if self._tree:
             results.append(scores)
+        if self._familiarity:
+            results.append(self._familiarity.distances(features))
         return tuple(result[: len(pixels)] for result in results)
 
     def _softmax(self, logits: Tensor) -> Tensor:

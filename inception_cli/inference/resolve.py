@@ -1,6 +1,7 @@
 """Turn `Settings` into a `RunConfig`: every "auto" becomes a value before the first row."""
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from inception_cli.network.fusion import DTYPES, require_precision
 from inception_cli.predictions.classes import read_classes
 from inception_cli.predictions.tree import find_classes, require_tree
 from inception_cli.weights.download import DownloadProgress, ignore_progress
-from inception_cli.weights.load import find_weights
+from inception_cli.weights.load import find_weights, load_familiarity
 
 #: From this many views on, torch.compile saves more time than the minute that it takes: on a CPU, on a GPU.
 WORTH_COMPILING, WORTH_COMPILING_ON_GPU = 10_000, 2_000_000
@@ -39,6 +40,7 @@ def resolve(
     if settings.decode == "gpu" and not plan.device.startswith("cuda"):
         raise UsageError(f"decode gpu: the network runs on {plan.device}, not on a CUDA GPU; leave it out")
     require_tree(weights[0].classes, settings.thresholds)
+    _require_familiarity(weights, settings)
     only = find_classes(settings.only_classes, weights[0].classes) if settings.only_classes else ()
     return RunConfig(
         pixels=_pixels(settings, weights[0], earlier),
@@ -65,6 +67,15 @@ def _int8_ranges(earlier: RunConfig | None) -> tuple[dict[str, float], ...]:
         if differing := set(each) ^ set(int8.layer_names()):
             raise InceptionError(f"int8_ranges: layer {min(differing)} of the interrupted run is wrong; use --restart")
     return ranges
+
+
+def _require_familiarity(weights: Sequence[Weights], settings: Settings) -> None:
+    """Raise an InceptionError unless the weights can tell which photos are familiar, if that was requested."""
+    if settings.familiar is None:
+        return
+    if len(weights) > 1:
+        raise UsageError("familiar is for single weights, not for an ensemble; leave it out, or give one --weights")
+    load_familiarity(weights[0])
 
 
 def resolve_plan(settings: Settings, earlier: RunConfig | None = None, images: int = 0) -> Plan:

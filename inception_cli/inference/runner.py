@@ -32,6 +32,7 @@ from inception_cli.predictions.tree import file_before_node
 from inception_cli.storage.label_sources import LabelSources
 from inception_cli.storage.store import Int8Check, Manifest, NetworkCounts, RunStore, differences
 from inception_cli.weights.describe import same_weights
+from inception_cli.weights.read import has_familiarity
 
 #: Differences from an interrupted run that are listed, and their characters.
 MAX_DIFFERENCES, MAX_SHOWN = 5, 120
@@ -84,6 +85,7 @@ class Outcome:
     notes: list[str] = field(default_factory=list)  # assumptions and warnings for the user
     details: list[str] = field(default_factory=list)  # shown with --verbose
     skipped: Counter[str] = field(default_factory=Counter)  # files that are not images, by suffix
+    can_be_familiar: bool = False  # `familiar` was not requested, but the weights have what it needs
     added: list[str] = field(default_factory=list)  # images that appeared after an interrupted run made its list
 
     @property
@@ -142,6 +144,7 @@ def run_job(
                 notes=_notes(settings, run, manifest, len(paths)),
                 details=_details(run, manifest),
                 skipped=discovery.skipped,
+                can_be_familiar=_can_be_familiar(run),
             )
             outcome.progress.add(store.begin(outcome.manifest))
             outcome.progress.total, outcome.progress.resumed = len(paths), outcome.progress.done
@@ -323,6 +326,11 @@ def _notes(settings: Settings, run: RunConfig, manifest: Manifest, images: int) 
     if slow and images >= SUGGEST_INT8 and int8.available():
         notes.append("this processor computes about three times as fast in int8: try --precision int8")
     return notes
+
+
+def _can_be_familiar(run: RunConfig) -> bool:
+    """Return whether the run could have had `familiar`: single weights with statistics of their training photos."""
+    return run.thresholds.familiar is None and len(run.weights) == 1 and has_familiarity(Path(run.weights[0].file))
 
 
 def _details(run: RunConfig, manifest: Manifest) -> list[str]:

@@ -58,8 +58,8 @@ def optimize(
     """Return a network for inference that takes pixels 0…255 (N, 3, S, S) of any dtype and returns fp32 logits (N, C).
 
     `mean` and `std` are the preset's, for RGB in [0, 1]; `ranges` are those of int8 (see `int8.find_ranges`). Pixels
-    and logits are on the plan's device. With `features` the fp32 features (N, 2048), the input of the classifier, stand
-    behind the logits: (N, C + 2048).
+    and logits are on the plan's device. With `features` it returns a pair: the logits, and the features (N, 2048) that
+    its classifier reads, in fp32.
     """
     dtype = DTYPES[plan.precision]
     if plan.precision == "int8":
@@ -93,24 +93,6 @@ def optimize(
     return whole
 
 
-def return_features(network: InceptionV3) -> InceptionV3:
-    """Let a network return the features (N, 2048) that its classifier reads behind the logits: (N, C + 2048)."""
-    network = copy_modules(network)
-    setattr(network, "fc", LogitsAndFeatures(network.fc))  # noqa: B010 - of another type
-    return network
-
-
-class LogitsAndFeatures(nn.Module):
-    """The classifier, with its input behind its output: features (N, 2048) → (N, C + 2048)."""
-
-    def __init__(self, fc: nn.Linear) -> None:
-        super().__init__()
-        self.fc = fc
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([self.fc(x), x], 1)
-
-
 class CastInput(nn.Module):
     """Convert pixels of any dtype to the dtype and memory layout of an optimised network, and run it."""
 
@@ -119,9 +101,9 @@ class CastInput(nn.Module):
         self.network = network
         self.dtype = dtype
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        logits: Tensor = self.network(pixels.to(self.dtype, memory_format=torch.channels_last))
-        return logits
+    def forward(self, pixels: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        output: Tensor | tuple[Tensor, Tensor] = self.network(pixels.to(self.dtype, memory_format=torch.channels_last))
+        return output
 
 
 class StemInGroups(CastInput):
@@ -286,6 +268,24 @@ def cast(network: InceptionV3, device: str, dtype: torch.dtype) -> InceptionV3:
     network.to(device)
     network.avgpool = AvgPoolToFp32(1)
     return network
+
+
+def return_features(network: InceptionV3) -> InceptionV3:
+    """Let a network return the features (N, 2048) that its classifier reads beside the logits."""
+    network = copy_modules(network)
+    setattr(network, "fc", LogitsAndFeatures(network.fc))  # noqa: B010 - of another type
+    return network
+
+
+class LogitsAndFeatures(nn.Module):
+    """A classifier that returns its logits (N, C) and its input, the features (N, 2048)."""
+
+    def __init__(self, fc: nn.Module) -> None:
+        super().__init__()
+        self.fc = fc
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        return self.fc(features), features
 
 
 class AvgPoolToFp32(nn.AdaptiveAvgPool2d):

@@ -1,6 +1,7 @@
 """Decide again from saved rows: another threshold needs no network."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from inception_cli.config import Classes, Thresholds
@@ -8,6 +9,14 @@ from inception_cli.errors import InceptionError
 from inception_cli.predictions.formats import read_columns, read_predictions
 from inception_cli.predictions.prediction import Prediction, with_decision
 from inception_cli.predictions.tree import require_tree, tree_of
+
+
+def for_saved_rows(thresholds: Thresholds, run: Thresholds) -> Thresholds:
+    """Return what decides the saved rows of a run with the thresholds `run`: without new `thresholds` those of the run.
+
+    `familiar` stays that of the run: the rows say which photos it found unfamiliar.
+    """
+    return replace(thresholds, familiar=run.familiar) if thresholds else run
 
 
 def require_paths(rows: Path, thresholds: Thresholds, classes: Classes) -> None:

@@ -26,7 +26,7 @@ from inception_cli.config import NO_THRESHOLDS, Thresholds
 from inception_cli.files.atomic import replacing
 from inception_cli.predictions.classes import imagenet
 from inception_cli.predictions.prediction import Prediction
-from inception_cli.predictions.retune import read_decided
+from inception_cli.predictions.retune import for_saved_rows, read_decided
 from inception_cli.predictions.text import existing_path, harmless, unescape_bytes
 from inception_cli.predictions.tree import Tree, tree_of
 from inception_cli.report import groups, plots
@@ -77,7 +77,7 @@ def write_report(
     2,000 photos.
     """
     description = describe(
-        rows, manifest, evaluation, thresholds or (manifest.run.thresholds if manifest else thresholds)
+        rows, manifest, evaluation, for_saved_rows(thresholds, manifest.run.thresholds if manifest else NO_THRESHOLDS)
     )
     link = partial(file_link, folder=file.absolute().parent)
     classes = manifest.run.classes if manifest else imagenet()

@@ -15,15 +15,12 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from inception_cli.config import ArrayType, RunConfig
+from inception_cli.config import FEATURES, ArrayType, RunConfig
 from inception_cli.errors import InceptionError
 from inception_cli.files.atomic import beside, lock, sync_folder, writing
 
 if TYPE_CHECKING:
     import numpy as np
-
-#: Width of the network's features.
-FEATURES = 2048
 
 
 class ArrayFile:

@@ -19,6 +19,7 @@ from inception_cli.errors import InceptionError
 from inception_cli.files.atomic import remove_temporaries, replacing
 from inception_cli.images.failure import Failure
 from inception_cli.machine import cores, fastest_precision, find_device
+from inception_cli.network.familiarity import too_few_photos
 from inception_cli.network.model import InceptionV3
 from inception_cli.network.onednn import keep_memory
 from inception_cli.storage.store import differences
@@ -43,6 +44,7 @@ from inception_cli.training.dataset import (
     shrink,
     split_samples,
 )
+from inception_cli.training.familiarity import measure_familiarity
 from inception_cli.training.learner import Hyperparameters, Learner
 from inception_cli.training.settings import TrainConfig, TrainSettings
 from inception_cli.weights.download import DownloadProgress, ignore_progress
@@ -147,6 +149,7 @@ class Trainer:
             remove_temporaries(file)
         self.classes = find_classes(config.train_dir)
         train_samples, val_samples = self._list_samples()
+        self._train_samples = train_samples
         self._configuration = self._run_configuration(train_samples, val_samples)
         part = read_part(config.part, self._configuration)
         torch.set_num_threads(cores())  # the order of floating-point sums depends on it
@@ -190,10 +193,13 @@ class Trainer:
 
     def save(self) -> dict[str, str | float | int]:
         """Write the best weights to the output file, remove the part file, and return the training's metadata."""
-        metadata = self._metadata()
-        network = self.learner.averaged_network
+        config, network = self.config, self.learner.averaged_network
         network.load_state_dict(self._best_weights)
-        save_weights(self.config.out, network, self.classes, self.config.preset, metadata)
+        familiarity, labels, classes = None, torch.from_numpy(self._train.labels), len(self.classes)
+        metadata = self._metadata() | {"familiarity": too_few_photos(labels, classes)}
+        if not metadata["familiarity"]:
+            familiarity = measure_familiarity(network, self._train_samples, classes, config)
+        save_weights(config.out, network, self.classes, config.preset, metadata, familiarity=familiarity)
         self.config.part.unlink(missing_ok=True)
         return metadata
 

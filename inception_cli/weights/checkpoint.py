@@ -14,7 +14,7 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
-from inception_cli.config import MAX_CLASSES
+from inception_cli.config import FEATURES, MAX_CLASSES
 from inception_cli.network.model import InceptionV3, network_without_values
 
 #: Names under which training scripts save a state dict. Where there are several, the averaged weights come first: they
@@ -49,7 +49,6 @@ FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 #: What wrappers put before the names: DataParallel, torch.compile, Lightning, mmpretrain.
 _PREFIXES = re.compile(r"^((module|_orig_mod|model|backbone)\.)+")
 _FIRST = "Conv2d_1a_3x3.conv.weight"
-_FEATURES = 2048
 _REMEDY = "use an Inception V3 of torchvision, timm, mmpretrain or `inception train`"
 _HEAD_REMEDY = "the classifier must be one linear layer with the tensors fc.weight and fc.bias"
 
@@ -217,8 +216,8 @@ def _require_head(network: Mapping[str, Tensor], others: Mapping[str, Tensor]) -
     if outside:
         raise CheckpointError(f"has another layer after the network: {', '.join(heads[-3:])}", _HEAD_REMEDY)
     weight = network["fc.weight"]
-    if weight.dim() != 2 or weight.shape[1] != _FEATURES:
-        raise CheckpointError(f"fc.weight is {_shape(weight)}, not classes × {_FEATURES}", _HEAD_REMEDY)
+    if weight.dim() != 2 or weight.shape[1] != FEATURES:
+        raise CheckpointError(f"fc.weight is {_shape(weight)}, not classes × {FEATURES}", _HEAD_REMEDY)
     if not 1 <= weight.shape[0] <= MAX_CLASSES:
         raise CheckpointError(f"fc.weight has {weight.shape[0]:,} classes, not 1 to {MAX_CLASSES:,}", _HEAD_REMEDY)
 

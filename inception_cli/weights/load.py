@@ -15,21 +15,25 @@ from typing import Any
 from safetensors.torch import save
 from torch import Tensor
 
-from inception_cli.config import PRESETS, Classes, Preset, Weights
+from inception_cli.config import FEATURES, PRESETS, Classes, Preset, Weights
 from inception_cli.errors import InceptionError, UsageError, os_errors, plural
 from inception_cli.files.atomic import replacing
 from inception_cli.files.hashing import sha256
+from inception_cli.network.familiarity import MIN_PER_CLASS, MIN_PHOTOS, Familiarity
 from inception_cli.network.model import InceptionV3
 from inception_cli.predictions.classes import imagenet
 from inception_cli.weights import checkpoint
 from inception_cli.weights.checkpoint import Checkpoint, CheckpointError
 from inception_cli.weights.download import DownloadProgress, fetch, ignore_progress
 from inception_cli.weights.read import (
+    FAMILIARITY,
     FILE_REMEDY,
     METADATA_KEY,
     SUFFIXES,
     Metadata,
+    has_familiarity,
     read_checkpoint,
+    read_familiarity,
     refusal,
     require_readable,
 )
@@ -80,6 +84,24 @@ def load_network(weights: Weights) -> InceptionV3:
     return _convert(file, read_checkpoint(file).tensors, len(weights.classes)).build_network()
 
 
+def load_familiarity(weights: Weights) -> Familiarity:
+    """Return the statistics of the training photos; InceptionError if the weights have none, or damaged ones."""
+    if not has_familiarity(Path(weights.file)):
+        raise InceptionError(
+            f"{weights.name} has no statistics of its training photos, which familiar needs; leave it out, or train "
+            f"weights that have them: inception train (at least {MIN_PHOTOS} photos, {MIN_PER_CLASS} of each class)"
+        )
+    try:
+        familiarity = Familiarity.from_tensors(read_familiarity(Path(weights.file)))
+        if familiarity.means.shape != (len(weights.classes), FEATURES):
+            raise ValueError(f"means has the shape {tuple(familiarity.means.shape)}")
+    except ValueError as error:
+        raise InceptionError(
+            f"{weights.file}: damaged statistics of the training photos: {error}; train the weights again"
+        ) from error
+    return familiarity
+
+
 def save_weights(
     file: Path,
     network: InceptionV3,
@@ -87,10 +109,12 @@ def save_weights(
     preset: Preset,
     trained: Mapping[str, Any],
     compress: bool = False,
+    familiarity: Familiarity | None = None,
 ) -> None:
     """Write a safetensors file in fp32 with class names, preset and training in its metadata, replacing it atomically.
 
     `compress` stores int8 with a scale for each output channel: a quarter of the size, for weights that are shipped.
+    `familiarity` are statistics of the training photos.
     """
     metadata = asdict(Metadata(tuple(classes), preset, dict(trained)))
     tensors = {
@@ -98,8 +122,9 @@ def save_weights(
         for name, value in network.state_dict().items()
         if not name.startswith("AuxLogits.")
     }
+    statistics = {FAMILIARITY + name: value for name, value in (familiarity.tensors() if familiarity else {}).items()}
     data = save(
-        checkpoint.compress(tensors) if compress else tensors,
+        (checkpoint.compress(tensors) if compress else tensors) | statistics,
         {METADATA_KEY: json.dumps(metadata, ensure_ascii=False)},
     )
     with replacing(file) as new:

@@ -11,7 +11,7 @@ import zipfile
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, filterfalse
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -29,6 +29,8 @@ SUFFIXES = (".pth", ".pt", ".safetensors")
 FILE_REMEDY = f"give the name of published weights, or a file that ends in {', '.join(SUFFIXES)}"
 #: Key of this program's metadata in the header of a safetensors file.
 METADATA_KEY = "inception"
+#: Names of tensors that are not the network's: statistics of the training photos (network/familiarity.py).
+FAMILIARITY = "familiarity."
 
 MAX_LINE = 300  # characters of an error
 MAX_INDEX = 16 << 20  # bytes of the pickle, or of the header of a safetensors file: Inception V3's have 0.1 MB
@@ -137,7 +139,7 @@ def _read_safetensors(file: Path) -> CheckpointFile:
         raise _too_large("header", header_size)
     try:
         with safe_open(file, framework="pt") as stream:
-            names = stream.keys()
+            names = [*filterfalse(_is_familiarity, stream.keys())]
             if len(names) > checkpoint.MAX_TENSORS:
                 raise CheckpointError(f"has {len(names):,} tensors, more than {checkpoint.MAX_TENSORS:,}")
             tensors = {name: stream.get_tensor(name) for name in names}
@@ -147,6 +149,25 @@ def _read_safetensors(file: Path) -> CheckpointFile:
             f"damaged safetensors file ({one_line(error, limit=160)})", "copy or download it again"
         ) from error
     return CheckpointFile(tensors, _decode_metadata(metadata), ())
+
+
+def has_familiarity(file: Path) -> bool:
+    """Return whether a file that `read_checkpoint` can read has statistics of the training photos."""
+    if file.suffix.lower() != ".safetensors":
+        return False
+    with safe_open(file, framework="pt") as stream:
+        return any(map(_is_familiarity, stream.keys()))
+
+
+def read_familiarity(file: Path) -> dict[str, Tensor]:
+    """Return the statistics of the training photos in a file for which `has_familiarity` is true."""
+    with safe_open(file, framework="pt") as stream:
+        names = filter(_is_familiarity, stream.keys())
+        return {name.removeprefix(FAMILIARITY): stream.get_tensor(name) for name in names}
+
+
+def _is_familiarity(name: str) -> bool:
+    return name.startswith(FAMILIARITY)
 
 
 def _decode_metadata(text: str) -> Metadata:

@@ -6,6 +6,7 @@ and 299 × 299 pixels. Different photos get different classes.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import pytest
@@ -14,13 +15,13 @@ import torch.nn.functional as F
 from records import run_config
 from torch import Tensor, nn
 
-from inception_cli.config import PRESETS, Classes, Plan, Weights
+from inception_cli.config import FEATURES, PRESETS, Classes, Plan, Weights
 from inception_cli.inference import multi_gpu, predictor, resolve, runner
 from inception_cli.network import counting, fusion
 from inception_cli.network.counting import Counts
+from inception_cli.network.familiarity import Familiarity, fit
 from inception_cli.network.model import InceptionV3
 from inception_cli.predictions.classes import imagenet
-from inception_cli.storage.array_store import FEATURES
 from inception_cli.weights import load
 
 NAME, IMAGENET = "stub", "stub-imagenet"
@@ -39,19 +40,23 @@ _serve = multi_gpu._serve
 
 
 class StubNetwork(nn.Module):
-    """Logits from the colours of 16 tiles; with `features` the colours and zeros behind them, as `fusion` does."""
+    """Logits from the colours of 16 tiles; with `features` a pair with the colours, and zeros behind them."""
 
     def __init__(self, classes: int = 10) -> None:
         super().__init__()
         self.pool = nn.AdaptiveAvgPool2d(4)
+        self.returns_features = False
         weight = torch.randn(classes, 48, generator=torch.Generator().manual_seed(1)) / 40
         self.weight = nn.Parameter(weight - weight.mean(1, keepdim=True))  # the brightness does not matter
-        self.features = False
 
-    def forward(self, pixels: Tensor) -> Tensor:
+    def forward(self, pixels: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         tiles: Tensor = self.pool(pixels.float()).flatten(1)
         logits = (tiles - tiles.mean(1, keepdim=True)) @ self.weight.T
-        return torch.cat([logits, F.pad(tiles, (0, FEATURES - 48))], 1) if self.features else logits
+        return (logits, self.features(pixels)) if self.returns_features else logits
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """Return the colours of the tiles and zeros behind them (N, 2048)."""
+        return F.pad(self.pool(pixels.float()).flatten(1), (0, FEATURES - 48))
 
 
 def find_weights(name: str, preset: str | None = None, classes: Classes | None = None, *arguments: Any) -> Weights:
@@ -65,6 +70,16 @@ def load_network(weights: Weights) -> nn.Module:
     return StubNetwork(len(weights.classes)).eval() if weights.name in STUBS else load.load_network(weights)
 
 
+@cache
+def familiarity(weights: Weights) -> Familiarity:
+    """Return the statistics of made-up training photos: random colours."""
+    if weights.name not in STUBS:
+        return load.load_familiarity(weights)
+    colours = 255 * torch.rand(200, 48, generator=torch.Generator().manual_seed(2))
+    features = F.pad(colours, (0, FEATURES - 48))
+    return fit(features, torch.arange(200) // 20, len(weights.classes))
+
+
 def optimize(
     network: nn.Module,
     mean: Sequence[float],
@@ -75,7 +90,8 @@ def optimize(
 ) -> nn.Module:
     if isinstance(network, InceptionV3):
         return fusion.optimize(network, mean, std, plan, ranges, features)
-    network.features = features  # type: ignore[assignment]
+    if isinstance(network, StubNetwork):
+        network.returns_features = features
     return network.to(plan.device)
 
 
@@ -89,6 +105,8 @@ def install(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(resolve, "find_weights", find_weights)
     patch.setattr(predictor, "load_network", load_network)
     patch.setattr(predictor, "optimize", optimize)
+    patch.setattr(predictor, "load_familiarity", familiarity)
+    patch.setattr(resolve, "load_familiarity", familiarity)
     patch.setattr(runner, "count", count)
     patch.setattr(multi_gpu, "_serve", serve)
 
