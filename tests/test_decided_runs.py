@@ -9,6 +9,7 @@ import random
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -224,6 +225,24 @@ def test_lines_of_photos_show_the_label(words: tuple[object, ...], decided: Path
     for line, row in zip(lines, rows, strict=False):
         assert row.decision
         assert f"{row.decision.score:7.1%}  {row.decision.label} " in line
+
+
+def test_arrays_and_decisions_of_one_run_are_those_of_two(
+    words: tuple[object, ...], decided: Path, inception: Inception, tmp_path: Path
+) -> None:
+    def run(name: str, *options: object) -> list[np.ndarray]:
+        files = [tmp_path / f"{name}-{each}" for each in ("features.npy", "scores.npy")]
+        outputs = ("-o", tmp_path / f"{name}.csv", "--features", files[0], "--scores", files[1])
+        assert inception(*words, *options, *outputs).code == 3
+        return [np.load(file) for file in files]
+
+    both, alone = run("both", *WITH_BOTH), run("alone")
+
+    assert (tmp_path / "both.csv").read_bytes() == decided.read_bytes()
+    for with_decisions, without in zip(both, alone, strict=True):
+        np.testing.assert_array_equal(with_decisions, without)
+    assert [array.shape[1] for array in both] == [2048, 10]
+    assert np.isnan(both[1]).all(1).tolist() == [False] * 24 + [True]  # the missing photo
 
 
 def test_the_python_api_decides_like_the_command(decided: Path, photos: Path, stub: str, classes_file: Path) -> None:

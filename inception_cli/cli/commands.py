@@ -25,7 +25,7 @@ HELP = """Classify folders of photos with Inception V3, and measure the accuracy
 inception classify photo.jpg                 predict the class of one photo
 inception classify ./photos --out preds.csv  write a row for every photo
 inception report preds.csv --out preds.html  view the predictions in a browser
-inception sort preds.csv --into ./sorted     copy the photos into class folders
+inception sort preds.csv --into ./sorted     copy photos into class folders
 inception tag preds.csv                      write keywords into XMP files
 inception classify ./photos --weights demo   ten grocery classes, no download
 

@@ -212,7 +212,7 @@ def require_tree(classes: Classes, thresholds: Thresholds) -> None:
     if thresholds.rollup is not None and tree_of(classes) is None:
         raise UsageError(
             f"rollup needs a tree above the classes, and {', '.join(map(excerpt, classes.names[:3]))}, … have none; "
-            "give --classes FILE.csv with a column parent, or leave it out"
+            "classify with --classes FILE.csv, which has a column parent, or leave it out"
         )
 
 
