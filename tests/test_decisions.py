@@ -174,7 +174,7 @@ def test_evaluate_prints_the_decisions_of_saved_rows(file: Path, inception: Ince
 def test_evaluate_without_options_measures_the_thresholds_of_the_run(file: Path, inception: Inception) -> None:
     document = json.loads(inception("evaluate", "--predictions", file, "--json").out)
 
-    assert document["decisions"]["thresholds"] == {"min_score": 1.0, "rollup": None}
+    assert document["decisions"]["thresholds"] == {"min_score": 1.0, "rollup": None, "familiar": None}
     assert document["decisions"]["answered"]["n"] == 0
 
 

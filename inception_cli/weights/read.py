@@ -153,7 +153,7 @@ def _read_safetensors(file: Path) -> CheckpointFile:
 
 def has_familiarity(file: Path) -> bool:
     """Return whether a file that `read_checkpoint` can read has statistics of the training photos."""
-    if file.suffix.lower() != ".safetensors":
+    if file.suffix.lower() != ".safetensors" or not file.is_file():
         return False
     with safe_open(file, framework="pt") as stream:
         return any(map(_is_familiarity, stream.keys()))
