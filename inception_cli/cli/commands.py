@@ -177,10 +177,7 @@ def evaluate(
     output = jobs.Output(json, quiet, verbose, per_class, report, confusion, rows_with_labels)
     output.check(out, [predictions, *labels, exclude, against, *weights, classes, only_classes], force)
     check_predictions(context, predictions, against)
-    if predictions:
-        evaluation = jobs.evaluate_predictions(predictions, only_classes, settings, output)
-    else:
-        evaluation = jobs.evaluate_folder(settings, _settings(context), out, restart, force, output)
+    evaluation = jobs.evaluate(predictions, settings, _settings(context), out, restart, force, output)
     _end(evaluation.incomplete and not allow_failures)
 
 

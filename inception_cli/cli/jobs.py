@@ -156,6 +156,21 @@ def evaluation_settings(*arguments: Any) -> "EvaluationSettings":
     return EvaluationSettings(*arguments)
 
 
+def evaluate(
+    predictions: str | None,
+    evaluation_settings: "EvaluationSettings",
+    settings: Settings,
+    out: str | None,
+    restart: bool,
+    force: bool,
+    output: Output,
+) -> "Evaluation":
+    """Score existing predictions, or classify a folder of labelled images and score these predictions."""
+    if predictions:
+        return evaluate_predictions(predictions, settings.only_classes, evaluation_settings, output)
+    return evaluate_folder(evaluation_settings, settings, out, restart, force, output)
+
+
 def evaluate_folder(
     evaluation_settings: "EvaluationSettings",
     settings: Settings,
