@@ -238,7 +238,7 @@ def _require_same(plan: Path, digest: str, method: Method, thresholds: Threshold
     if (header.sha256, header.method, header.thresholds) != (digest, method, str(thresholds)):
         options = f"--{header.method} {header.thresholds}".rstrip()
         raise InceptionError(
-            f"{plan.parent}: holds a sort of {excerpt(header.predictions)} ({options}); undo it (inception "
+            f"{plan.parent}: holds a sort of {excerpt(Path(header.predictions).name)} ({options}); undo it (inception "
             f"sort --undo DIR), choose another folder, or delete its {PLAN} to keep the files for good"
         )
 
