@@ -83,5 +83,6 @@ def _read(run: RunConfig, paths: Sequence[str], positions: Sequence[int], purpos
             yield batch.pixels[readable]
     if read < MIN_READABLE:
         raise InceptionError(
-            f"precision int8: of {len(positions)} photos to {purpose} {read} can be read; use bf16 or fp32"
+            f"precision int8: of {plural(len(positions), 'photo')} to {purpose} {read} can be read, fewer than "
+            f"{MIN_READABLE}; use bf16 or fp32"
         )
