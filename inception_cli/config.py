@@ -26,6 +26,7 @@ from inception_cli.errors import (
 Auto = Literal["auto"]
 Precision = Literal["fp32", "bf16", "fp16", "int8"]
 PrecisionChoice = Literal["auto", "fp32", "bf16", "fp16", "int8"]
+Int8Instructions = Literal["AMX", "AVX-512 VNNI", "AVX-VNNI"]  # that multiply uint8 by int8
 TrainPrecisionChoice = Literal["auto", "fp32", "bf16"]
 Decode = Literal["fast", "exact", "gpu"]
 CompileChoice = Literal["auto", "on", "off"]
@@ -42,10 +43,8 @@ FEATURES = 2048
 MIN_SIDE = 75
 #: Largest side of a resized image in pixels; more classes than any model of this kind has.
 MAX_SIDE, MAX_CLASSES = 100_000, 100_000
-#: Largest end of a range of outputs; those of fp16 end below.
-MAX_RANGE = 1e6
-#: Levels of a tree of classes at most.
-MAX_DEPTH = 100
+MAX_RANGE = 1e6  # largest end of a range of outputs; those of fp16 end below
+MAX_DEPTH = 100  # levels of a tree of classes at most
 #: Limits far beyond what helps: larger numbers are typing errors, or come from a damaged manifest.
 MAX_BATCH_SIZE, MAX_PROCESSES = 1_000_000, 4096
 #: Names of devices: `cuda` is every visible GPU, `cuda:N` a single one.
@@ -55,8 +54,7 @@ DEVICE = re.compile(r"cpu|mps|cuda(:\d{1,4})?")
 ARRAY_SUFFIX = ".npy"
 
 _HALF = (0.5, 0.5, 0.5)
-_IMAGENET_MEAN = (0.485, 0.456, 0.406)
-_IMAGENET_STD = (0.229, 0.224, 0.225)
+_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def require_device(value: str, choices: str) -> None:
@@ -256,8 +254,7 @@ class Thresholds:
         return " ".join(f"{option} {value:g}" for option, value in options.items() if value is not None)
 
 
-#: No label is asked for.
-NO_THRESHOLDS = Thresholds()
+NO_THRESHOLDS = Thresholds()  # no label is asked for
 
 
 @dataclass(frozen=True)
@@ -332,8 +329,7 @@ class RunConfig:
     top_k: int
     weights: tuple[Weights, ...]  # several are an ensemble
     only_classes: tuple[int, ...] = ()  # model indices that may be predicted; none: all
-    # Of each network in int8: the upper end of the range of each layer's output, found by calibration.
-    int8_ranges: tuple[dict[str, float], ...] = ()
+    int8_ranges: tuple[dict[str, float], ...] = ()  # of each network: the upper end of each layer's outputs
     thresholds: Thresholds = NO_THRESHOLDS
     arrays: tuple[ArrayName, ...] = ()  # kept besides the predictions, for every image
     array_type: ArrayType = "float32"

@@ -11,6 +11,7 @@ from records import new_manifest, run_config
 from running import Inception
 
 from inception_cli import Classifier
+from inception_cli.cli.progress import ProgressBar
 from inception_cli.config import PRESETS, Plan, Settings
 from inception_cli.errors import InceptionError, UsageError
 from inception_cli.inference import calibration, resolve, runner
@@ -34,31 +35,42 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of 300 pictures, 30 of them different, and two files that are damaged."""
+    """A folder of 90 pictures, 30 of them different, and two files that are damaged."""
     folder = tmp_path_factory.mktemp("many")
     drawn = [Image.fromarray(each.permute(1, 2, 0).numpy()) for each in pictures(30, seed=7, side=SIDE)]
-    for number in range(300):
+    for number in range(90):
         drawn[number % 30].save(folder / f"{number:03}.png", compress_level=1)
-    for number in (0, 150):
+    for number in (0, 45):
         (folder / f"{number:03}.png").write_bytes(b"damaged")
     return folder
 
 
+@pytest.fixture
+def small_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calibrate on few photos, and in short runs, to save time."""
+    monkeypatch.setattr(calibration, "MIN_INPUTS", 90)
+    monkeypatch.setattr(calibration, "CALIBRATED", 16)
+
+
 @needs_int8
+@pytest.mark.usefixtures("small_numbers")
 def test_a_run_is_calibrated_compared_and_resumed(
     small: Path, folder: Path, tmp_path: Path, inception: Inception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ("classify", folder, "-w", small, "--precision", "int8", "--allow-failures", "-j", 0, "-v")
     whole, resumed = tmp_path / "whole.csv", tmp_path / "resumed.csv"
+    shown: list[str] = []
+    monkeypatch.setattr(ProgressBar, "preparing", lambda _, description: shown.append(description))
     ended = inception(*words, "-o", whole)
 
     assert ended.code == 0
+    assert shown == ["calibrating int8 on 16 photos", "comparing int8 with fp32"]
     manifest = json.loads(Path(f"{whole}.json").read_text())
     checked = Int8Check(**manifest["int8"])
-    assert (checked.photos, checked.instructions) == (30, int8_instructions())
+    assert (checked.photos, checked.instructions) == (9, int8_instructions())
     assert checked.share >= 0.95
     assert f"{checked}\n" in ended.err
-    assert f"{int8_instructions()}, calibrated on 64 photos of the list\n" in ended.err
+    assert f"{int8_instructions()}, calibrated on at most 16 photos\n" in ended.err
     assert set(manifest["run"]["int8_ranges"][0]) == set(int8.layer_names())
 
     def stop(*_: object) -> None:
@@ -68,6 +80,7 @@ def test_a_run_is_calibrated_compared_and_resumed(
         patch.setattr(runner.RunProgress, "images_per_s", property(stop))
         assert inception(*words, "-o", resumed).code == 130
     monkeypatch.setattr(calibration, "calibrate", stop)  # a resumed run must not
+    monkeypatch.setattr(calibration, "check", stop)
     ended = inception(*words, "-o", resumed)
 
     assert ended.code == 0
@@ -77,6 +90,7 @@ def test_a_run_is_calibrated_compared_and_resumed(
 
 
 @needs_int8
+@pytest.mark.usefixtures("small_numbers")
 def test_a_run_that_disagrees_with_fp32_writes_nothing(
     small: Path, folder: Path, tmp_path: Path, inception: Inception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,18 +117,24 @@ def test_a_short_run_is_refused(stub: str, inception: Inception, photos: Path) -
 
 
 @needs_int8
+@pytest.mark.usefixtures("small_numbers")
 def test_python_calibrates_on_given_photos(small: Path, folder: Path) -> None:
-    files = sorted(folder.iterdir())[1:31]
-    classifier = Classifier(str(small), precision="int8", calibration=files)
+    files = sorted(folder.iterdir())[1:17]
+    classifier = Classifier(str(small), precision="int8", calibration=files, workers=0)
 
     expected = Classifier(str(small), precision="fp32")(files)
     actual = classifier(files)
 
     differences = [abs(one.scores[0] - other.scores[0]) for one, other in zip(actual, expected, strict=True)]
     assert max(differences) < 0.1
-    assert len({prediction.scores[0] for prediction in expected}) == 30
+    assert len({prediction.scores[0] for prediction in expected}) == 16
     with pytest.raises(UsageError, match=r"give calibration=\[paths\]"):
         Classifier(str(small), precision="int8")
+
+
+def test_the_manifest_names_instructions_that_exist() -> None:
+    with pytest.raises(UsageError, match=r"int8\.instructions .*AVX-512 VNNI"):
+        Int8Check(30, 30, 0.01, "VNNI\n")
 
 
 def test_photos_are_taken_at_equal_distances() -> None:
@@ -122,11 +142,14 @@ def test_photos_are_taken_at_equal_distances() -> None:
     assert calibration._spread([3, 4], 4) == [3, 4]
 
 
-def test_too_few_readable_photos_are_named(tmp_path: Path) -> None:
+def test_too_few_readable_photos_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibration, "load_network", lambda _: lively(num_classes=10))
     run = replace(run_config(), plan=Plan(precision="int8"))
     missing = [str(tmp_path / f"{number}.jpg") for number in range(300)]
 
-    with pytest.raises(InceptionError, match="of 64 photos to calibrate on 0 can be read; use bf16 or fp32"):
+    with pytest.raises(
+        InceptionError, match="of 64 photos to calibrate on 0 can be read, fewer than 8; use bf16 or fp32"
+    ):
         calibration.calibrate(run, missing)
 
 

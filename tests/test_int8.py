@@ -35,7 +35,7 @@ def pixels() -> Tensor:
 
 @pytest.fixture(scope="module")
 def ranges(network: InceptionV3) -> dict[str, float]:
-    return find_ranges(fold_all(network, HALF, HALF), [pictures(12, seed=4, side=160)])
+    return find_ranges(fold_all(network, HALF, HALF), [pictures(8, seed=4, side=160)])
 
 
 @needs_int8
@@ -58,6 +58,28 @@ def test_a_convolution_computes_what_its_integers_say(channels: int, stride: int
     assert len(set(expected.flatten().tolist())) > 100
     assert (actual.double() - expected).abs().max() <= 1  # halves may round either way
     assert (actual.double() == expected).double().mean() > 0.99
+
+
+@needs_int8
+def test_a_convolution_is_complete_for_a_thread_that_calls_it_while_another_packs_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    conv, x = Int8Conv(nn.Conv2d(8, 320, 3, 2), 0.02, 0.01), integers(1, 8, 9, 9)
+    pack = torch.ops.onednn.qconv_prepack
+    shapes: list[torch.Size] = []
+
+    def pack_and_call(*arguments: object) -> Tensor:
+        monkeypatch.setattr(torch.ops.onednn, "qconv_prepack", pack if shapes else pack_and_call)
+        shapes.append(arguments[0].shape)  # type: ignore[attr-defined]
+        if len(shapes) == 2:
+            shapes.append(conv(x).shape)  # as another thread would, when the first part of two is packed
+        return pack(*arguments)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(torch.ops.onednn, "qconv_prepack", pack_and_call)
+    with torch.inference_mode():
+        conv(x)
+
+    assert shapes == [(160, 8, 3, 3), (160, 8, 3, 3), (1, 320, 4, 4)]
 
 
 @needs_int8
@@ -151,16 +173,21 @@ def test_int8_is_for_processors_and_not_compiled(plan: Plan, error: type[Excepti
         require_precision(plan)
 
 
-def test_a_processor_without_int8_instructions_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_processor_without_int8_instructions_is_refused(
+    network: InceptionV3, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(int8, "int8_instructions", lambda: "")
     int8.available.cache_clear()
     try:
         with pytest.raises(InceptionError, match="neither VNNI nor AMX instructions; use bf16 or fp32"):
             require_precision(Plan(precision="int8"))
+        with pytest.raises(InceptionError, match="neither VNNI nor AMX"):  # in an actor of a cluster of other machines
+            optimize(network, HALF, HALF, Plan(precision="int8"), dict.fromkeys(layer_names(), 1.0))
     finally:
         int8.available.cache_clear()
 
 
+@needs_int8
 def test_int8_without_ranges_is_refused(network: InceptionV3) -> None:
     with pytest.raises(UsageError, match="must be calibrated first"):
         fusion.optimize(network, HALF, HALF, Plan(precision="int8"))

@@ -939,7 +939,7 @@ def test_a_folder_with_another_sort_is_refused(library: Path, inception: Incepti
     for words in (("other.csv",), ("rows.csv", "--move"), ("other.csv", "--dry-run")):
         ended = inception("sort", *words, "--into", "out")
         assert ended.code == ExitCode.ERROR
-        assert "/rows.csv (--copy); undo it (inception sort --undo" in ended.err
+        assert "holds a sort of rows.csv (--copy); undo it (inception sort --undo" in ended.err
     assert inception("sort", "rows.csv", "--into", "out").code == 0
 
 

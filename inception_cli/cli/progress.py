@@ -65,7 +65,7 @@ class ProgressBar(AbstractContextManager["ProgressBar"]):
 
     def preparing(self, description: str) -> None:
         """Show a spinner while something is done before the first row."""
-        self._show(description, [SpinnerColumn(), _description()])
+        self.working(description)
 
     def downloading(self, name: str, done: int, total: int) -> None:
         """Show the bytes of a download."""

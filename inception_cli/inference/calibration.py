@@ -1,7 +1,8 @@
 """Calibrate a run in int8 on its own photos, and compare it with fp32 before the first row."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from statistics import mean
 
 import torch
 from torch import Tensor
@@ -38,30 +39,29 @@ def calibrate(run: RunConfig, paths: Sequence[str]) -> RunConfig:
     """Return the run with the ranges of its networks' outputs for photos of the list, taken at equal distances."""
     if not paths:
         raise UsageError("precision int8: it needs photos to be calibrated on; give calibration=[paths]")
-    pixels = _read(run, paths, _spread(range(len(paths)), CALIBRATED), "calibrate on")
-    batches = torch.split(pixels.flatten(0, 1).permute(0, 3, 1, 2), run.loader.batch_size)
     torch.set_num_threads(run.plan.threads)
-    return replace(
-        run,
-        int8_ranges=tuple(
-            find_ranges(fold_all(load_network(each), each.preset.mean, each.preset.std), batches)
-            for each in run.weights
-        ),
-    )
+    ranges = []
+    for each in run.weights:
+        views = _read(run, paths, _spread(range(len(paths)), CALIBRATED), "calibrate on")
+        batches = (batch.flatten(0, 1).permute(0, 3, 1, 2) for batch in views)
+        ranges.append(find_ranges(fold_all(load_network(each), each.preset.mean, each.preset.std), batches))
+    return replace(run, int8_ranges=tuple(ranges))
 
 
 def check(run: RunConfig, paths: Sequence[str]) -> Int8Check:
     """Return how a calibrated run agrees with fp32 on other photos of the list; InceptionError if it does not."""
     calibrated = set(_spread(range(len(paths)), CALIBRATED))
     others = [position for position in range(len(paths)) if position not in calibrated]
-    pixels = _read(run, paths, _spread(others, min(CHECKED, len(paths) // CHECKED_SHARE)), "compare on")
     full = replace(run, top_k=len(run.only_classes) or len(run.classes))
-    fp32 = replace(full, plan=replace(run.plan, precision="fp32"), int8_ranges=())
-    (expected, expected_scores), (actual, actual_scores) = (_predict(each, pixels) for each in (fp32, full))
-    same = int((actual[:, 0] == expected[:, 0]).sum())
-    # Of the score of fp32's best class, wherever int8 has it.
-    differences = actual_scores[actual == expected[:, :1]] - expected_scores[:, 0]
-    checked = Int8Check(len(pixels), same, float(differences.abs().mean()), int8_instructions())
+    fp32 = DevicePredictor(replace(full, plan=replace(run.plan, precision="fp32"), int8_ranges=()))
+    int8 = DevicePredictor(full)
+    same, differences = 0, []
+    for pixels in _read(run, paths, _spread(others, min(CHECKED, len(paths) // CHECKED_SHARE)), "compare on"):
+        (expected, expected_scores), (actual, actual_scores) = fp32(pixels), int8(pixels)
+        same += int((actual[:, 0] == expected[:, 0]).sum())
+        # Of the score of fp32's best class, wherever int8 has it.
+        differences += (actual_scores[actual == expected[:, :1]] - expected_scores[:, 0]).abs().tolist()
+    checked = Int8Check(len(differences), same, mean(differences), int8_instructions())
     if checked.share < MIN_SAME:
         raise InceptionError(f"precision int8: {checked}, less than {MIN_SAME:.0%}; use bf16 or fp32 for these photos")
     return checked
@@ -73,23 +73,16 @@ def _spread(positions: Sequence[int], number: int) -> list[int]:
     return [positions[place * len(positions) // number] for place in range(number)]
 
 
-def _read(run: RunConfig, paths: Sequence[str], positions: Sequence[int], purpose: str) -> Tensor:
-    """Return the views (N, V, S, S, 3) uint8 of the inputs at these positions that can be read."""
-    sources = fetch_remote([paths[position] for position in positions])
-    readable = []
-    for batch in load_batches(sources, run.pixels, run.loader):
+def _read(run: RunConfig, paths: Sequence[str], positions: Sequence[int], purpose: str) -> Iterator[Tensor]:
+    """Yield the views (N, V, S, S, 3) uint8 of the inputs at these positions that can be read, batch by batch."""
+    read = 0
+    for batch in load_batches(fetch_remote([paths[position] for position in positions]), run.pixels, run.loader):
         failed = {offset for offset, _ in batch.failures}
-        readable.append(batch.pixels[[offset for offset in range(len(batch.pixels)) if offset not in failed]])
-    pixels = torch.cat(readable)
-    if len(pixels) < MIN_READABLE:
+        if readable := [offset for offset in range(len(batch.pixels)) if offset not in failed]:
+            read += len(readable)
+            yield batch.pixels[readable]
+    if read < MIN_READABLE:
         raise InceptionError(
-            f"precision int8: of {len(positions)} photos to {purpose} {len(pixels)} can be read; use bf16 or fp32"
+            f"precision int8: of {plural(len(positions), 'photo')} to {purpose} {read} can be read, fewer than "
+            f"{MIN_READABLE}; use bf16 or fp32"
         )
-    return pixels
-
-
-def _predict(run: RunConfig, pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the classes and scores (N, C) of views (N, V, S, S, 3), best first."""
-    predictor = DevicePredictor(run)
-    classes, scores = zip(*map(predictor, torch.split(pixels, run.images_per_batch)), strict=True)
-    return torch.cat(classes), torch.cat(scores)

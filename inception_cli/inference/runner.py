@@ -341,7 +341,7 @@ def _details(run: RunConfig, manifest: Manifest) -> list[str]:
         f"{plan.device}, {plan.precision}, batches of {loader.batch_size}, {plural(loader.workers, 'worker')}",
     ]
     if manifest.int8:
-        details.append(f"{manifest.int8.instructions}, calibrated on {calibration.CALIBRATED} photos of the list")
+        details.append(f"{manifest.int8.instructions}, calibrated on at most {calibration.CALIBRATED} photos")
     elif plan.device == "cpu" and not plan.compile and not onednn.available(DTYPES[plan.precision]):
         details.append(
             f"oneDNN's fused operators do not run in {plan.precision} on this processor: the plain network is used"

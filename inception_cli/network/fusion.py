@@ -63,6 +63,7 @@ def optimize(
     """
     dtype = DTYPES[plan.precision]
     if plan.precision == "int8":
+        _require_int8(plan)  # a machine of a cluster may be another one than the plan was made on
         if ranges is None:
             raise UsageError("precision int8: the network must be calibrated first")
         network = int8.quantize(fold_all(network, mean, std), ranges)

@@ -166,10 +166,12 @@ class Int8Conv(nn.Module):
         """Return the weights in the layout that oneDNN prefers for inputs like `x`."""
         shape = [self.layout_batch, *x.shape[1:]]
         each = (torch.split(tensor, self._width) for tensor in (self.weight, self.scales, self.bias))
+        parts: list[tuple[Tensor, ...]] = []
         for weight, scales, bias in zip(*each, strict=True):
             packed = torch.ops.onednn.qconv_prepack(weight, scales, self.x_scale, 0, *self._geometry, shape)
-            self._packed.append((packed, scales.clone(), torch.zeros(len(scales), dtype=torch.int32), bias.clone()))
-        return self._packed
+            parts.append((packed, scales.clone(), torch.zeros(len(scales), dtype=torch.int32), bias.clone()))
+        self._packed = parts  # at once: another thread may call this layer meanwhile
+        return parts
 
 
 class RescaledMaxPool(onednn.MaxPool):

@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self, get_args
 
-from inception_cli.config import ARRAY_SUFFIX, RunConfig
+from inception_cli.config import ARRAY_SUFFIX, Int8Instructions, RunConfig
 from inception_cli.errors import (
     InceptionError,
     excerpt,
@@ -69,7 +69,7 @@ class Int8Check:
         require_range("int8.photos", self.photos, 1)
         require_range("int8.same_class", self.same_class, 0, self.photos)
         require_range("int8.mean_difference", self.mean_difference, 0, 1)
-        require_text("int8.instructions", self.instructions)
+        require_choice("int8.instructions", self.instructions, get_args(Int8Instructions))
 
     def __str__(self) -> str:
         return (
