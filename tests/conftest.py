@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 from running import Ended, Inception, code_of
 
 from inception_cli.config import PRESETS
+from inception_cli.images import worker_pool
 from inception_cli.predictions.classes import imagenet
 from inception_cli.weights.load import save_weights
 
@@ -42,6 +43,15 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_finish() -> None:
     """Exempt what the imports have left from garbage collection, which takes 0.2 s each time with PyTorch."""
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def worker_niceness() -> Iterator[int]:
+    """Let workers run at normal priority, since on a busy machine they would hardly run; return their own niceness."""
+    niceness = worker_pool.WORKER_NICENESS
+    worker_pool.WORKER_NICENESS = 0
+    yield niceness
+    worker_pool.WORKER_NICENESS = niceness
 
 
 @pytest.fixture(scope="session")

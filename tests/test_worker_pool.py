@@ -341,6 +341,19 @@ def test_workers_do_not_collect_the_garbage_of_their_parent(monkeypatch: pytest.
     assert gc.get_freeze_count() == 0
 
 
+def test_workers_run_at_the_lowest_priority(
+    paths: InputList, worker_niceness: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The network then has the processor first, and workers use what it leaves."""
+    monkeypatch.setattr(worker_pool, "WORKER_NICENESS", worker_niceness)
+    measured = tmp_path / "niceness.txt"
+    in_worker(monkeypatch, "01", lambda: measured.write_text(str(os.getpriority(os.PRIO_PROCESS, 0))))
+
+    assert failures(loaded(paths)) == {}
+
+    assert measured.read_text() == "19"
+
+
 def test_an_exception_in_a_worker_is_raised_in_the_parent(paths: InputList, monkeypatch: pytest.MonkeyPatch) -> None:
     in_worker(monkeypatch, "07", lambda: 1 / 0)
 
