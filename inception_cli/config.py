@@ -5,7 +5,7 @@ The records are frozen and validated when they are built: UsageError names the f
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -126,7 +126,7 @@ class Classes:
             duplicate = next(name for index, name in enumerate(self.names) if self.index[name] != index)
             raise UsageError(f"the class {excerpt(repr(duplicate))} occurs twice")
         if self.parents:
-            _require_tree(dict(self.parents), len(self.parents), self.index)
+            _require_tree(self.parents, self.index)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -137,18 +137,25 @@ class Classes:
         return {name: index for index, name in enumerate(self.names)}
 
 
-def _require_tree(parents: Mapping[str, str], count: int, classes: Mapping[str, int]) -> None:
+def _require_tree(pairs: Sequence[tuple[str, str]], classes: Mapping[str, int]) -> None:
     """Raise UsageError unless each name has one parent, which is no class, and no name is above itself."""
-    require(len(parents) == count, "a class or node of the tree has two parents")
+    parents: dict[str, str] = {}
+    for name, parent in pairs:
+        require(name not in parents, f"{excerpt(repr(name))} has two parents in the tree")
+        parents[name] = parent
     for name in {*parents, *parents.values()}:
         require(bool(name.strip()) and len(name) <= MAX_TEXT, "a node of the tree has no name, or a very long one")
         require(">" not in name, f"{excerpt(repr(name))}: a name in a tree must not contain >")
     for start, parent in parents.items():
         require(parent not in classes, f"{excerpt(repr(parent))} is a class, and the parent of {excerpt(repr(start))}")
-        name, steps = start, 0
+        name, below = start, set[str]()
         while name in parents:
-            name, steps = parents[name], steps + 1
-            require(steps <= MAX_DEPTH, f"{excerpt(repr(start))} is above itself in the tree, or too deep in it")
+            require(name not in below, f"{excerpt(repr(name))} is above itself in the tree")
+            require(
+                len(below) < MAX_DEPTH, f"{excerpt(repr(start))} has more than {MAX_DEPTH} nodes above it in the tree"
+            )
+            below.add(name)
+            name = parents[name]
 
 
 @dataclass(frozen=True)
@@ -310,6 +317,10 @@ class Settings:
         require(
             "features" not in self.arrays or len(self.weights) == 1,
             "features: they are of one network, not of an ensemble; give one set of weights",
+        )
+        require(
+            self.only_classes is None or isinstance(self.only_classes, str),
+            f"only_classes: give names with commas between them in one text, not {excerpt(self.only_classes)}",
         )
         _ = self.thresholds  # checks them
 

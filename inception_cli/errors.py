@@ -101,7 +101,7 @@ def require_range(name: str, value: object, least: float, most: float = math.inf
     upper = f" and at most {most}" if most < math.inf else ""
     require(
         isinstance(value, int | float) and least <= value <= most,
-        f"{name} must be at least {least}{upper}, not {excerpt(value)}",
+        f"{name} must be at least {least}{upper}, not {excerpt(repr(value))}",
     )
 
 

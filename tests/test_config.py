@@ -37,6 +37,8 @@ TRAIN = TrainConfig(Path("photos"), Path("mine.safetensors"))
         ("max_pixels", 0),
         ("actors", 0),
         ("weights", ()),
+        ("only_classes", ["apple"]),
+        ("min_score", 50),
     ],
 )
 def test_a_wrong_setting_is_a_usage_error_that_names_the_field(field: str, value: Any) -> None:
@@ -44,6 +46,11 @@ def test_a_wrong_setting_is_a_usage_error_that_names_the_field(field: str, value
         replace(Settings(), **{field: value})
     assert "--" not in str(error.value)
     assert isinstance(error.value, ValueError)
+
+
+def test_a_number_in_a_text_is_shown_as_text() -> None:
+    with pytest.raises(UsageError, match=r"min_score must be at least 0 and at most 1, not '0\.5'"):
+        replace(Settings(), min_score="0.5")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("values", [{"ray_address": "auto"}, {"actors": 2}])

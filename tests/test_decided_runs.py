@@ -268,6 +268,13 @@ def test_impossible_thresholds_are_wrong_usage(option: tuple[str, float], photos
     assert inception("classify", photos, "-w", "demo", *option).code == 2
 
 
+@pytest.mark.parametrize("command", [("classify",), ("evaluate", "--predictions"), ("report",)])
+def test_a_score_in_percent_is_refused_with_an_example(command: tuple[str, ...], inception: Inception) -> None:
+    ended = inception(*command, "preds.csv", "--min-score", 50)
+
+    assert (ended.code, ended.err) == (2, "error: --min-score 50: give a score from 0 to 1, such as 0.5\n")
+
+
 def test_only_classes_of_classify_restricts_to_nodes(
     words: tuple[object, ...], inception: Inception, tmp_path: Path
 ) -> None:

@@ -128,6 +128,14 @@ def test_a_damaged_path_names_file_and_photo() -> None:
         measured(Thresholds(rollup=0.7), table)
 
 
+def test_an_unknown_reason_names_file_and_photo() -> None:
+    table = to_frame(rows(), 1, True)
+    table["label_reason"] = "unfamilar"
+
+    with pytest.raises(InceptionError, match=r"rows\.csv: .*\.jpg: label_reason 'unfamilar' is none of top1, "):
+        measured(Thresholds(0), table)
+
+
 # ── Commands ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -155,7 +163,9 @@ def test_evaluate_prints_the_decisions_of_saved_rows(file: Path, inception: Ince
 
     printed, document = inception(*words).out, json.loads(inception(*words, "--json").out)
 
-    assert "with --rollup 0.7 83.3 % of 6 photos get a label, which is right for 60.0 % of these (95 %: 23.1" in printed
+    assert (
+        "with --rollup 0.7, 83.3 % of 6 photos get a label, which is right for 60.0 % of these (95 %: 23.1" in printed
+    )
     assert "a label stands for 2.20 classes on average" in printed
     assert (
         "--min-score 0.86 would be right on 100.0 % of the 50 % of photos that it answers: the lowest for 95 %"
@@ -224,6 +234,6 @@ def test_the_report_draws_the_curve(file: Path, inception: Inception, tmp_path: 
     inception("report", file, "--min-score", 0.5, "--labels", tmp_path / "labels.csv", "-o", file.with_name("r.html"))
 
     page = file.with_name("r.html").read_text()
-    assert "57.1 % of 7 photos get a label" in page
+    assert "With --min-score 0.5, 57.1 % of 7 photos get a label" in page
     assert "--min-score 0.95: 28.6 % of the photos get a label, 50.0 % of them right" in page
     assert ">--min-score</text>" in page

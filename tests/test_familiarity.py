@@ -126,7 +126,8 @@ def test_folds_are_runs_of_consecutive_files_of_each_class() -> None:
 def test_statistics_need_100_photos_and_5_of_each_class(counts: tuple[int, int], enough: bool) -> None:
     reason = too_few_photos(torch.tensor([0] * counts[0] + [1] * counts[1]), 2)
 
-    too_few = f"there are {sum(counts)} training photos, and {counts[1]} in the smallest class"
+    too_few = f"there are {sum(counts)} training photos, and {counts[1]} in the smallest class; "
+    too_few += "it needs at least 100, and 5 in each class"
     assert reason == ("" if enough else too_few)
 
 

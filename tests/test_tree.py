@@ -81,8 +81,13 @@ def test_own_classes_with_numbers_bring_a_tree(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("name,parent\na,b\nb,c\nc,b\n", "above itself"),
-        ("name,parent\na,x\nb,x\nx,y\nx,z\n", "two parents"),
+        ("name,parent\na,b\nb,c\nc,b\n", "'b' is above itself"),
+        (
+            "name,parent\na,n0\n" + "".join(f"n{i},n{i + 1}\n" for i in range(100)),
+            "'a' has more than 100 nodes above it",
+        ),
+        ("name,parent\na,x\nb,x\nx,y\nx,z\n", "'x' has two parents"),
+        ("name,parent\na,unknown\n", "unknown is the label of photos without another one"),
         ("name,parent\na,x > y\n", "must not contain >"),
     ],
 )
@@ -124,7 +129,20 @@ def test_classes_without_a_tree_are_selected_by_name() -> None:
     assert find_classes("pear,apple", Classes(("apple", "plum", "pear"))) == (0, 2)
 
 
-@pytest.mark.parametrize("text", ["dgo", "dog,,cat", "dog,unicorn"])
+@pytest.mark.parametrize("text", ["dog,,cat", "dog,", ","])
+def test_a_comma_without_a_name_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="a name is missing beside a comma"):
+        find_classes(text, imagenet())
+
+
+def test_an_empty_file_of_classes_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "few.txt").write_text("\n")
+
+    with pytest.raises(InceptionError, match=r"few\.txt: the file is empty; give one wnid, name or index per line"):
+        find_classes(str(tmp_path / "few.txt"), imagenet())
+
+
+@pytest.mark.parametrize("text", ["dgo", "dog,unicorn"])
 def test_an_unknown_node_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="is no file and no class"):
         find_classes(text, imagenet())

@@ -184,6 +184,15 @@ def test_given_preset_replaces_the_own_one_with_a_note(checkpoint: Path) -> None
     assert weights.notes == ("preset timm is used instead of the weights' own, torchvision",)
 
 
+def test_a_class_that_is_a_parent_is_said_not_to_count() -> None:
+    given = Classes(("a", "b"), (("a", "c"),))
+
+    with pytest.raises(
+        UsageError, match=r"classes: 2 names \(a name in the column parent is a node above classes\), but"
+    ):
+        find_weights("demo", classes=given)
+
+
 def test_wrong_number_of_class_names_is_refused(checkpoint: Path) -> None:
     with pytest.raises(UsageError, match=r"^classes: 2 names, but .* has 1,000 classes"):
         find_weights(str(checkpoint), classes=Classes(("cat", "dog")))

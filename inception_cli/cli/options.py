@@ -12,6 +12,7 @@ from inception_cli.cli.values import (
     crops,
     familiar,
     html_file,
+    min_score,
     positive_or_auto,
     predictions_file,
     rollup,
@@ -185,9 +186,8 @@ MinScore = Annotated[
     typer.Option(
         "--min-score",
         metavar="S",
-        min=0,
-        max=1,
-        help="Give each photo a label, which is unknown where its score is below S.",
+        callback=min_score,
+        help="Give each photo a label, which is unknown where its score is below S (0 to 1).",
         rich_help_panel=LABELS,
     ),
 ]

@@ -239,7 +239,7 @@ def _print_label_problems(console: Console, labels: "Labels") -> None:
 def _print_decisions(console: Console, decisions: "DecisionMetrics") -> None:
     """Print how many photos get a label and how many of these are right: as requested, and by threshold."""
     answered, given = decisions.answered, decisions.thresholds
-    line = f"with {given} {answered.coverage:.1f} % of {plural(decisions.photos, 'photo')} get a label"
+    line = f"with {given}, {answered.coverage:.1f} % of {plural(decisions.photos, 'photo')} get a label"
     if answered.accuracy is not None and decisions.accuracy_ci:
         low, high = decisions.accuracy_ci
         line += f", which is right for {answered.accuracy:.1f} % of these (95 %: {low:.1f} – {high:.1f})"

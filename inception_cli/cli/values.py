@@ -80,6 +80,13 @@ def predictions_file(context: typer.Context, name: str | None) -> str | None:
     return name
 
 
+def min_score(value: float | None) -> float | None:
+    """Check that this is a score, and not in percent."""
+    if value is not None and not 0 <= value <= 1:
+        raise UsageError(f"--min-score {value:g}: give a score from 0 to 1, such as 0.5")
+    return value
+
+
 def rollup(value: float | None) -> float | None:
     """Check that at most one node of each level of the tree can reach this sum."""
     if value is not None and not 0.5 < value <= 1:

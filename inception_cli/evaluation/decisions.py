@@ -13,10 +13,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from inception_cli.config import Thresholds
-from inception_cli.errors import InceptionError
+from inception_cli.errors import InceptionError, excerpt
 from inception_cli.evaluation.labels import Labels
 from inception_cli.evaluation.metrics import Mask, has_label, hits, wilson
-from inception_cli.predictions.decision import Decision, decide, parse_path
+from inception_cli.predictions.decision import REASONS, Decision, decide, parse_path
 from inception_cli.predictions.table import class_indices, is_ok
 from inception_cli.predictions.tree import Tree, tree_of
 
@@ -123,10 +123,12 @@ def _decisions(rows: Path, table: pd.DataFrame, labels: Labels, thresholds: Thre
     """Yield the decision for each row of a table, from its best class and, if it has one, from its saved path."""
     tree = tree_of(labels.classes)
     paths = table["label_path"] if "label_path" in table else [""] * len(table)
-    reasons = table["label_reason"] if "label_reason" in table else [""] * len(table)
+    reasons = table["label_reason"] if "label_reason" in table else ["top1"] * len(table)
     columns = (table["path"], table["top1_label"], table["top1_score"], paths, reasons)
     for name, label, score, path, reason in zip(*columns, strict=True):
         try:
+            if reason not in REASONS:
+                raise ValueError(f"label_reason {excerpt(repr(reason))} is none of {', '.join(REASONS)}")
             yield decide(label, score, parse_path(path), thresholds, tree, reason == "unfamiliar")
         except ValueError as error:
-            raise InceptionError(f"{rows}: {name}: {error}; restore the file") from error
+            raise InceptionError(f"{rows}: {name}: {error}; restore the file and its manifest") from error

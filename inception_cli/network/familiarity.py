@@ -126,7 +126,10 @@ def too_few_photos(labels: Tensor, classes: int) -> str:
     counts = torch.bincount(labels, minlength=classes)
     if len(labels) >= MIN_PHOTOS and counts.min() >= MIN_PER_CLASS:
         return ""
-    return f"there are {len(labels)} training photos, and {counts.min()} in the smallest class"
+    return (
+        f"there are {len(labels)} training photos, and {counts.min()} in the smallest class; "
+        f"it needs at least {MIN_PHOTOS}, and {MIN_PER_CLASS} in each class"
+    )
 
 
 def statistics_of(features: Tensor, labels: Tensor, classes: int, rank: int) -> Familiarity:

@@ -17,6 +17,7 @@ from unicodedata import normalize
 from inception_cli.config import MAX_CLASSES, Classes
 from inception_cli.errors import InceptionError, excerpt, one_line
 from inception_cli.files.text_list import read_text_file
+from inception_cli.predictions.decision import UNKNOWN
 
 LookupKind = Literal["wnid", "name", "number"]
 
@@ -85,6 +86,8 @@ def read_classes(file: Path) -> Classes:
         _check_count(len(names) > MAX_CLASSES)
         if parents := _parents(lines) if file.suffix.lower() == ".csv" else ():
             remedy = "correct the column parent, which makes the tree of the classes"
+        if any(parent == UNKNOWN for _, parent in parents):
+            raise ValueError(f"{UNKNOWN} is the label of photos without another one; choose another name for the node")
         return Classes(tuple(names), parents)
     except (ValueError, RecursionError, csv.Error) as error:
         problem = "nested too deeply" if isinstance(error, RecursionError) else one_line(error, 240)

@@ -51,4 +51,4 @@ def decide_again(
         try:
             yield with_decision(prediction, path, thresholds, tree, unfamiliar)
         except ValueError as error:
-            raise InceptionError(f"{rows}: {prediction.path}: {error}; restore the file") from error
+            raise InceptionError(f"{rows}: {prediction.path}: {error}; restore the file and its manifest") from error

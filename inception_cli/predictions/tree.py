@@ -261,6 +261,8 @@ def _find_node(name: str, classes: Classes, required: bool = True) -> tuple[int,
     if (index := class_lookup("name", classes)(name)) >= 0:
         return (index,)
     if required:
+        if not name:
+            raise UsageError("only_classes: a name is missing beside a comma; leave the comma out")
         known = [*classes.names, *(tree.names.values() if tree else ())]
         nearest = get_close_matches(name, known, n=1)
         remedy = f"did you mean {nearest[0]}?" if nearest else "give a, r, a file with one class per line, or names"
@@ -274,7 +276,8 @@ def _read_subset(file: str, classes: Classes) -> tuple[int, ...]:
     lines = read_text_file(Path(file), MAX_BYTES, MAX_LINES, "give a, r, or a file with one class per line")
     texts = [line.strip() for line in lines if line.strip()]
     lookup = class_lookup(recognise(texts, classes) or "name", classes)
-    unknown = [text for text in texts if lookup(text) < 0]
-    if unknown or not texts:
-        raise InceptionError(f"{file}: {excerpt((unknown or ['(nothing)'])[0])} is not a class; {remedy}")
+    if not texts:
+        raise InceptionError(f"{file}: the file is empty; {remedy}")
+    if unknown := [text for text in texts if lookup(text) < 0]:
+        raise InceptionError(f"{file}: {excerpt(unknown[0])} is not a class; {remedy}")
     return tuple(sorted({lookup(text) for text in texts}))

@@ -181,8 +181,9 @@ def _choose_classes(
     """Return the given class names, else the weights' own, else ImageNet's (1000 classes) or numbers; and notes."""
     if given is not None:
         if len(given) != count:
+            nodes = " (a name in the column parent is a node above classes)" if given.parents else ""
             raise UsageError(
-                f"classes: {plural(len(given), 'name')}, but {name} has {plural(count, 'class', 'classes')}; "
+                f"classes: {plural(len(given), 'name')}{nodes}, but {name} has {plural(count, 'class', 'classes')}; "
                 "name each of them"
             )
         return given, []
