@@ -313,6 +313,7 @@ class Settings:
             "ray_address and actors need engine ray",
         )
         arrays = " and ".join(self.arrays)
+        require(bool(arrays) or self.array_type == "float32", "array_type needs features or scores; give one of them")
         require(self.engine == "local" or not arrays, f"{arrays}: engine ray keeps no arrays; leave one of them out")
         require(
             "features" not in self.arrays or len(self.weights) == 1,

@@ -309,6 +309,7 @@ def test_two_runs_do_not_write_one_array(classify: Classify, tmp_path: Path) -> 
         (("--features", "f.npy", "-o", "-"), "--features needs a file of predictions: give --out FILE"),
         (("--features", "x.npy", "--scores", "x.npy"), "--scores x.npy: it would overwrite x.npy"),
         (("--features", "f.npy", "-w", "stub"), "features: they are of one network, not of an ensemble"),
+        (("--array-type", "float16"), "array_type needs features or scores"),
         (("--scores", "s.npy", "--engine", "ray", "-o", "folder"), "scores: engine ray keeps no arrays"),
     ],
 )

@@ -43,7 +43,10 @@ def test_only_our_own_files_are_replaced_without_force(marker: bytes, tmp_path: 
 
 
 def test_metrics_are_not_written_into_a_folder_that_does_not_exist(tmp_path: Path) -> None:
-    for name, message in (("gone/x.csv", "gone: no such folder; create it"), ("", "is a folder; name a file in it")):
+    for name, message in (
+        ("gone/x.csv", "gone: no such folder; create it, or give another name"),
+        ("", "is a folder; name a file in it"),
+    ):
         with pytest.raises(InceptionError, match=message):
             check_outputs([OutputFile("--per-class", str(tmp_path / name), PER_CLASS_MARKER)], [])
 

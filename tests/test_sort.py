@@ -84,7 +84,7 @@ def test_photos_are_copied_into_a_folder_per_label(place: Path, inception: Incep
         "apple/3.jpg": before["3.jpg"],
     }
     assert "3 files copied into 2 folders of out" in ended.err
-    assert "1 row without a prediction left where they are: 1 corrupt" in ended.err
+    assert "1 row without a prediction: 1 corrupt" in ended.err
     assert ended.out == ""
 
 
@@ -197,7 +197,7 @@ def test_the_same_photo_is_sorted_once(place: Path, inception: Inception) -> Non
 
     assert targets == {"a/x.jpg": "apple/x.jpg", "c/x.jpg": "apple/x (2).jpg", "e/x.jpg": "apple/x (3).jpg"}
     assert tally.same_examples == [(f"{place}/b/x.jpg", f"{place}/a/x.jpg"), (f"{place}/d/x.jpg", f"{place}/c/x.jpg")]
-    assert "2 photos left where they are, the same as another of that name and class:" in ended.err
+    assert "2 photos left in place, the same as another of that name and class:" in ended.err
     assert f"  {place}/b/x.jpg is {place}/a/x.jpg" in ended.err
     assert sorted(content(place)) == [
         *("b/x.jpg", "d/x.jpg"),
@@ -385,10 +385,10 @@ def test_what_cannot_be_sorted_is_left_and_counted(place: Path, inception: Incep
 
     assert ended.code == ExitCode.SOME_FAILED
     assert sorted(content(place / "out")) == [PLAN, "apple/1.jpg"]
-    assert "2 photos left where they are: it is a symbolic link, which --move leaves in its place" in ended.err
-    assert "2 photos left where they are: no such file or directory" in ended.err
-    assert "1 photo left where they are: it is not a regular file" in ended.err
-    assert "1 photo left where they are: it is in a remote store" in ended.err
+    assert "2 photos left in place: it is a symbolic link, which --move leaves in its place" in ended.err
+    assert "2 photos left in place: no such file or directory" in ended.err
+    assert "1 photo left in place: it is not a regular file" in ended.err
+    assert "1 photo left in place: it is in a remote store" in ended.err
 
 
 def test_the_photo_behind_a_link_is_copied(place: Path, inception: Inception) -> None:
@@ -404,7 +404,10 @@ def test_the_photo_behind_a_link_is_copied(place: Path, inception: Inception) ->
     ("labels", "message"),
     [
         ({}, "no row has a prediction: there is nothing to sort"),
-        ({"a.jpg": "x", "b.jpg": "x"}, "a.jpg: no such file or directory; none of 2 photos can be sorted"),
+        (
+            {"a.jpg": "x", "b.jpg": "x"},
+            "a.jpg: no such file or directory; none of 2 photos can be sorted; run it where",
+        ),
     ],
 )
 def test_nothing_to_sort_is_an_error(place: Path, labels: dict[str, str], message: str, inception: Inception) -> None:
@@ -928,7 +931,7 @@ def test_a_second_sort_into_the_same_folder_waits_or_is_refused(
     for words in (("rows.csv", "--into", "out"), ("--undo", "out")):
         ended = inception("sort", *words)
         assert ended.code == ExitCode.ERROR
-        assert f"{actions.LOCK}: another run is writing it; wait until it ends" in ended.err
+        assert f"{actions.LOCK}: another run is writing it; wait until it ends, or choose another folder" in ended.err
     assert sorted(content(Path("out"))) == [actions.LOCK]
 
 
@@ -975,7 +978,7 @@ def test_a_dry_run_prints_the_plan_and_changes_nothing(library: Path, inception:
     size = sum(file.stat().st_size for file in library.rglob("*") if file.is_file() and file.parent.name != "c")
     size += (library / "b" / "2.xmp").stat().st_size  # in two folders
     assert lines[4].startswith(f"needs {size / 1e6:,.1f} MB; ")
-    assert lines[5] == "1 row without a prediction left where they are: 1 corrupt"
+    assert lines[5] == "1 row without a prediction: 1 corrupt"
     assert f"  {library}/a/1.jpg → apple/1 (2).jpg" in lines
     assert f"  {library}/c/1.jpg is {library}/a/1.jpg" in lines
     assert ended.err == ""

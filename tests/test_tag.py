@@ -437,6 +437,7 @@ def test_a_file_that_is_no_sidecar_is_left_as_it_is_with_a_line(
     assert ended.err.startswith(f"left as it is: {tmp_path}/a.jpg.xmp: {reason}")
     assert ended.err.count("\n") == 1
     assert len(ended.err) < 300
+    assert "<string>" not in ended.err
     assert file.read_text() == content
     assert keywords(tmp_path / "b.jpg.xmp")["dc:subject"] == ["apple"]
 

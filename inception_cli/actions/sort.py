@@ -228,7 +228,7 @@ def _not_empty(planner: Planner, predictions: Path, rows: Iterable[Prediction]) 
         raise InceptionError(f"{predictions}: no row has a prediction: there is nothing to sort")
     raise InceptionError(
         f"{tally.left_examples[0]}: {next(iter(tally.left))}; none of {plural(sum(tally.left.values()), 'photo')} "
-        f"can be sorted; relative paths belong to {planner.directory}"
+        f"can be sorted; run it where the photos were classified: relative paths are looked up in {planner.directory}"
     )
 
 
@@ -249,7 +249,7 @@ def _locked(root: Path) -> Iterator[None]:
     file = root / LOCK
     if file.is_symlink():
         raise InceptionError(f"{file}: is a symbolic link; delete it, or {_OTHER_FOLDER}")
-    descriptor = lock(file)
+    descriptor = lock(file, remedy=_OTHER_FOLDER)
     try:
         yield
     finally:

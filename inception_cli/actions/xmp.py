@@ -74,7 +74,8 @@ class Sidecar:
         try:
             root = etree.fromstring(data, parser)
         except (etree.XMLSyntaxError, ValueError) as error:
-            raise NotMerged(f"it is not XML ({' '.join(str(error).split())[:100]})") from error
+            reason = str(getattr(error, "msg", error))  # without the name of the file, which lxml does not know
+            raise NotMerged(f"it is not XML ({' '.join(reason.split())[:100]})") from error
         if root.getroottree().docinfo.doctype:
             raise NotMerged("it has a document type, which XMP has not")
         return cls(root, data.lstrip(b"\xef\xbb\xbf").startswith(b"<?xml"))

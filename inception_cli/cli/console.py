@@ -268,9 +268,9 @@ def _sort_notes(result: "Sorted") -> Iterator[str]:
     tally = result.tally
     if tally.not_ok:
         statuses = ", ".join(f"{number:,} {status}" for status, number in Counter(tally.not_ok).most_common())
-        yield f"{plural(sum(tally.not_ok.values()), 'row')} without a prediction left where they are: {statuses}"
+        yield f"{plural(sum(tally.not_ok.values()), 'row')} without a prediction: {statuses}"
     for reason, number in Counter(tally.left).most_common(MAX_NAMES):
-        yield f"{plural(number, 'photo')} left where they are: {reason}"
+        yield f"{plural(number, 'photo')} left in place: {reason}"
     if tally.left:
         yield f"such as {', '.join(tally.left_examples)}"
     if tally.in_place:
@@ -278,7 +278,7 @@ def _sort_notes(result: "Sorted") -> Iterator[str]:
     if tally.twice:
         yield f"{plural(tally.twice, 'row')} of a photo that an earlier row has"
     if tally.same:
-        yield f"{plural(tally.same, 'photo')} left where they are, the same as another of that name and class:"
+        yield f"{plural(tally.same, 'photo')} left in place, the same as another of that name and class:"
         yield from (f"  {photo} is {other}" for photo, other in tally.same_examples)
         yield from ["  …"][: tally.same > len(tally.same_examples)]
     if tally.renamed:

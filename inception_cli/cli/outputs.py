@@ -41,7 +41,7 @@ def check_outputs(outputs: Iterable[OutputFile], inputs: Iterable[str | None], f
         used[_real(output.path)] = output.path
         file = Path(output.path)
         if output.marker and not file.parent.is_dir():
-            raise InceptionError(f"{file.parent}: no such folder; create it, or choose another {output.option}")
+            raise InceptionError(f"{file.parent}: no such folder; create it, or give another name to {output.option}")
         if output.marker and file.is_dir():
             raise InceptionError(f"{file} is a folder; name a file in it for {output.option}")
         if output.marker and not force and file.is_file() and output.marker not in _beginning(file):

@@ -55,7 +55,7 @@ def html_file(option: typer.CallbackParam, name: str | None) -> str | None:
     if file.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"{flag} {name}: the report is an .html file; give a name that ends in .html")
     if not file.parent.is_dir():
-        raise InceptionError(f"{file.parent}: no such folder; create it, or choose another {flag}")
+        raise InceptionError(f"{file.parent}: no such folder; create it, or give another name to {flag}")
     return name
 
 
@@ -104,7 +104,7 @@ def csv_file(option: typer.CallbackParam, name: str | None) -> str | None:
     if file.is_dir():
         raise InceptionError(f"{file} is a folder; give another name to {flag}")
     if not file.parent.is_dir():
-        raise InceptionError(f"{file.parent}: no such folder; create it, or choose another {flag}")
+        raise InceptionError(f"{file.parent}: no such folder; create it, or give another name to {flag}")
     return name
 
 

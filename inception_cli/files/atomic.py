@@ -61,16 +61,16 @@ def sync_folder(file: Path) -> None:
             os.close(folder)
 
 
-def lock(file: Path, append: bool = True) -> int:
+def lock(file: Path, append: bool = True, remedy: str = OTHER_OUTPUT) -> int:
     """Open `file` for reading and appending, create it if it does not exist, lock it, and return the descriptor.
 
     Without `append` it is written at the position of each write: on Linux `pwrite` appends to a file opened to append.
 
     Closing any descriptor of the file in this process releases the lock. Raises InceptionError if another process
-    holds it.
+    holds it, or the file cannot be opened; `remedy` is what the user can do then.
     """
     while True:
-        with writing(file):
+        with writing(file, remedy):
             descriptor = os.open(file, os.O_RDWR | os.O_CREAT | (os.O_APPEND if append else 0), 0o666)
         try:
             # Not flock: the orphaned worker processes of a killed run would inherit that lock and keep it.
@@ -81,7 +81,7 @@ def lock(file: Path, append: bool = True) -> int:
             pass  # another run has published or removed the file since it was opened
         except (BlockingIOError, PermissionError) as error:
             os.close(descriptor)
-            raise InceptionError(f"{file}: another run is writing it; wait until it ends, or {OTHER_OUTPUT}") from error
+            raise InceptionError(f"{file}: another run is writing it; wait until it ends, or {remedy}") from error
         except OSError as error:
             os.close(descriptor)
             if not file.stat().st_size:
