@@ -110,7 +110,7 @@ def test_a_file_selects_the_classes_that_it_names(tmp_path: Path, lines: tuple[s
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("tench\nunicorn\n", "unicorn is not a class"), ("", r"\(nothing\) is not a class")],
+    [("tench\nunicorn\n", "unicorn is not a class"), ("", "the file is empty; give one wnid, name or index per line")],
 )
 def test_a_file_with_an_unknown_class_is_refused(tmp_path: Path, text: str, message: str) -> None:
     file = tmp_path / "only.txt"
