@@ -22,7 +22,7 @@ from inception_cli.cli.outputs import (
     check_outputs,
 )
 from inception_cli.cli.usage import require_predictions
-from inception_cli.config import NO_THRESHOLDS, Classes, Settings, Thresholds
+from inception_cli.config import NO_THRESHOLDS, Settings, Thresholds
 from inception_cli.errors import ExitCode, UsageError
 from inception_cli.files.remote import is_remote, local_copy
 from inception_cli.files.streams import ClosedPipe
@@ -284,11 +284,9 @@ def write_report(
         console.print_report(written, file, manifest.directory if manifest else "")
 
 
-def _classes(manifest: "Manifest | None") -> Classes:
-    """Return the classes of a run; ImageNet's if it has left no manifest."""
-    from inception_cli.predictions.classes import imagenet
-
-    return manifest.run.classes if manifest else imagenet()
+def _folder_of_paths(manifest: "Manifest | None") -> Path:
+    """Return the folder to which the relative paths of predictions belong: this one if the run has left no manifest."""
+    return Path((manifest and manifest.directory) or Path.cwd())
 
 
 def sort(predictions: str, into: str, method: "Method", thresholds: Thresholds, dry_run: bool, quiet: bool) -> bool:
@@ -296,14 +294,14 @@ def sort(predictions: str, into: str, method: "Method", thresholds: Thresholds, 
     from inception_cli.actions import sort as actions
     from inception_cli.cli import console
     from inception_cli.cli.progress import ProgressBar
-    from inception_cli.storage.store import read_manifest
+    from inception_cli.storage.store import classes_of, read_manifest
 
     if is_remote(into):
         raise UsageError(f"--into {into}: give a folder on this machine")
     with local_copy(predictions) as file:
         manifest = read_manifest(file)
-        directory = Path((manifest and manifest.directory) or Path.cwd())
-        classes = _classes(manifest)
+        directory = _folder_of_paths(manifest)
+        classes = classes_of(manifest)
         if dry_run:
             result = actions.dry_run(file, Path(into), method, directory, thresholds, classes)
             console.print_sort_plan(result)
@@ -338,13 +336,13 @@ def tag(predictions: str, thresholds: Thresholds, undo: bool, quiet: bool) -> bo
     from inception_cli.cli.progress import ProgressBar
     from inception_cli.predictions.retune import read_decided
     from inception_cli.predictions.tree import tree_of
-    from inception_cli.storage.store import read_manifest
+    from inception_cli.storage.store import classes_of, read_manifest
 
     with local_copy(predictions) as file, ProgressBar("tag", quiet) as bar:
         manifest = read_manifest(file)
-        directory = Path((manifest and manifest.directory) or Path.cwd())
+        directory = _folder_of_paths(manifest)
         total = manifest.n if manifest else 0
-        classes = _classes(manifest)
+        classes = classes_of(manifest)
         tree = tree_of(classes)
         result = actions.tag(
             read_decided(file, thresholds, classes),

@@ -15,7 +15,6 @@ from inception_cli.evaluation.labels import Labels, exclude_images, labels_from_
 from inception_cli.evaluation.metrics import Metrics, compute_metrics, confusion_matrix, per_class_csv
 from inception_cli.files.hashing import sha256
 from inception_cli.files.remote import local_copy
-from inception_cli.predictions.classes import imagenet
 from inception_cli.predictions.formats import read_columns
 from inception_cli.predictions.prediction import header
 from inception_cli.predictions.retune import for_saved_rows, require_paths
@@ -23,7 +22,7 @@ from inception_cli.predictions.table import read_table, require_classes, seen_cl
 from inception_cli.predictions.text import escape_bytes
 from inception_cli.predictions.tree import find_classes
 from inception_cli.storage.label_sources import LabelSources
-from inception_cli.storage.store import Manifest, NetworkCounts
+from inception_cli.storage.store import Manifest, NetworkCounts, classes_of
 
 #: Top-1 and top-5 of the paper's Inception V3 in percent, by (networks, crops): tables 3, 4 and 5 of arXiv:1512.00567;
 #: for four networks the top-5 of the validation set that their caption gives.
@@ -242,11 +241,6 @@ def require_same_only_classes(manifest: Manifest | None, only_classes: str) -> N
         raise UsageError(
             "only_classes is a setting of the run, and these predictions were made with another; classify again with it"
         )
-
-
-def classes_of(manifest: Manifest | None) -> Classes:
-    """Return the classes of the run that made the predictions; ImageNet's without a manifest."""
-    return manifest.run.classes if manifest else imagenet()
 
 
 def write_per_class(file: Path, metrics: Metrics) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from inception_cli.network.model import ConvBN, InceptionV3, replace_layers
+from inception_cli.network.onednn import works
 
 
 @cache
@@ -18,13 +19,8 @@ def available(device: str, dtype: torch.dtype) -> bool:
 
     It is not documented by torch, and a build for AMD's GPUs lacks it.
     """
-    x = torch.ones(1, 8, 5, 5, dtype=dtype, device=device).to(memory_format=torch.channels_last)
-    try:
-        with torch.inference_mode():
-            FusedConv(nn.Conv2d(8, 8, 1, dtype=dtype, device=device))(x)
-    except (RuntimeError, AttributeError, NotImplementedError):
-        return False
-    return True
+    x = torch.ones(1, 8, 5, 5, dtype=dtype, device=device)
+    return works(lambda x: FusedConv(nn.Conv2d(8, 8, 1, dtype=dtype, device=device))(x), x)
 
 
 def fuse(network: InceptionV3) -> InceptionV3:

@@ -7,6 +7,7 @@ torch.compile's inductor calls the same operators; calling them directly needs n
 
 import ctypes
 import platform
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 
@@ -37,10 +38,15 @@ def available(dtype: torch.dtype = torch.float32) -> bool:
     built = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     if platform.machine() not in ("x86_64", "AMD64") or not built:
         return False
-    x = torch.ones(1, 8, 5, 5, dtype=dtype).to(memory_format=torch.channels_last)
+    x = torch.ones(1, 8, 5, 5, dtype=dtype)
+    return works(lambda x: MaxPool()(FusedConv(nn.Conv2d(8, 8, 1, dtype=dtype))(x).abs()), x)
+
+
+def works(operation: Callable[[Tensor], object], x: Tensor) -> bool:
+    """Return whether an operation that is not public API of torch exists, and runs on a tiny input (N, C, H, W)."""
     try:
         with torch.inference_mode():
-            MaxPool()(FusedConv(nn.Conv2d(8, 8, 1, dtype=dtype))(x).abs())
+            operation(x.to(memory_format=torch.channels_last))
     except (RuntimeError, AttributeError, NotImplementedError):
         return False
     return True

@@ -24,7 +24,6 @@ from markupsafe import Markup
 from inception_cli import __version__
 from inception_cli.config import NO_THRESHOLDS, Thresholds
 from inception_cli.files.atomic import replacing
-from inception_cli.predictions.classes import imagenet
 from inception_cli.predictions.prediction import Prediction
 from inception_cli.predictions.retune import for_saved_rows, read_decided
 from inception_cli.predictions.text import existing_path, harmless, unescape_bytes
@@ -33,7 +32,7 @@ from inception_cli.report import groups, plots
 from inception_cli.report.groups import tree_contents
 from inception_cli.report.matrix import matrix_table
 from inception_cli.report.samples import CONFUSIONS, Samples, collect_samples
-from inception_cli.storage.store import Manifest
+from inception_cli.storage.store import Manifest, classes_of
 
 if TYPE_CHECKING:  # imports numpy and pandas
     from inception_cli.evaluation.evaluate import Evaluation
@@ -80,7 +79,7 @@ def write_report(
         rows, manifest, evaluation, for_saved_rows(thresholds, manifest.run.thresholds if manifest else NO_THRESHOLDS)
     )
     link = partial(file_link, folder=file.absolute().parent)
-    classes = manifest.run.classes if manifest else imagenet()
+    classes = classes_of(manifest)
     predictions = read_decided(rows, thresholds, classes)
     written = build_page(predictions, description, evaluation, thumbnail, link, tree_of(classes))
     with replacing(file) as new:

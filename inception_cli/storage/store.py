@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self, get_args
 
-from inception_cli.config import ARRAY_SUFFIX, Int8Instructions, RunConfig
+from inception_cli.config import ARRAY_SUFFIX, Classes, Int8Instructions, RunConfig
 from inception_cli.errors import (
     InceptionError,
     excerpt,
@@ -22,6 +22,7 @@ from inception_cli.errors import (
     require_sha256,
     require_text,
 )
+from inception_cli.predictions.classes import imagenet
 from inception_cli.predictions.formats import read_columns
 from inception_cli.predictions.prediction import STATUSES, Prediction, header
 from inception_cli.storage.input_list import InputList
@@ -201,6 +202,11 @@ class Manifest:
                 require(absolute, f"file.arrays.{name} {excerpt(repr(path))} is no absolute path of a .npy file")
         if self.folder:
             require_range("folder.shard_size", self.folder.shard_size, 1)
+
+
+def classes_of(manifest: Manifest | None) -> Classes:
+    """Return the classes of the run that made the predictions; ImageNet's without a manifest."""
+    return manifest.run.classes if manifest else imagenet()
 
 
 def read_manifest(rows: Path) -> Manifest | None:
