@@ -1,0 +1,265 @@
+"""Cross-validate the training recipe of the bundled weights: five folds of photos, split by scene.
+
+    python tests/bench/cross_validation.py scenes TRAIN --out scenes.csv
+    python tests/bench/cross_validation.py train TRAIN --scenes scenes.csv --out WORK --fold 0 [--epochs 80]
+    python tests/bench/cross_validation.py score TRAIN --scenes scenes.csv --out WORK [--against OTHER_WORK]
+
+TRAIN has one folder of photos per class. `scenes` finds photos of the same scene and writes path, scene and fold of
+each photo. `train` trains a network on the photos of the other folds; `--recipe` changes fields of the recipe, such as
+'{"balance": 1.0}' or '{"hyperparameters": {"dropout": 0.5}}'. `score` classifies each photo with the network that has
+not seen its fold, in several ways (see `VARIANTS`), and writes the rows of each way to WORK/NAME.csv. It prints top-1
+with its 95 % Wilson interval, the mean of the per-class accuracies, and McNemar's exact p against the first way.
+"""
+
+import argparse
+import json
+import os
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from inception_cli.classifier import Classifier
+from inception_cli.config import Preset
+from inception_cli.evaluation.compare import mcnemar
+from inception_cli.evaluation.metrics import wilson
+from inception_cli.machine import cores, fastest_precision
+from inception_cli.training.settings import TrainConfig
+from inception_cli.training.train import Recipe, Trainer
+from inception_cli.weights.load import find_weights, load_network, save_weights
+
+FOLDS = 5
+KEYPOINTS = 300  # per photo
+DISTANCE_RATIO = 0.75  # Lowe's test: a match is much closer than the second best
+#: Two photos show the same scene if so many matches agree with one fundamental matrix.
+INLIERS = 20
+#: Classes of packages: those of two products share printed parts, so only photos of one product are compared. Its name
+#: is that of the file, up to the number.
+PACKAGED = {"carton"}
+
+
+def scaled(factor: float) -> Callable[[Preset], Preset]:
+    """Return the change of a preset to a larger input resolution of the same part of the photo."""
+    return lambda preset: replace(preset, size=round(preset.size * factor), resize=round(preset.resize * factor))
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A way to classify with the same network."""
+
+    change: Callable[[Preset], Preset] = lambda preset: preset
+    crops: int = 1
+    prior: float = 0.0  # scores are multiplied by this power of the number of training photos of their class
+
+
+#: The first is how the weights are used.
+VARIANTS = {
+    "as trained": Variant(),
+    "resolution x 0.85": Variant(scaled(0.85)),
+    "resolution x 1.14": Variant(scaled(1.14)),
+    "resolution x 1.27": Variant(scaled(1.27)),
+    "whole short side": Variant(lambda preset: replace(preset, resize=preset.size)),
+    "12 crops": Variant(crops=12),
+    "frequent classes likelier": Variant(prior=0.5),
+    "rare classes likelier": Variant(prior=-0.5),
+}
+
+
+def list_photos(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*/*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
+
+
+class Keypoints:
+    """The SIFT keypoints of a photo: positions (K, 2) in pixels, and descriptors (K, 128) of length 1."""
+
+    def __init__(self, path: Path) -> None:
+        import cv2
+
+        grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        points, descriptors = cv2.SIFT_create(nfeatures=KEYPOINTS).detectAndCompute(grey, None)  # type: ignore[attr-defined]
+        self.positions = np.array([point.pt for point in points], np.float32).reshape(-1, 2)
+        found = torch.from_numpy(descriptors if descriptors is not None else np.zeros((0, 128), np.float32))
+        self.descriptors = torch.nn.functional.normalize(found)
+
+
+def same_scene(one: Keypoints, other: Keypoints) -> bool:
+    """Return whether two photos show the same things from two positions of the camera."""
+    import cv2
+
+    if min(len(one.positions), len(other.positions)) < INLIERS:
+        return False
+    nearest = (one.descriptors @ other.descriptors.T).topk(2, dim=1)
+    distances = (2 - 2 * nearest.values).clamp(min=0).sqrt()
+    matched = (distances[:, 0] < DISTANCE_RATIO * distances[:, 1]).numpy()
+    if matched.sum() < INLIERS:
+        return False
+    positions = other.positions[nearest.indices[:, 0].numpy()]
+    _, inliers = cv2.findFundamentalMat(one.positions[matched], positions[matched], cv2.FM_RANSAC, 2.0, 0.99, 200)
+    return inliers is not None and int(inliers.sum()) >= INLIERS
+
+
+def find_scenes(photos: Sequence[Path]) -> list[int]:
+    """Return the scene of each photo: photos of a class that are connected by pairs of the same scene."""
+    scenes = list(range(len(photos)))
+
+    def root(position: int) -> int:
+        while scenes[position] != position:
+            position = scenes[position]
+        return position
+
+    by_class: dict[str, list[int]] = defaultdict(list)
+    for position, photo in enumerate(photos):
+        by_class[photo.parent.name].append(position)
+    for name, positions in by_class.items():
+        keypoints = {position: Keypoints(photos[position]) for position in positions}
+        for one, other in combinations(positions, 2):
+            products = {photos[position].name.rpartition("_")[0] for position in (one, other)}
+            if name in PACKAGED and len(products) > 1:
+                continue
+            if root(one) != root(other) and same_scene(keypoints[one], keypoints[other]):
+                scenes[root(other)] = root(one)
+        print(f"{name}: {len(positions)} photos, {len({root(each) for each in positions})} scenes", flush=True)
+    return [root(position) for position in range(len(photos))]
+
+
+def assign_folds(photos: Sequence[Path], scenes: Sequence[int]) -> list[int]:
+    """Return the fold of each photo: each scene, the largest first, goes where its class has the fewest photos."""
+    sizes = Counter(scenes)
+    filled: Counter[tuple[str, int]] = Counter()
+    fold_of: dict[int, int] = {}
+    for scene, size in sorted(sizes.items(), key=lambda item: (-item[1], item[0])):
+        name = photos[scene].parent.name
+        fold = min(range(FOLDS), key=lambda each: (filled[name, each], filled["", each], each))
+        fold_of[scene] = fold
+        filled[name, fold] += size
+        filled["", fold] += size
+    return [fold_of[scene] for scene in scenes]
+
+
+def write_scenes(args: argparse.Namespace) -> None:
+    photos = list_photos(args.train)
+    scenes = find_scenes(photos)
+    names = [photo.relative_to(args.train).as_posix() for photo in photos]
+    table = pd.DataFrame({"path": names, "scene": scenes, "fold": assign_folds(photos, scenes)})
+    table.to_csv(args.out, index=False)
+    print(table.groupby("fold").size().to_string())
+
+
+def train_fold(args: argparse.Namespace) -> None:
+    """Train on all folds but one, by links to its photos; a finished fold is left as it is."""
+    table, out = pd.read_csv(args.scenes), args.out / f"fold{args.fold}.safetensors"
+    if out.exists():
+        return
+    folder = args.out / f"fold{args.fold}"
+    for path in table.loc[table["fold"] != args.fold, "path"]:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        if not (folder / path).is_symlink():
+            (folder / path).symlink_to((args.train / path).resolve())
+    config = TrainConfig(
+        train_dir=folder,
+        out=out,
+        size=args.size,
+        epochs=args.epochs,
+        workers=max(1, cores() // 2),
+        precision="bf16" if fastest_precision("cpu") == "bf16" else "fp32",
+    )
+    trainer = Trainer(config, changed(Recipe(), json.loads(args.recipe)))
+    for epoch in trainer.epochs():
+        print(f"fold {args.fold}, epoch {epoch.number}: {epoch.top1:.1f} %, {epoch.seconds:.0f} s", flush=True)
+    trainer.save()
+
+
+def changed(record: Any, changes: dict[str, Any]) -> Any:
+    """Return a record with some fields changed, nested records by a dictionary of their own."""
+    return replace(
+        record,
+        **{
+            name: changed(getattr(record, name), value) if isinstance(value, dict) else value
+            for name, value in changes.items()
+        },
+    )
+
+
+def classify_folds(args: argparse.Namespace, variant: Variant) -> Iterator[pd.DataFrame]:
+    """Yield the rows of each fold that has been trained: path, label (ground truth), top1_label."""
+    table = pd.read_csv(args.scenes)
+    photos = table["path"].str.split("/").str[0].value_counts()
+    for fold, of_fold in table.groupby("fold"):
+        trained = args.out / f"fold{fold}.safetensors"
+        if not trained.exists():
+            print(f"{trained}: not there; its photos are left out")
+            continue
+        with tempfile.TemporaryDirectory() as temporary:
+            weights, copy = find_weights(str(trained)), Path(temporary, "weights.safetensors")
+            save_weights(copy, load_network(weights), weights.classes.names, variant.change(weights.preset), {})
+            classifier = Classifier(os.fspath(copy), top_k=10, crops=variant.crops, precision="fp32", workers=1)
+            rows = classifier([args.train / path for path in of_fold["path"]])
+        found = [
+            max(zip(row.labels, row.scores, strict=True), key=lambda pair: pair[1] * photos[pair[0]] ** variant.prior)[
+                0
+            ]
+            for row in rows
+        ]
+        yield of_fold.assign(label=of_fold["path"].str.split("/").str[0], top1_label=found)
+
+
+def summary(rows: pd.DataFrame, correct: NDArray[np.bool_]) -> str:
+    n, hits = len(rows), int(correct.sum())
+    low, high = wilson(hits, n)
+    average = pd.Series(correct).groupby(rows["label"].to_numpy()).mean().mean()
+    return f"top-1 {100 * hits / n:.2f} % ({low:.2f} to {high:.2f}; n = {n}), class average {100 * average:.2f} %"
+
+
+def score_folds(args: argparse.Namespace) -> None:
+    """Print the figures of each way to classify, against the first one and against another training."""
+    reference: pd.Series[bool] | None = None
+    for name, variant in VARIANTS.items():
+        file = args.out / f"{name}.csv"
+        if not file.exists():
+            pd.concat(classify_folds(args, variant)).to_csv(file, index=False)
+        rows = pd.read_csv(file)
+        correct = (rows["top1_label"] == rows["label"]).set_axis(rows["path"])
+        print(f"{name}: {summary(rows, correct.to_numpy())}")
+        if reference is None:
+            reference = correct
+            print(pd.crosstab(rows["label"], rows["top1_label"]).to_string())
+            if args.against:
+                other = pd.read_csv(args.against / f"{name}.csv")
+                print("  " + difference(correct, (other["top1_label"] == other["label"]).set_axis(other["path"])))
+        else:
+            print("  " + difference(correct, reference))
+
+
+def difference(correct: "pd.Series[bool]", reference: "pd.Series[bool]") -> str:
+    """Return how many photos only one of the two has right, and McNemar's exact p, of the photos in both."""
+    both = pd.concat([correct, reference], axis=1, join="inner").to_numpy()
+    gained, lost = int((both[:, 0] & ~both[:, 1]).sum()), int((~both[:, 0] & both[:, 1]).sum())
+    points, p = 100 * (gained - lost) / len(both), mcnemar(gained, lost)
+    return f"{points:+.2f} points: {gained} gained, {lost} lost, p = {p:.3g}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("step", choices=("scenes", "train", "score"))
+    parser.add_argument("train", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--scenes", type=Path)
+    parser.add_argument("--fold", type=int, choices=range(FOLDS))
+    parser.add_argument("--size", type=int, default=176)
+    parser.add_argument("--epochs", type=int, default=80)
+    parser.add_argument("--recipe", default="{}")
+    parser.add_argument("--against", type=Path)
+    args = parser.parse_args()
+    {"scenes": write_scenes, "train": train_fold, "score": score_folds}[args.step](args)
+
+
+if __name__ == "__main__":
+    main()
