@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
+from inception_cli.errors import excerpt
 from inception_cli.images.colour_map import colours
 from inception_cli.images.scaled_image import scale_info
 
@@ -18,6 +19,7 @@ OPACITY = 0.6  # of the map over the photo
 GREY = (70, 185)  # what black and white of the photo become under the map, which then is legible in grey as well
 HATCH = 14  # pixels between the lines over the part that the network does not see
 MARGIN, LINE, BAR = 20, 30, 22  # of the legend, in pixels
+SMALL = 0.7  # size of a text that would be too wide, before it is shortened
 INK, SOFT, PAPER = (20, 20, 20), (90, 90, 90), (255, 255, 255)
 #: Fonts of Linux and macOS with many scripts, by preference; Pillow's own has few characters.
 FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "LiberationSans-Regular.ttf", "Arial Unicode.ttf", "Arial.ttf")
@@ -66,7 +68,7 @@ def encode(picture: Image.Image, suffix: str) -> bytes:
     if suffix.lower() == ".png":
         text = PngImagePlugin.PngInfo()
         text.add_text("Software", MARKER)
-        picture.save(file, "PNG", pnginfo=text, optimize=True)
+        picture.save(file, "PNG", pnginfo=text)
     else:
         picture.save(file, "JPEG", quality=92, comment=MARKER)
     return file.getvalue()
@@ -159,12 +161,10 @@ def _write(
 ) -> None:
     """Write a line of text in a font that has its characters, smaller and then shortened if it is too wide."""
     font, text = _font_for(text, size)
-    while font.getlength(text) > width and len(text) > 4:
-        if size > 14:
-            size -= 1
-            font, text = _font_for(text, size)
-        else:
-            text = f"{text[: len(text) // 2 - 2]} … {text[len(text) // 2 + 2 :]}"
+    if font.getlength(text) > width:
+        font, text = _font_for(text, round(SMALL * size))
+    while (length := font.getlength(text)) > width and len(text) > 4:
+        text = excerpt(text, min(len(text) - 1, int(len(text) * width / length)))
     pen.text(place, text, fill=colour, font=font, anchor=anchor)
 
 

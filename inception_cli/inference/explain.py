@@ -114,7 +114,8 @@ def explain_photos(
     None for a photo that cannot be read. `progress` is called with the photos so far and the number of all.
     """
     load = partial(_view_or_none, config=explainer.run.pixels)
-    with ThreadPoolExecutor() as threads:  # decoding releases the GIL
+    threads = ThreadPoolExecutor()  # decoding releases the GIL
+    try:
         loaded = threads.map(load, [path for path, _ in photos])
         for first in range(0, len(photos), BATCH):
             batch = photos[first : first + BATCH]
@@ -125,6 +126,8 @@ def explain_photos(
             for view in views_of_batch:
                 yield (next(explained), view.visible) if view else None
             progress(first + len(batch), len(photos))
+    finally:
+        threads.shutdown(cancel_futures=True)
 
 
 def _view_or_none(path: str, config: PixelConfig) -> View | None:

@@ -92,7 +92,7 @@
     values.putImageData(grid, 0, 0);
     canvas.width = width;
     canvas.height = height;
-    context.imageSmoothingQuality = "high";
+    context.imageSmoothingQuality = "low";  // linear: exact at the centre of a cell, which "high" is not
     const cell = (last - first) / n, scale = (share, from, to) => from + share * (to - from);
     const [x0, x1] = [first - cell, last + cell].map((share) => scale(share, left, right));
     const [y0, y1] = [first - cell, last + cell].map((share) => scale(share, top, bottom));
