@@ -10,7 +10,16 @@ from PIL import Image
 
 from inception_cli.cli.outputs import HEAT_MAP_MARKER
 from inception_cli.images.colour_map import VIRIDIS, colours
-from inception_cli.images.heat_picture import MARKER, MIN_WIDTH, Legend, draw, encode, interpolate, signed
+from inception_cli.images.heat_picture import (
+    MARKER,
+    MIN_WIDTH,
+    Legend,
+    can_write,
+    draw,
+    encode,
+    interpolate,
+    signed,
+)
 
 LEGEND = Legend("pear  90.0 %", "Contribution to the logit", ("mean +1, bias 0: logit +1 (fp32)",))
 WHOLE = (0.0, 0.0, 1.0, 1.0)
@@ -100,3 +109,8 @@ def test_a_map_without_differences_is_drawn() -> None:
     picture = draw(Image.new("RGB", (64, 48)), np.full((4, 4), 2.0), WHOLE, WHOLE, LEGEND)
 
     assert picture.width == 1000
+
+
+def test_a_text_can_be_written_if_a_font_has_its_characters() -> None:
+    assert can_write("pear 90 %")
+    assert not can_write("pear \uffff")

@@ -91,7 +91,7 @@ class PhotoRequest:
         """Write the picture, and return a line about it."""
         from inception_cli.files.atomic import replacing
         from inception_cli.images.decode import Failure
-        from inception_cli.images.heat_picture import Legend, draw, encode, signed
+        from inception_cli.images.heat_picture import Legend, can_write, draw, encode, signed
         from inception_cli.inference.explain import Explainer, load_view
         from inception_cli.predictions.classes import find_class
 
@@ -105,7 +105,8 @@ class PhotoRequest:
         share = f"{100 * found.score:.1f} %"
         total = f"mean {signed(found.values.mean())}, bias {signed(found.bias)}: logit {signed(found.logit)}"
         outside = ("Striped: not seen by the network, which gets the centre crop",) if view.partial else ()
-        legend = Legend(f"{name}  {share}", "Contribution to the logit", (f"{total} (fp32)", *outside))
+        title = name if can_write(name) else f"class {found.index}"
+        legend = Legend(f"{title}  {share}", "Contribution to the logit", (f"{total} (fp32)", *outside))
         (left, right) = found.edges
         picture = draw(image, found.values, view.visible, (left, left, right, right), legend)
         with replacing(Path(self.file), "give another name to --explain") as new:

@@ -22,7 +22,7 @@ MARGIN, LINE, BAR = 20, 30, 22  # of the legend, in pixels
 SMALL = 0.7  # size of a text that would be too wide, before it is shortened
 INK, SOFT, PAPER = (20, 20, 20), (90, 90, 90), (255, 255, 255)
 #: Fonts of Linux and macOS with many scripts, by preference; Pillow's own has few characters.
-FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "LiberationSans-Regular.ttf", "Arial Unicode.ttf", "Arial.ttf")
+FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "NotoSansCJK-Regular.ttc", "Arial Unicode.ttf", "Arial.ttf")
 #: What the beginning of each picture contains.
 MARKER = "inception heat map"
 
@@ -148,6 +148,11 @@ def _draw_legend(width: int, low: float, high: float, legend: Legend) -> Image.I
 def signed(value: float) -> str:
     """Return a contribution as it is shown: with its sign, and three significant digits or one decimal."""
     return "0" if value == 0 else f"{value:+.1f}" if abs(value) >= 10 else f"{value:+.3g}"
+
+
+def can_write(text: str) -> bool:
+    """Return whether a font of this machine has all characters of a text."""
+    return _font_for(text, 20)[1] == text
 
 
 def _write(
