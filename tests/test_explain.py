@@ -81,7 +81,7 @@ def test_the_picture_of_one_photo_and_its_sum(
 def test_the_map_is_of_the_named_class(stub: str, photo: Path, tmp_path: Path, inception: Inception) -> None:
     lines = [
         inception(
-            "classify", photo, "-w", stub, "--explain", tmp_path / "heat.png", "--explain-class", name
+            "classify", photo, "-w", stub, "--explain", tmp_path / "heat.jpg", "--explain-class", name
         ).err.splitlines()[-1]
         for name in ("class 3", "CLASS_3", "3")
     ]
@@ -91,7 +91,7 @@ def test_the_map_is_of_the_named_class(stub: str, photo: Path, tmp_path: Path, i
 
 
 def test_the_best_class_is_one_that_is_allowed(stub: str, photo: Path, tmp_path: Path, inception: Inception) -> None:
-    ended = inception("classify", photo, "-w", stub, "--only-classes", "class 7", "--explain", tmp_path / "heat.png")
+    ended = inception("classify", photo, "-w", stub, "--only-classes", "class 7", "--explain", tmp_path / "heat.jpg")
 
     assert "heat map of class 7 (100.0 %)" in ended.err
 
@@ -102,19 +102,19 @@ def test_a_photo_is_turned_as_the_network_sees_it(stub: str, photo: Path, tmp_pa
     Image.new("RGB", (400, 200), "green").save(photo, exif=exif)
 
     for option, upright in (("--exif", True), ("--no-exif", False)):
-        assert inception("classify", photo, "-w", stub, option, "--explain", tmp_path / "heat.png").code == 0
-        with Image.open(tmp_path / "heat.png") as picture:
+        assert inception("classify", photo, "-w", stub, option, "--explain", tmp_path / "heat.jpg").code == 0
+        with Image.open(tmp_path / "heat.jpg") as picture:
             assert (picture.height > 1000) == upright
 
 
 def test_an_unreadable_photo_has_no_picture(stub: str, photo: Path, tmp_path: Path, inception: Inception) -> None:
     photo.write_bytes(photo.read_bytes()[:2000])
 
-    ended = inception("classify", photo, "-w", stub, "--explain", tmp_path / "heat.png")
+    ended = inception("classify", photo, "-w", stub, "--explain", tmp_path / "heat.jpg")
 
     assert ended.code == 3
     assert f"no heat map: {photo}: truncated" in ended.err
-    assert not (tmp_path / "heat.png").exists()
+    assert not (tmp_path / "heat.jpg").exists()
 
 
 def test_another_picture_is_not_replaced(stub: str, photo: Path, tmp_path: Path, inception: Inception) -> None:
@@ -262,6 +262,8 @@ def test_weights_are_found_from_the_folder_of_the_run(checkpoint: Path, tmp_path
     with pytest.raises(InceptionError, match=rf"{checkpoint}: not the weights of the run"):
         explain.find_weights_of_run(weights, str(checkpoint.parent))
     found = find_weights(str(checkpoint))
+    with pytest.raises(InceptionError, match=r"--explain needs the weights of the run: gone.pth: no such file"):
+        explain.find_weights_of_run(replace(weights, name="gone.pth", file="gone.pth"), str(checkpoint.parent))
     moved = explain.find_weights_of_run(replace(weights, sha256=found.sha256), str(checkpoint.parent))
     assert moved.file == str(checkpoint)
 

@@ -63,19 +63,19 @@ def require_equal(network: InceptionV3, theirs: nn.Module, pixels: Tensor) -> in
 def test_the_average_of_a_map_and_the_bias_are_the_logit_of_torchvision(
     network: InceptionV3, theirs: nn.Module
 ) -> None:
-    photos = [pictures(1, seed, side) for seed, side in enumerate((75, 75, *SIDES))]
+    photos = [pictures(1, seed, side) for seed, side in enumerate(SIDES)]
 
     best = [require_equal(network, theirs, pixels) for pixels in photos]
 
     assert len(set(best)) >= len(photos) / 3
 
 
-@pytest.mark.parametrize("name", ["fc.weight", "fc.bias", "Mixed_7c.branch1x1.bn.bias", "Conv2d_1a_3x3.conv.weight"])
+@pytest.mark.parametrize("name", ["fc.weight", "Mixed_7c.branch1x1.bn.bias", "Conv2d_1a_3x3.conv.weight"])
 def test_one_changed_weight_makes_another_map(network: InceptionV3, theirs: nn.Module, name: str) -> None:
     pixels = pictures(1, 0, 75)
     best = require_equal(network, theirs, pixels)
     strongest = int(last_grid(network, pixels)[0, :320].sum((1, 2)).argmax())  # feature of branch1x1
-    place = {"fc.weight": (best, strongest), "fc.bias": (best,), "Mixed_7c.branch1x1.bn.bias": (strongest,)}
+    place = {"fc.weight": (best, strongest), "Mixed_7c.branch1x1.bn.bias": (strongest,)}
     tensors = lively_state_dict()
     tensors[name][place.get(name, (0, 0, 0, 0))] += 0.5
     other = network_without_values(1000)

@@ -141,7 +141,10 @@ def find_weights_of_run(weights: Weights, directory: str) -> Weights:
     Nothing is downloaded. Raises InceptionError if they are not on this machine, or have another sha256.
     """
     file = Path(directory, weights.file)
-    found = find_weights(str(file) if file.is_file() else weights.name, offline=True)
+    try:
+        found = find_weights(str(file) if file.is_file() else weights.name, offline=True)
+    except InceptionError as error:
+        raise InceptionError(f"--explain needs the weights of the run: {error}; or leave it out") from error
     if found.sha256 != weights.sha256:
         raise InceptionError(
             f"{found.file}: not the weights of the run, whose sha256 is {weights.sha256[:12]}…, but others "
