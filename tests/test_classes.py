@@ -7,8 +7,8 @@ from time import process_time
 import pytest
 
 from inception_cli.config import Classes
-from inception_cli.errors import InceptionError
-from inception_cli.predictions.classes import imagenet, is_imagenet, read_classes, synsets
+from inception_cli.errors import InceptionError, UsageError
+from inception_cli.predictions.classes import find_class, imagenet, is_imagenet, read_classes, synsets
 
 
 def test_imagenet_has_a_thousand_different_names() -> None:
@@ -193,3 +193,20 @@ def test_a_list_of_a_million_names_is_refused_quickly(tmp_path: Path, name: str)
         read_classes(file)
 
     assert process_time() - start < 5  # seconds
+
+
+@pytest.mark.parametrize("text", ["Egyptian cat", "egyptian_cat", "285", "n02124075"])
+def test_a_class_is_found_by_its_name_number_or_wnid(text: str) -> None:
+    assert find_class(text, imagenet()) == 285
+
+
+def test_a_class_whose_name_is_a_number_is_found_by_its_name() -> None:
+    assert find_class("1", Classes(("1", "0"))) == 0
+
+
+@pytest.mark.parametrize("text", ["Egyptian cad", "1000", "n00000000", ""])
+def test_an_unknown_class_is_refused_with_names_that_exist(text: str) -> None:
+    with pytest.raises(UsageError, match=r"is no class of the weights: (did you mean|the classes are) .+") as refused:
+        find_class(text, imagenet())
+
+    assert ("Egyptian cat" in str(refused.value)) == text.startswith("Egyptian")

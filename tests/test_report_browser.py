@@ -5,7 +5,7 @@ Uses the system's Chromium, else playwright's; the tests are skipped without a C
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -13,7 +13,9 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 from reported import HOSTILE, evaluation, page_of, rows
 
+from inception_cli.predictions.prediction import Prediction
 from inception_cli.predictions.text import harmless
+from inception_cli.report.heat_maps import HeatMap, HeatMaps
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -237,3 +239,124 @@ def test_all_photos_are_shown_without_scripts(browser: Browser, file: Path) -> N
     assert not page.locator(".controls").is_visible()
     assert page.locator("#gallery .card").count() == 36
     context.close()
+
+
+# ── Heat maps ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+#: The map of every photo but the first: 4 × 4 cells, of which that in the second row and fourth column is the highest.
+CELLS = HeatMap(bytes([64] * 7 + [255] + [64] * 7 + [0]), -0.5, 3.25, (0.125, 0.0, 0.875, 1.0))
+
+
+@pytest.fixture(scope="module")
+def mapped_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the report of the same photos with heat maps."""
+    file = tmp_path_factory.mktemp("mapped") / "report.html"
+
+    def explain(predictions: Sequence[Prediction]) -> HeatMaps:
+        return HeatMaps([None if "onerror" in row.path else CELLS for row in predictions], (0.1, 0.9))
+
+    file.write_bytes(page_of(rows(), evaluation(rows()), explain=explain).page)
+    return file
+
+
+@pytest.fixture
+def mapped(browser: Browser, mapped_file: Path) -> Iterator[Page]:
+    """Open the report with heat maps; at the end assert that the console is empty."""
+    context = browser.new_context(reduced_motion="reduce", viewport={"width": 1200, "height": 800})
+    page, messages = context.new_page(), list[str]()
+    page.on("console", lambda message: messages.append(message.text))
+    page.on("pageerror", lambda error: messages.append(str(error)))
+    page.goto(mapped_file.as_uri())
+    page.locator("#mistakes canvas").first.wait_for()
+    yield page
+    context.close()
+    assert messages == []
+
+
+def pixel(canvas: Locator, x: float, y: float) -> list[int]:
+    """Return the colour and the opacity of a canvas at a place, given as shares of its sides."""
+    read = """(canvas, [x, y]) => [...canvas.getContext("2d").getImageData(
+        Math.floor(x * canvas.width), Math.floor(y * canvas.height), 1, 1).data]"""
+    found: list[int] = canvas.evaluate(read, [x, y])
+    return found
+
+
+def test_a_map_is_drawn_in_the_lists_over_the_part_of_the_photo_that_the_network_sees(mapped: Page) -> None:
+    canvas = mapped.locator("#mistakes canvas").first
+    cell = 0.8 / 4  # of the visible part, which is three quarters of the width and the whole height
+
+    highest = pixel(canvas, 0.125 + 0.75 * (0.1 + 3.5 * cell), 0.1 + 1.5 * cell)
+    lowest = pixel(canvas, 0.125 + 0.75 * (0.1 + 3.5 * cell), 0.1 + 3.5 * cell)
+    beside = pixel(canvas, 0.125 + 0.75 * (0.1 + 0.5 * cell), 0.5)
+
+    assert highest[0] > 200 > 100 > highest[2]  # yellow
+    assert highest[3] == lowest[3] == beside[3] == 153
+    assert lowest[0] < 90 > lowest[2] > lowest[1]  # purple
+    assert beside[:3] == pytest.approx([59, 82, 139], abs=4)  # a quarter of the way up
+    for x in (0.05, 0.95):
+        assert pixel(canvas, x, 0.5)[:3] == [0, 0, 0]
+
+    cards = mapped.locator("#mistakes .card, #confusions .card, #least-confident .card")
+
+    titles = cards.evaluate_all("all => all.map(card => card.title)")
+    assert mapped.locator("canvas").count() == sum("onerror" not in title for title in titles) > 36
+    assert mapped.locator("#gallery canvas").count() == 0
+    first, image = mapped.locator("#mistakes canvas").first, mapped.locator("#mistakes .picture img").first
+    assert first.bounding_box() == image.bounding_box()
+    assert "grayscale" in image.evaluate("image => getComputedStyle(image).filter")
+
+
+def test_a_switch_hides_all_maps_and_is_not_printed(mapped: Page) -> None:
+    maps = mapped.locator("#mistakes canvas:visible, #least-confident canvas:visible")
+    assert maps.count() > 9
+
+    mapped.locator("#mistakes .heat-switch").focus()
+    mapped.keyboard.press("Space")
+
+    assert maps.count() == 0
+    assert not mapped.locator("#least-confident .heat-switch").is_checked()
+    assert mapped.locator("#mistakes img").first.evaluate("image => getComputedStyle(image).filter") == "none"
+    mapped.locator("#least-confident .heat-switch").check()
+    assert maps.count() > 9
+    mapped.emulate_media(media="print", color_scheme="dark")
+
+    assert mapped.locator("#mistakes canvas").first.is_visible()
+    assert mapped.locator("#mistakes .heat .range").is_visible()
+    assert not mapped.locator("#mistakes .heat-switch").is_visible()
+
+
+def test_a_photo_of_the_gallery_opens_with_its_map_if_it_has_one(mapped: Page) -> None:
+    shown(mapped).locator("nth=1").click()
+
+    viewer = mapped.locator("#viewer")
+    canvas = viewer.locator("canvas")
+    expect(canvas).to_be_visible()
+    assert canvas.get_attribute("aria-label") == "heat map of apple: highest at the middle right of the photo"
+    assert canvas.bounding_box() == viewer.locator("img").bounding_box()
+    assert viewer.locator(".heat label").inner_text() == "Heat map of apple"
+    assert viewer.locator(".heat .low").inner_text() == "-0.5"
+    assert viewer.locator(".heat .high").inner_text() == "+3.25"
+    viewer.locator(".heat-switch").uncheck()
+    expect(canvas).to_be_hidden()
+    viewer.locator(".heat-switch").check()
+    mapped.keyboard.press("Escape")
+
+    mapped.locator('#gallery .card[title*="onerror"]').first.click()
+    assert not viewer.locator(".heat").is_visible()
+    expect(canvas).to_have_count(0)
+    mapped.keyboard.press("ArrowRight")
+    expect(canvas).to_be_visible()
+    mapped.keyboard.press("ArrowLeft")
+    expect(canvas).to_have_count(0)
+
+
+def test_a_page_with_maps_fits_a_phone(mapped: Page) -> None:
+    mapped.set_viewport_size({"width": 320, "height": 700})
+    shown(mapped).locator("nth=1").click()
+
+    assert mapped.evaluate("document.documentElement.scrollWidth") <= 320
+    expect(mapped.locator("#viewer canvas")).to_be_visible()
+    box = mapped.locator("#viewer .heat").bounding_box()
+    assert box
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= 320

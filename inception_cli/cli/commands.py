@@ -9,13 +9,12 @@ import typer
 
 from inception_cli import __version__
 from inception_cli.cli import evaluation_options as e
-from inception_cli.cli import jobs
+from inception_cli.cli import heat_maps, jobs
 from inception_cli.cli import options as o
 from inception_cli.cli.outputs import REPORT_MARKER, OutputFile, check_outputs, outputs_of_classify
 from inception_cli.cli.usage import Command, Group, check_predictions, require_predictions
 from inception_cli.config import ArrayName, Settings, Thresholds
 from inception_cli.errors import ExitCode, UsageError
-from inception_cli.files.remote import local_copy
 from inception_cli.storage.label_sources import LabelSources
 from inception_cli.training.settings import TrainSettings
 
@@ -90,6 +89,8 @@ def classify(
     force: o.Force = False,
     allow_failures: o.AllowFailures = False,
     report: o.ReportFile = None,
+    explain: heat_maps.ExplainFile = None,
+    explain_class: heat_maps.ExplainClass = None,
     offline: o.Offline = False,
     json: o.Json = False,
     quiet: o.Quiet = False,
@@ -105,18 +106,16 @@ def classify(
 
     The same command resumes an interrupted run.
     """
-    from inception_cli.cli import console
-
-    arrays, output = _arrays(context), jobs.Output(json, quiet, verbose)
-    check_outputs(outputs_of_classify(out, report, arrays), [*inputs, *weights, classes, only_classes], force)
-    outcome = jobs.classify(inputs, out, arrays, _settings(context), restart, force, output)
+    arrays, output, map_of = _arrays(context), jobs.Output(json, quiet, verbose), heat_maps.photo_request(context)
+    check_outputs(outputs_of_classify(out, report, arrays, explain), [*inputs, *weights, classes, only_classes], force)
+    outcome = jobs.classify(
+        inputs, out, arrays, _settings(context), restart, force, output, map_of.check if map_of else None
+    )
     if outcome.interrupted:
         raise typer.Exit(ExitCode.INTERRUPTED)
-    if report and out:
-        with local_copy(out) as rows:
-            jobs.write_report(report, rows, outcome.manifest, None, quiet)
-    elif out not in (None, "-") and not quiet:
-        console.print_report_hint(out, jobs.report_path(out))
+    jobs.report_classified(outcome.manifest, out, report, quiet)
+    if map_of:
+        map_of.write(outcome.manifest.run, quiet)
     _end(outcome.incomplete and not allow_failures)
 
 
@@ -189,6 +188,7 @@ def report_command(
     labels: e.LabelFiles = [],  # noqa: B006
     min_score: o.MinScore = None,
     rollup: o.Rollup = None,
+    explain: heat_maps.ExplainReport = False,
     force: o.Force = False,
     quiet: o.Quiet = False,
     debug: o.Debug = False,
@@ -204,7 +204,7 @@ def report_command(
         raise UsageError(f"--out FILE is missing: give --out {jobs.report_path(rows)}, for example")
     check_outputs([OutputFile("--out", out, REPORT_MARKER)], [rows, *labels], force)
     require_predictions(rows)
-    jobs.report(rows, out, LabelSources(val_dir, tuple(labels)), Thresholds(min_score, rollup), quiet)
+    jobs.report(rows, out, LabelSources(val_dir, tuple(labels)), Thresholds(min_score, rollup), quiet, explain)
 
 
 @app.command(cls=Command)

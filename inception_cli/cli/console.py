@@ -191,6 +191,9 @@ def print_report(written: "Written", file: str, folder: str) -> None:
             f"{excerpt(folder, 100) or 'the folder in which they were classified'}",
             "yellow",
         )
+    if written.changed:
+        photos = plural(written.changed, "photo has", "photos have")
+        print_line(f"{photos} changed since the run (another score than in the row), and no heat map", "yellow")
 
 
 # ── train ────────────────────────────────────────────────────────────────────────────────────────────────────────────

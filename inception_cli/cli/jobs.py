@@ -4,7 +4,7 @@ import json as jsonlib
 import posixpath
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from inception_cli.actions.sort_plan import Method
+    from inception_cli.config import Classes
     from inception_cli.evaluation.evaluate import Evaluation, EvaluationSettings
     from inception_cli.inference.runner import Outcome
     from inception_cli.storage.store import Manifest, RunStore
@@ -119,8 +120,9 @@ def classify(
     restart: bool,
     force: bool,
     output: Output,
+    check: "Callable[[Sequence[str], Classes], None] | None" = None,
 ) -> "Outcome":
-    """Run a job and print its summary; `arrays` are the files of arrays by name."""
+    """Run a job and print its summary; `arrays` are the files of arrays by name, `check` is that of `run_job`."""
     from inception_cli.cli import console
     from inception_cli.cli.progress import ProgressBar
     from inception_cli.storage.stream_store import JsonStream
@@ -138,7 +140,7 @@ def classify(
             bar.loading(settings.weights)
             from inception_cli.inference.runner import run_job
 
-            outcome = run_job(inputs, settings, store, bar)
+            outcome = run_job(inputs, settings, store, bar, check=check)
     if not output.quiet:
         console.print_notes(outcome, output.verbose)
         if output.json or out or output.verbose or not console.is_single_photo(inputs):
@@ -147,6 +149,17 @@ def classify(
         predictions = store.to_json() if isinstance(store, JsonStream) else {}
         print(jsonlib.dumps(outcome.manifest.to_json() | predictions))
     return outcome
+
+
+def report_classified(manifest: "Manifest", out: str | None, report: str | None, quiet: bool) -> None:
+    """Write the report of a run, or print the command that does."""
+    from inception_cli.cli import console
+
+    if report and out:
+        with local_copy(out) as rows:
+            write_report(report, rows, manifest, None, quiet)
+    elif out and out != "-" and not quiet:
+        console.print_report_hint(out, report_path(out))
 
 
 def evaluation_settings(*arguments: Any) -> "EvaluationSettings":
@@ -250,7 +263,9 @@ def _evaluate(rows: Path, manifest: "Manifest | None", settings: "EvaluationSett
     return evaluation
 
 
-def report(rows: str, out: str, sources: LabelSources, thresholds: Thresholds, quiet: bool) -> None:
+def report(
+    rows: str, out: str, sources: LabelSources, thresholds: Thresholds, quiet: bool, explain: bool = False
+) -> None:
     """Write the report of existing predictions; with labels, from `sources` or the manifest, they are scored."""
     from inception_cli.storage.store import read_manifest
 
@@ -261,7 +276,7 @@ def report(rows: str, out: str, sources: LabelSources, thresholds: Thresholds, q
             from inception_cli.evaluation.evaluate import EvaluationSettings, evaluate
 
             evaluation = evaluate(file, manifest, EvaluationSettings(sources, thresholds=thresholds))
-        write_report(out, file, manifest, evaluation, quiet, thresholds)
+        write_report(out, file, manifest, evaluation, quiet, thresholds, explain)
 
 
 def write_report(
@@ -271,15 +286,18 @@ def write_report(
     evaluation: "Evaluation | None",
     quiet: bool,
     thresholds: Thresholds = NO_THRESHOLDS,
+    explain: bool = False,
 ) -> None:
-    from inception_cli.cli import console
+    from inception_cli.cli import console, heat_maps
     from inception_cli.cli.progress import ProgressBar
     from inception_cli.images.thumbnail import thumbnail
     from inception_cli.report import build
 
-    with ProgressBar("report", quiet) as bar:
+    with ProgressBar("heat maps" if explain else "report", quiet) as bar:
+        maps = heat_maps.explain_rows(rows.name, manifest, bar) if explain else None
+        pictures = partial(thumbnail, exif=not (explain and manifest) or manifest.run.pixels.exif)
         bar.working(f"writing {harmless(Path(file).name)}")
-        written = build.write_report(Path(file), rows, manifest, evaluation, thumbnail, thresholds)
+        written = build.write_report(Path(file), rows, manifest, evaluation, pictures, thresholds, maps)
     if not quiet:
         console.print_report(written, file, manifest.directory if manifest else "")
 

@@ -13,6 +13,7 @@ REPORT_MARKER = b'<meta name="generator" content="inception'
 PER_CLASS_MARKER = b"index,label,support,predicted,right,precision,recall,f1"
 CONFUSION_MARKER = b"label\\predicted,"
 LABELLED_ROWS_MARKER = b",error,true_label,correct\n"
+HEAT_MAP_MARKER = b"inception heat map"  # in the metadata of a picture
 
 
 @dataclass(frozen=True)
@@ -48,14 +49,16 @@ def check_outputs(outputs: Iterable[OutputFile], inputs: Iterable[str | None], f
             raise InceptionError(f"{output.path} exists and was not written by inception; --force replaces it")
 
 
-def outputs_of_classify(out: str | None, report: str | None, arrays: Mapping[str, str]) -> list[OutputFile]:
+def outputs_of_classify(
+    out: str | None, report: str | None, arrays: Mapping[str, str], heat_map: str | None = None
+) -> list[OutputFile]:
     """Return the output files; UsageError if one of them needs the predictions in a file, and there is none."""
     others = [OutputFile("--report", report, REPORT_MARKER)]
     others += [OutputFile(f"--{name}", file) for name, file in arrays.items()]
     for other in others:
         if other.path and out in (None, "-"):
             raise UsageError(f"{other.option} needs a file of predictions: give --out FILE as well")
-    return [OutputFile("--out", out), *others]
+    return [OutputFile("--out", out), *others, OutputFile("--explain", heat_map, HEAT_MAP_MARKER)]
 
 
 def _real(path: str) -> object:

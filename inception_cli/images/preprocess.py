@@ -46,9 +46,8 @@ def views(image: Image.Image, config: PixelConfig) -> NDArray[np.uint8]:
     preset, size = config.preset, config.preset.size
     if config.crops == 1:
         scale = scale_info(image)
-        resized = resized_size(scale.width, scale.height, preset.resize)
-        crop = _cropper(image, resized, preset, window_only=config.fast)
-        return np.stack([crop(centre_offset(resized[0], size), centre_offset(resized[1], size), size)])
+        resized, left, top = centre_crop(scale.width, scale.height, preset)
+        return np.stack([_cropper(image, resized, preset, window_only=config.fast)(left, top, size)])
     if config.crops == 144:
         squares = [square for short in short_sides(config) for square in _squares(image, short, preset)]
     else:
@@ -56,6 +55,19 @@ def views(image: Image.Image, config: PixelConfig) -> NDArray[np.uint8]:
     if config.crops == 10:
         squares.append(ImageOps.mirror(squares[0]))
     return np.stack([view for square in squares for view in _views_of_square(square, preset, config.crops > 10)])
+
+
+def centre_crop(width: int, height: int, preset: Preset) -> tuple[tuple[int, int], int, int]:
+    """Return the (width, height) that an image is resized to, and the left and the top of its centre crop."""
+    resized = resized_size(width, height, preset.resize)
+    return resized, centre_offset(resized[0], preset.size), centre_offset(resized[1], preset.size)
+
+
+def visible_box(image: Image.Image, preset: Preset) -> tuple[float, float, float, float]:
+    """Return the part of an image that a single crop shows: left, top, right, bottom as shares of its sides."""
+    scale = scale_info(image)
+    (width, height), left, top = centre_crop(scale.width, scale.height, preset)
+    return left / width, top / height, (left + preset.size) / width, (top + preset.size) / height
 
 
 def centre_offset(side: int, size: int) -> int:

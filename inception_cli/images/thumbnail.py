@@ -17,12 +17,14 @@ _PIXEL_CONFIG = PixelConfig(
 )
 
 
-def thumbnail(path: str) -> bytes:
-    """Return an image, local or remote, as an upright JPEG with sides of at most SIDE pixels; b"" if it is unreadable.
+def thumbnail(path: str, exif: bool = True) -> bytes:
+    """Return an image, local or remote, as a JPEG with sides of at most SIDE pixels; b"" if it is unreadable.
+
+    It is upright with `exif`, else as it is stored.
 
     A JPEG is decoded at a small DCT scale: one of twelve megapixels at 1/8 of its sides.
     """
-    image = read(fetch_remote([path])[0], _PIXEL_CONFIG)
+    image = read(fetch_remote([path])[0], replace(_PIXEL_CONFIG, exif=exif))
     if isinstance(image, Failure):
         return b""
     image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)

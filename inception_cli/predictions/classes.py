@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any, Literal
 from unicodedata import normalize
 
 from inception_cli.config import MAX_CLASSES, Classes
-from inception_cli.errors import InceptionError, excerpt, one_line
+from inception_cli.errors import InceptionError, UsageError, excerpt, one_line
 from inception_cli.files.text_list import read_text_file
 from inception_cli.predictions.decision import UNKNOWN
 
@@ -269,6 +270,17 @@ def class_lookup(kind: LookupKind, classes: Classes) -> Callable[[str], int]:
         exact, loose = classes.index, _loose_index(classes)
         return lambda text: exact.get(text, loose.get(_loose(text), -1))
     return lambda text: int(text) if is_number(text) and int(text) < len(classes) else -1
+
+
+def find_class(text: str, classes: Classes) -> int:
+    """Return the model index of a class by its name, number or (of ImageNet's) wnid; UsageError names the nearest."""
+    for kind in ("name", "number", *(("wnid",) if is_imagenet(classes) else ())):
+        if (index := class_lookup(kind, classes)(text)) >= 0:
+            return index
+    nearest = get_close_matches(text, classes.names, n=3, cutoff=0.5)
+    known = ", ".join(map(excerpt, nearest or classes.names[:5]))
+    remedy = f"did you mean {known}?" if nearest else f"the classes are {known}{', …' if len(classes) > 5 else ''}"
+    raise UsageError(f"{excerpt(repr(text))} is no class of the weights: {remedy}")
 
 
 def recognise(texts: Collection[str], classes: Classes) -> LookupKind | None:

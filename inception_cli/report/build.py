@@ -8,7 +8,7 @@ import base64
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date
@@ -30,8 +30,9 @@ from inception_cli.predictions.text import existing_path, harmless, unescape_byt
 from inception_cli.predictions.tree import Tree, tree_of
 from inception_cli.report import groups, plots
 from inception_cli.report.groups import tree_contents
+from inception_cli.report.heat_maps import Explain, HeatMaps, choose_photos, page_data
 from inception_cli.report.matrix import matrix_table
-from inception_cli.report.samples import CONFUSIONS, Samples, collect_samples
+from inception_cli.report.samples import CONFUSIONS, Sample, Samples, collect_samples
 from inception_cli.storage.store import Manifest, classes_of
 
 if TYPE_CHECKING:  # imports numpy and pandas
@@ -58,6 +59,7 @@ class Written:
     page: bytes
     photos: int
     without_picture: int  # of them
+    changed: int = 0  # photos without a heat map, as they have changed since the run
 
 
 def write_report(
@@ -67,13 +69,14 @@ def write_report(
     evaluation: "Evaluation | None",
     thumbnail: Callable[[str], bytes],
     thresholds: Thresholds = NO_THRESHOLDS,
+    explain: Explain | None = None,
 ) -> Written:
     """Write the report of the predictions in `rows`; an older `file` is replaced when the new one is complete.
 
     With `thresholds` the rows are decided again, else they keep the decisions that they have.
 
     `thumbnail` returns the JPEG of a path, b"" if it cannot be read; it is called from several threads, for at most
-    2,000 photos.
+    2,000 photos. `explain` returns the heat maps of at most 500 predictions; it is called once.
     """
     description = describe(
         rows, manifest, evaluation, for_saved_rows(thresholds, manifest.run.thresholds if manifest else NO_THRESHOLDS)
@@ -81,7 +84,7 @@ def write_report(
     link = partial(file_link, folder=file.absolute().parent)
     classes = classes_of(manifest)
     predictions = read_decided(rows, thresholds, classes)
-    written = build_page(predictions, description, evaluation, thumbnail, link, tree_of(classes))
+    written = build_page(predictions, description, evaluation, thumbnail, link, tree_of(classes), explain)
     with replacing(file) as new:
         new.write(written.page)
     return written
@@ -119,14 +122,17 @@ def build_page(
     thumbnail: Callable[[str], bytes],
     link: Callable[[str], str] = lambda path: "",
     tree: Tree | None = None,
+    explain: Explain | None = None,
 ) -> Written:
     """Return the page of a report; `predictions` are read once, and `evaluation` is of the same rows.
 
-    `link` returns the URL of a path, "" for none. `tree` orders the labels of decisions.
+    `link` returns the URL of a path, "" for none. `tree` orders the labels of decisions. `explain` returns heat maps.
     """
     labels, metrics = (evaluation.results[0].labels, evaluation.metrics) if evaluation else (None, None)
     confusions = metrics.confusions[:CONFUSIONS] if metrics else ()
     samples = collect_samples(predictions, labels, [(each.true_class, each.predicted_class) for each in confusions])
+    explained = choose_photos(samples) if explain else []
+    maps = explain([sample.prediction for sample in explained]) if explain and explained else None
     thumbnails = _thumbnails(samples, thumbnail)
     by_label = tree_contents(samples.labels, tree)
     gallery = [sample.number for group in samples.gallery.values() for sample in group]
@@ -149,14 +155,16 @@ def build_page(
             plots=plots,
             class_bars_shown=CLASS_BARS,
             gallery_blank=sum(not thumbnails[number] for number in gallery),
-            data=_data(samples, labels, link),
+            maps=maps,
+            data=_data(samples, labels, link) | _map_data(explained, maps),
             style=Markup(_read("page.css")),
             script=Markup(_read("page.js")),
             version=__version__,
             date=date.today().isoformat(),
         )
     )
-    return Written(page.encode(), len(thumbnails), sum(not picture for picture in thumbnails.values()))
+    blank = sum(not picture for picture in thumbnails.values())
+    return Written(page.encode(), len(thumbnails), blank, maps.changed if maps else 0)
 
 
 def _contents(samples: Samples, evaluation: "Evaluation | None") -> dict[str, str]:
@@ -227,6 +235,11 @@ def _data(samples: Samples, labels: "Labels | None", link: Callable[[str], str])
         if labels:
             classes.update((index, harmless(labels.classes.names[index])) for index in sample.labels)
     return {"classes": classes, "photos": photos}
+
+
+def _map_data(explained: Sequence[Sample], maps: HeatMaps | None) -> dict[str, object]:
+    """Return the heat maps for the page's script, if there are any."""
+    return {"maps": page_data([sample.number for sample in explained], maps)} if maps else {}
 
 
 def _environment() -> Environment:

@@ -68,6 +68,84 @@
     });
   }
 
+  // Heat maps. A map is [cells in base64, lowest and highest contribution, visible part of the photo]; it is drawn in a
+  // canvas over the photo, which turns grey. The cells lie between `edges` of the visible part.
+  const maps = data.maps ? data.maps.photos : {};
+  const switches = [...document.querySelectorAll(".heat-switch")];
+  const heated = [];  // [frame, canvas] of the photos that show their map
+  const colours = data.maps && data.maps.colours.map((hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16)));
+  const colour = (share) => {
+    const place = share * (colours.length - 1), below = Math.min(colours.length - 2, Math.floor(place));
+    return colours[below].map((value, channel) => value + (place - below) * (colours[below + 1][channel] - value));
+  };
+  const palette = colours && [...Array(256).keys()].map((value) => colour(value / 255));
+  const cellsOf = (map) => Uint8Array.from(atob(map[0]), (char) => char.charCodeAt(0));
+  const drawMap = (canvas, map, width, height) => {
+    const cells = cellsOf(map), n = Math.sqrt(cells.length), [first, last] = data.maps.edges;
+    const [left, top, right, bottom] = map[3].map((share, at) => share * (at % 2 ? height : width));
+    const small = document.createElement("canvas"), context = canvas.getContext("2d", { willReadFrequently: true });
+    small.width = small.height = n + 2;  // the cells, and those at the edge once more
+    const values = small.getContext("2d"), grid = values.createImageData(n + 2, n + 2);
+    const inside = (place) => Math.min(n - 1, Math.max(0, place - 1));
+    for (let y = 0; y < n + 2; y++) for (let x = 0; x < n + 2; x++)
+      grid.data.set([cells[inside(y) * n + inside(x)], 0, 0, 255], 4 * (y * (n + 2) + x));
+    values.putImageData(grid, 0, 0);
+    canvas.width = width;
+    canvas.height = height;
+    context.imageSmoothingQuality = "low";  // linear: exact at the centre of a cell, which "high" is not
+    const cell = (last - first) / n, scale = (share, from, to) => from + share * (to - from);
+    const [x0, x1] = [first - cell, last + cell].map((share) => scale(share, left, right));
+    const [y0, y1] = [first - cell, last + cell].map((share) => scale(share, top, bottom));
+    context.drawImage(small, x0, y0, x1 - x0, y1 - y0);
+    const picture = context.getImageData(0, 0, width, height), bytes = picture.data;
+    for (let at = 0; at < bytes.length; at += 4) {
+      const x = (at / 4) % width + .5, y = Math.floor(at / 4 / width) + .5;
+      if (x > left && x < right && y > top && y < bottom) bytes.set([...palette[bytes[at]], 153], at);
+      else bytes.set([0, 0, 0, (Math.floor(x) + Math.floor(y)) % 8 < 3 ? 165 : 115], at);
+    }
+    context.putImageData(picture, 0, 0);
+  };
+  const where = (map) => {  // the place of the highest cell, in words
+    const cells = cellsOf(map), n = Math.sqrt(cells.length), highest = cells.indexOf(Math.max(...cells));
+    const [first, last] = data.maps.edges, [left, top, right, bottom] = map[3];
+    const share = (cell, from, to) => from + (first + (cell + .5) / n * (last - first)) * (to - from);
+    const third = (place, names) => names[Math.min(2, Math.max(0, Math.floor(3 * place)))];
+    const names = [third(share(Math.floor(highest / n), top, bottom), ["top", "middle", "bottom"]),
+      third(share(highest % n, left, right), ["left", "centre", "right"])];
+    return names.join(" ").replace("middle centre", "centre");
+  };
+  const heat = async (frame, image, number) => {
+    const canvas = frame.querySelector("canvas") || frame.appendChild(document.createElement("canvas"));
+    await image.decode();
+    if (frame.dataset.photo && frame.dataset.photo !== String(number)) return;  // the viewer shows another one by now
+    drawMap(canvas, maps[number], image.naturalWidth, image.naturalHeight);
+    canvas.setAttribute("role", "img");
+    canvas.setAttribute("aria-label", `heat map of ${data.classes[data.photos[number][1][0]]}: highest at the ${where(maps[number])} of the photo`);
+    if (!heated.includes(frame)) heated.push(frame);
+    toggle();
+  };
+  const toggle = () => {
+    const on = switches.some((each) => each.checked);
+    for (const frame of heated) {
+      frame.classList.toggle("heated", on);
+      frame.querySelector("canvas").hidden = !on;
+    }
+  };
+  for (const each of switches) each.addEventListener("change", () => {
+    for (const other of switches) other.checked = each.checked;
+    toggle();
+  });
+  for (const legend of document.querySelectorAll("main .heat")) legend.hidden = false;
+  for (const card of document.querySelectorAll("section:not(#gallery) .card")) {
+    const image = card.querySelector("img");
+    if (!image || !maps[card.dataset.photo]) continue;
+    const frame = document.createElement("span");
+    frame.className = "picture";
+    image.replaceWith(frame);
+    frame.append(image);
+    heat(frame, image, card.dataset.photo);
+  }
+
   // Show one photo enlarged with its top classes; arrow keys move within its section.
   const viewer = document.getElementById("viewer");
   const svg = "http://www.w3.org/2000/svg";
@@ -80,6 +158,22 @@
     picture.append(rect);
     return picture;
   };
+  const showMap = (map, number, image) => {
+    const legend = viewer.querySelector(".heat"), frame = viewer.querySelector(".picture"), canvas = frame.querySelector("canvas");
+    if (!legend) return;
+    legend.hidden = !map;
+    frame.dataset.photo = number;
+    frame.classList.remove("heated");
+    if (canvas) canvas.remove();
+    const at = heated.indexOf(frame);
+    if (at >= 0) heated.splice(at, 1);
+    if (!map) return;
+    legend.querySelector("b").textContent = data.classes[photo({ dataset: { photo: number } })[1][0]];
+    const signed = (value) => (value > 0 ? "+" : "") + value;
+    legend.querySelector(".low").textContent = signed(map[1]);
+    legend.querySelector(".high").textContent = signed(map[2]);
+    heat(frame, image, number);
+  };
   const beside = (card) => [...card.closest("main > section").querySelectorAll(".card:not([hidden])")];
   const show = (card) => {
     current = card;
@@ -87,6 +181,7 @@
     image.hidden = !from;
     viewer.querySelector(".none").hidden = Boolean(from);
     if (from) image.src = from.src;
+    showMap(from && maps[card.dataset.photo], card.dataset.photo, image);
     const cards = beside(card), place = `${(cards.indexOf(card) + 1).toLocaleString("en")} of ${cards.length.toLocaleString("en")}`;
     viewer.querySelector(".eyebrow").textContent = place + (card.classList.contains("wrong") ? ", a mistake" : "");
     viewer.querySelector(".path").textContent = path;

@@ -15,6 +15,7 @@ from inception_cli.predictions.prediction import Prediction
 from inception_cli.predictions.table import to_frame
 from inception_cli.predictions.text import escape_bytes
 from inception_cli.report.build import Description, Written, build_page
+from inception_cli.report.heat_maps import Explain
 from inception_cli.storage.store import Manifest, NetworkCounts
 
 HOSTILE = (
@@ -78,6 +79,8 @@ def page_of(
     evaluated: Evaluation | None = None,
     thumbnail: Callable[[str], bytes] = picture,
     link: Callable[[str], str] = lambda path: "",
+    explain: Explain | None = None,
 ) -> Written:
     """Return the report of some predictions."""
-    return build_page(predictions, Description("By <Inception> V3.", {"Inputs": "a & b"}), evaluated, thumbnail, link)
+    description = Description("By <Inception> V3.", {"Inputs": "a & b"})
+    return build_page(predictions, description, evaluated, thumbnail, link, explain=explain)

@@ -16,8 +16,8 @@ from records import run_config
 from torch import Tensor, nn
 
 from inception_cli.config import FEATURES, PRESETS, Classes, Plan, Weights
-from inception_cli.inference import multi_gpu, predictor, resolve, runner
-from inception_cli.network import counting, fusion
+from inception_cli.inference import explain, multi_gpu, predictor, resolve, runner
+from inception_cli.network import counting, fusion, heat_map
 from inception_cli.network.counting import Counts
 from inception_cli.network.familiarity import Familiarity, fit
 from inception_cli.network.model import InceptionV3
@@ -59,15 +59,48 @@ class StubNetwork(nn.Module):
         return F.pad(self.pool(pixels.float()).flatten(1), (0, FEATURES - 48))
 
 
-def find_weights(name: str, preset: str | None = None, classes: Classes | None = None, *arguments: Any) -> Weights:
+def find_weights(
+    name: str, preset: str | None = None, classes: Classes | None = None, *arguments: Any, **named: Any
+) -> Weights:
     if name not in STUBS:
-        return load.find_weights(name, preset, classes, *arguments)
+        return load.find_weights(name, preset, classes, *arguments, **named)
     weights = replace(STUBS[name], classes=classes) if classes else STUBS[name]
     return replace(weights, preset=PRESETS[preset]) if preset else weights
 
 
 def load_network(weights: Weights) -> nn.Module:
     return StubNetwork(len(weights.classes)).eval() if weights.name in STUBS else load.load_network(weights)
+
+
+class StubForMaps(nn.Module):
+    """The stub as Inception V3 ends: a 4 × 4 grid of features, whose average is what the stub's logits are made of."""
+
+    def __init__(self, stub: StubNetwork) -> None:
+        super().__init__()
+        self.fc = nn.Linear(48, len(stub.weight))
+        self.fc.weight, self.fc.bias = stub.weight, nn.Parameter(torch.zeros(len(stub.weight)))
+
+    def stages(self) -> list[tuple[str, nn.Module]]:
+        return [("tiles", nn.AdaptiveAvgPool2d(4)), ("features", _Spread())]
+
+    def forward_head(self, features: Tensor) -> Tensor:
+        logits: Tensor = self.fc(features.mean((2, 3)))
+        return logits
+
+
+class _Spread(nn.Module):
+    """Tiles (N, 3, 4, 4) → features (N, 48, 4, 4): each is at its own tile alone."""
+
+    def forward(self, tiles: Tensor) -> Tensor:
+        colours = tiles.flatten(2) - tiles.flatten(1).mean(1)[:, None, None]
+        return 16 * torch.diag_embed(colours).reshape(len(tiles), 48, 4, 4)
+
+
+def network_for_maps(network: nn.Module, mean: Sequence[float], std: Sequence[float], device: str) -> nn.Module:
+    if isinstance(network, InceptionV3):
+        return heat_map.network_for_maps(network, mean, std, device)
+    assert isinstance(network, StubNetwork)
+    return StubForMaps(network).to(device)
 
 
 class StubFamiliarity(Familiarity):
@@ -114,6 +147,9 @@ def install(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(predictor, "load_familiarity", familiarity)
     patch.setattr(resolve, "load_familiarity", familiarity)
     patch.setattr(runner, "count", count)
+    patch.setattr(explain, "find_weights", find_weights)
+    patch.setattr(explain, "load_network", load_network)
+    patch.setattr(explain, "network_for_maps", network_for_maps)
     patch.setattr(multi_gpu, "_serve", serve)
 
 
