@@ -47,7 +47,7 @@ class FileSteps:
 
     def __init__(self, folders: Folders) -> None:
         self.folders = folders
-        self._marks = True  # whether the target's file system stores the permissions that mark an unfinished copy
+        self._stores_permissions: dict[str, bool] = {}  # by folder of targets
 
     def sort(self, step: Step) -> Outcome:
         """Do a step; raise Left or OSError if its file stays where it is."""
@@ -101,7 +101,7 @@ class FileSteps:
             raise Left(TAKEN)
         if now:
             target.remove()
-        self._copy_file(step, source, target, marked=step.mode != UNFINISHED)
+        self._copy_file(step, source, target, marked=self._can_mark(step, target))
         return Outcome.DONE
 
     def _move(self, step: Step, source: Place | None, target: Place) -> Outcome:
@@ -145,36 +145,35 @@ class FileSteps:
         self._copy_file(step, source, target, marked=False)
         return Outcome.COPIED
 
-    def _create(self, target: Place, marked: bool) -> tuple[Place, int]:
-        """Create the file for a copy: the target itself, marked as unfinished, or a part file beside it."""
-        if marked and self._marks:
-            new = target.create(UNFINISHED)
-            if stat.S_IMODE(os.fstat(new).st_mode) == UNFINISHED:
-                return target, new
-            os.close(new)
-            target.remove()
-            self._marks = False
-        part = Place(target.folder, self.folders.part)
-        return part, part.create(0o600)
+    def _part(self, target: Place) -> Place:
+        return Place(target.folder, self.folders.part)
+
+    def _can_mark(self, step: Step, target: Place) -> bool:
+        """Return whether a copy can be marked as unfinished: the folder stores permissions, which is tried once."""
+        if step.folder not in self._stores_permissions:
+            part = self._part(target)
+            with closing(part.create(UNFINISHED)) as file:
+                part.remove()
+                self._stores_permissions[step.folder] = stat.S_IMODE(os.fstat(file).st_mode) == UNFINISHED
+        return self._stores_permissions[step.folder] and step.mode != UNFINISHED
 
     def _copy_file(self, step: Step, source: Place, target: Place, marked: bool) -> None:
         """Copy the bytes, the owner, the times and the extended attributes; the permissions and the name are last."""
-        with closing(_open_source(source)) as old:
-            place, new = self._create(target, marked)
-            with closing(new):
+        place = target if marked else self._part(target)
+        with closing(_open_source(source)) as old, closing(place.create(UNFINISHED if marked else 0o600)) as new:
+            try:
+                _copy_content(old, new, step)
                 try:
-                    _copy_content(old, new, step)
-                    try:
-                        os.fchmod(new, step.mode)
-                    except PermissionError:  # FAT stores none
-                        if place is target:
-                            raise
-                    if place is not target:
-                        rename(place, target)
-                except BaseException:
-                    with suppress(FileNotFoundError):
-                        place.remove()
-                    raise
+                    os.fchmod(new, step.mode)
+                except PermissionError:  # FAT stores none
+                    if marked:
+                        raise
+                if not marked:
+                    rename(place, target)
+            except BaseException:
+                with suppress(FileNotFoundError):
+                    place.remove()
+                raise
 
 
 def _replace_by_copy(step: Step, original: Place | None, copy: Place | None, reason: str) -> Outcome:
