@@ -727,6 +727,69 @@ def test_the_only_copy_of_a_photo_stays(library: Path) -> None:
     assert Path("out/apple/1.jpg").exists()
 
 
+def test_an_undo_ends_without_moved_photos_that_are_gone(library: Path, inception: Inception) -> None:
+    before = content(library)
+    assert inception("sort", "rows.csv", "--into", "out", "--move").code == 0
+    Path("out/apple/1.jpg").rename("elsewhere.jpg")
+    gone = f"gone: {library.parent}/out/apple/1.jpg, which came from {library}/1.jpg"
+
+    first = inception("sort", "--undo", "out")
+    again = inception("sort", "--undo", "out")
+
+    assert (first.code, again.code) == (ExitCode.SOME_FAILED, ExitCode.SOME_FAILED)
+    assert first.err.splitlines() == [
+        "9 files of out moved back",
+        gone,
+        "move what is gone back there and undo again; if it is deleted, the next undo ends without it",
+    ]
+    assert again.err.splitlines() == [
+        "no file of out moved back",
+        gone,
+        "nothing is left to undo, except 1 file that is gone",
+    ]
+    assert {**content(library), "1.jpg": before["1.jpg"]} == before
+    assert not Path("out").exists()
+    assert inception("sort", "--undo", "out").code == ExitCode.ERROR
+
+
+def test_moved_photos_that_are_brought_back_can_be_undone(library: Path) -> None:
+    before = content(library)
+    actions.sort(library.parent / "rows.csv", "rows.csv", Path("out"), "move", library.parent)
+    Path("out/apple").rename("elsewhere")
+
+    assert actions.undo(Path("out")).gone == 4
+    Path("elsewhere").rename("out/apple")
+    assert not actions.undo(Path("out")).incomplete
+
+    assert content(library) == before
+
+
+def test_an_undo_that_finds_no_photo_at_all_keeps_the_plan(library: Path, inception: Inception) -> None:
+    assert inception("sort", "rows.csv", "--into", "out", "--move").code == 0
+    for photo in Path("out").glob("*/*"):
+        photo.unlink()
+
+    for _ in range(2):
+        ended = inception("sort", "--undo", "out")
+        assert ended.code == ExitCode.ERROR
+        assert "out/apple/1.jpg: is gone, like all moved files (8); move them back there and undo again" in ended.err
+        assert f"or delete {PLAN} in out" in ended.err
+        assert ended.err.count("\n") == 1
+        assert Path("out", PLAN).exists()
+
+
+def test_messages_count_what_was_sorted(place: Path, monkeypatch: pytest.MonkeyPatch, inception: Inception) -> None:
+    photos = {name: make_photo(place / name) for name in ("1.jpg", "2.jpg")}
+    rows = write_rows(place / "rows.csv", dict(zip(photos, ("apple", "pear"), strict=True)))
+    monkeypatch.setattr(actions, "read_steps", after_planning(lambda: photos["1.jpg"].write_text("edited")))
+
+    assert "1 file moved into 1 folder of out" in inception("sort", rows, "--into", "out", "--move").err
+    monkeypatch.setattr(actions, "read_steps", after_planning(lambda: photos["2.jpg"].write_text("edited")))
+    assert inception("sort", "--undo", "out").code == 3
+    ended = inception("sort", write_rows(place / "r.csv", {"2.jpg": "pear"}), "--into", "other", "--move")
+    assert "no file moved into other" in ended.err
+
+
 @pytest.mark.parametrize("across_file_systems", [False, True])
 def test_a_moved_photo_replaces_no_file_that_has_its_name_now(
     library: Path, across_file_systems: bool, request: pytest.FixtureRequest

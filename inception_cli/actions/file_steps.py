@@ -34,6 +34,10 @@ class Left(Exception):
     """A file is left as it is; the text is the reason."""
 
 
+class Gone(Left):
+    """A moved file is neither in the target folder nor where it came from."""
+
+
 class Outcome(Enum):
     """What happened to a file in a step."""
 
@@ -72,7 +76,7 @@ class FileSteps:
         if target and now:
             return self._move_back(step, source, target, now)
         if step.method == "move" and not (source and source.status()):
-            raise Left(GONE)
+            raise Gone(GONE)
         return Outcome.FOUND
 
     def finish(self, step: Step) -> Outcome:
