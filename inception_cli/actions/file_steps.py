@@ -208,7 +208,7 @@ def _is_unfinished(status: os.stat_result, step: Step) -> bool:
 
 
 def _is_same_time(planned: int, found: int) -> bool:
-    return any(planned - planned % unit == found for unit in TIME_UNITS)
+    return planned == found or any(planned - planned % unit == found for unit in TIME_UNITS)
 
 
 def _link(step: Step, source: Place | None, target: Place) -> Outcome:

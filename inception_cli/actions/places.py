@@ -69,7 +69,12 @@ class Folders:
         return self._place(self._targets, step.folder, step.name)
 
     def source(self, step: Step, create: bool = False) -> Place | None:
-        """Return the source of a step; None if its folder does not exist and is not to be created."""
+        """Return the source of a step; None if its folder does not exist and is not to be created.
+
+        A photo that is copied or linked is only read: its folder need not be open.
+        """
+        if step.method != "move":
+            return Place(self.root, step.source)  # an absolute path, to which the open folder makes no difference
         folder, _, name = step.source.rpartition("/")
         if create:
             Path(folder or "/").mkdir(parents=True, exist_ok=True)
