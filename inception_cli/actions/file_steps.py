@@ -61,6 +61,7 @@ class FileSteps:
             case "link":
                 return _link(step, source, target)
             case "copy":
+                assert source  # its folder need not be open
                 return self._copy(step, source, target)
             case "move":
                 return self._move(step, source, target)
@@ -95,17 +96,22 @@ class FileSteps:
             with suppress(OSError):
                 os.rmdir(name, dir_fd=self.folders.root)
 
-    def _copy(self, step: Step, source: Place | None, target: Place) -> Outcome:
+    def _copy(self, step: Step, source: Place, target: Place) -> Outcome:
+        marked = self._can_mark(step, target)
+        if marked:
+            with suppress(FileExistsError):  # then look at what is there; most often there is nothing
+                self._copy_file(step, source, target, marked)
+                return Outcome.DONE
         now = target.status()
         if is_as_planned(now, step):
             return Outcome.FOUND
-        if source is None or (now and source.status() is None):
+        if source.status() is None:
             raise Left(GONE)
         if now and not (_is_unfinished(now, step) or _is_torn(step, source, target, now)):
             raise Left(TAKEN)
         if now:
             target.remove()
-        self._copy_file(step, source, target, marked=self._can_mark(step, target))
+        self._copy_file(step, source, target, marked)
         return Outcome.DONE
 
     def _move(self, step: Step, source: Place | None, target: Place) -> Outcome:
@@ -164,9 +170,10 @@ class FileSteps:
     def _copy_file(self, step: Step, source: Place, target: Place, marked: bool) -> None:
         """Copy the bytes, the owner, the times and the extended attributes; the permissions and the name are last."""
         place = target if marked else self._part(target)
-        with closing(_open_source(source)) as old, closing(place.create(UNFINISHED if marked else 0o600)) as new:
+        with closing(place.create(UNFINISHED if marked else 0o600)) as new:
             try:
-                _copy_content(old, new, step)
+                with closing(_open_source(source)) as old:
+                    _copy_content(old, new, step)
                 try:
                     os.fchmod(new, step.mode)
                 except PermissionError:  # FAT stores none

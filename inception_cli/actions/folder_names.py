@@ -53,4 +53,4 @@ def cut(name: str, size: int) -> str:
 
 def name_key(name: str) -> str:
     """Return what names have in common that are one name on macOS and Windows: they differ in case or composition."""
-    return unicodedata.normalize("NFC", name).casefold()
+    return name.lower() if name.isascii() else unicodedata.normalize("NFC", name).casefold()
