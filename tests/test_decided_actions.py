@@ -146,3 +146,38 @@ def test_a_copy_of_decided_rows_has_their_decisions(file: Path, inception: Incep
     for line, row in zip(copied, file.read_bytes().splitlines(), strict=True):
         assert line.startswith(row + b",")  # the row itself to the byte
     assert [line.split(b",")[-1] for line in copied[1:]] == [b"true"] * 3 + [b"false", b"false", b"false", b"false"]
+
+
+def test_a_copy_with_labels_is_not_taken_for_predictions(file: Path, inception: Inception) -> None:
+    words = ("evaluate", "--predictions", file, "--val-dir", "in")
+    assert inception(*words, "--rows-with-labels", "copy.csv").code == 0
+
+    for command in (
+        ("sort", "copy.csv", "--into", "out"),
+        ("evaluate", "--predictions", "copy.csv", "--val-dir", "in"),
+    ):
+        ended = inception(*command)
+        assert (ended.code, ended.err.count("\n")) == (1, 1)
+        assert "copy.csv: is a copy with labels (--rows-with-labels); give the predictions without them" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ("sort", "rows.csv", "--into", "out"),
+            "restore the file and, beside it, its manifest (FILE.json), which holds",
+        ),
+        (("tag", "rows.csv"), "restore the file and, beside it, its manifest (FILE.json), which holds"),
+        (("evaluate", "--predictions", "rows.csv", "--val-dir", "in"), "restore rows.csv.json beside it"),
+    ],
+)
+def test_rollup_without_the_manifest_says_what_is_missing(
+    file: Path, words: tuple[str, ...], message: str, inception: Inception
+) -> None:
+    Path("rows.csv.json").unlink()
+
+    ended = inception(*words, "--rollup", 0.7)
+
+    assert (ended.code, ended.err.count("\n")) == (1, 1)
+    assert message in ended.err

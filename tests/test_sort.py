@@ -484,28 +484,46 @@ def test_a_target_that_appears_during_the_copying_is_not_overwritten(
     place: Path, method: Method, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_photo(place / "1.jpg")
-    copy = file_steps._copy_bytes
-
-    def copy_bytes(old: int, new: int) -> int:
-        make_photo(Path("out/apple/1.jpg"), "another")
-        return copy(old, new)
-
-    monkeypatch.setattr(file_steps, "_copy_bytes", copy_bytes)
+    appears_before_the_copy(Path("out/apple/1.jpg"), monkeypatch)
 
     result = actions.sort(write_rows(place / "r.csv", {"1.jpg": "apple"}), "r.csv", Path("out"), method, place)
 
-    assert result.left_files == [(f"{place}/1.jpg", "file exists")]
+    assert result.left_files == [(f"{place}/1.jpg", file_steps.TAKEN if method == "copy" else "file exists")]
     assert Path("out/apple/1.jpg").read_text().startswith("another")
     assert sorted(content(place / "out")) == [PLAN, "apple/1.jpg"]
     assert Path("1.jpg").exists()
 
 
-@pytest.mark.parametrize("method", ["copy", "move"])
-def test_a_file_system_without_hard_links(library: Path, method: Method, monkeypatch: pytest.MonkeyPatch) -> None:
+def appears_before_the_copy(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let another file get the name of a target after the sort has looked for it, before the file for the copy."""
+    create = places.Place.create
+
+    def create_after_another(self: places.Place, mode: int) -> int:
+        make_photo(target, "another")
+        return create(self, mode)
+
+    monkeypatch.setattr(places.Place, "create", create_after_another)
+
+
+@pytest.fixture
+def fat(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make a file system without hard links, in which all new files have the same permissions."""
+
     def link(*_: object, **__: object) -> None:
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
+    def open_(name: str, flags: int, mode: int = 0o777, **options: Any) -> int:
+        return real_open(name, flags, 0o755 if mode == file_steps.UNFINISHED else mode, **options)
+
+    real_open = os.open
     monkeypatch.setattr(os, "link", link)
+    monkeypatch.setattr(os, "open", open_)
+
+
+@pytest.mark.parametrize("method", ["copy", "move"])
+def test_a_file_system_without_hard_links_and_permissions(
+    library: Path, method: Method, fat: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before, rows = content(library), library.parent / "rows.csv"
 
     assert actions.sort(rows, "rows.csv", Path("out"), method, library.parent).done == 10
@@ -595,10 +613,10 @@ def test_an_unreadable_photo_does_not_stop_the_others(place: Path, monkeypatch: 
     copy = file_steps._copy_bytes
     fail_once = iter([True])
 
-    def copy_bytes(old: int, new: int) -> int:
+    def copy_bytes(old: int, new: int, size: int) -> None:
         if next(fail_once, False):
             raise OSError(errno.EIO, os.strerror(errno.EIO))
-        return copy(old, new)
+        copy(old, new, size)
 
     monkeypatch.setattr(file_steps, "_copy_bytes", copy_bytes)
     rows = write_rows(place / "r.csv", {"1.jpg": "apple", "2.jpg": "apple"})
@@ -709,6 +727,69 @@ def test_the_only_copy_of_a_photo_stays(library: Path) -> None:
     assert Path("out/apple/1.jpg").exists()
 
 
+def test_an_undo_ends_without_moved_photos_that_are_gone(library: Path, inception: Inception) -> None:
+    before = content(library)
+    assert inception("sort", "rows.csv", "--into", "out", "--move").code == 0
+    Path("out/apple/1.jpg").rename("elsewhere.jpg")
+    gone = f"gone: {library.parent}/out/apple/1.jpg, which came from {library}/1.jpg"
+
+    first = inception("sort", "--undo", "out")
+    again = inception("sort", "--undo", "out")
+
+    assert (first.code, again.code) == (ExitCode.SOME_FAILED, ExitCode.SOME_FAILED)
+    assert first.err.splitlines() == [
+        "9 files of out moved back",
+        gone,
+        "move what is gone back there and undo again; if it is deleted, the next undo ends without it",
+    ]
+    assert again.err.splitlines() == [
+        "no file of out moved back",
+        gone,
+        "nothing is left to undo, except 1 file that is gone",
+    ]
+    assert {**content(library), "1.jpg": before["1.jpg"]} == before
+    assert not Path("out").exists()
+    assert inception("sort", "--undo", "out").code == ExitCode.ERROR
+
+
+def test_moved_photos_that_are_brought_back_can_be_undone(library: Path) -> None:
+    before = content(library)
+    actions.sort(library.parent / "rows.csv", "rows.csv", Path("out"), "move", library.parent)
+    Path("out/apple").rename("elsewhere")
+
+    assert actions.undo(Path("out")).gone == 4
+    Path("elsewhere").rename("out/apple")
+    assert not actions.undo(Path("out")).incomplete
+
+    assert content(library) == before
+
+
+def test_an_undo_that_finds_no_photo_at_all_keeps_the_plan(library: Path, inception: Inception) -> None:
+    assert inception("sort", "rows.csv", "--into", "out", "--move").code == 0
+    for photo in Path("out").glob("*/*"):
+        photo.unlink()
+
+    for _ in range(2):
+        ended = inception("sort", "--undo", "out")
+        assert ended.code == ExitCode.ERROR
+        assert "out/apple/1.jpg: is gone, like all moved files (8); move them back there and undo again" in ended.err
+        assert f"or delete {PLAN} in out" in ended.err
+        assert ended.err.count("\n") == 1
+        assert Path("out", PLAN).exists()
+
+
+def test_messages_count_what_was_sorted(place: Path, monkeypatch: pytest.MonkeyPatch, inception: Inception) -> None:
+    photos = {name: make_photo(place / name) for name in ("1.jpg", "2.jpg")}
+    rows = write_rows(place / "rows.csv", dict(zip(photos, ("apple", "pear"), strict=True)))
+    monkeypatch.setattr(actions, "read_steps", after_planning(lambda: photos["1.jpg"].write_text("edited")))
+
+    assert "1 file moved into 1 folder of out" in inception("sort", rows, "--into", "out", "--move").err
+    monkeypatch.setattr(actions, "read_steps", after_planning(lambda: photos["2.jpg"].write_text("edited")))
+    assert inception("sort", "--undo", "out").code == 3
+    ended = inception("sort", write_rows(place / "r.csv", {"2.jpg": "pear"}), "--into", "other", "--move")
+    assert "no file moved into other" in ended.err
+
+
 @pytest.mark.parametrize("across_file_systems", [False, True])
 def test_a_moved_photo_replaces_no_file_that_has_its_name_now(
     library: Path, across_file_systems: bool, request: pytest.FixtureRequest
@@ -761,10 +842,41 @@ def test_a_copy_that_a_power_cut_has_torn_is_made_again(library: Path) -> None:
     assert content(Path("out")) == whole
 
 
+@pytest.mark.parametrize("size", [0, 1000, None])
+def test_a_copy_that_a_kill_left_unfinished_is_made_again_or_removed(library: Path, size: int | None) -> None:
+    rows, target = library.parent / "rows.csv", Path("out/apple/1.jpg")
+    actions.sort(rows, "rows.csv", Path("out"), "copy", library.parent)
+    whole = content(Path("out"))
+
+    for again in (True, False):
+        os.truncate(target, target.stat().st_size if size is None else size)
+        target.chmod(file_steps.UNFINISHED)
+        if again:
+            assert actions.sort(rows, "rows.csv", Path("out"), "copy", library.parent).done == 1
+            assert content(Path("out")) == whole
+        else:
+            assert not actions.undo(Path("out")).incomplete
+            assert not target.exists()
+
+
+@pytest.mark.parametrize("method", ["copy", "move"])
+def test_a_photo_with_the_permissions_of_an_unfinished_copy(place: Path, method: Method) -> None:
+    make_photo(place / "in" / "1.jpg", mode=file_steps.UNFINISHED)
+    if not os.access("in/1.jpg", os.R_OK):
+        pytest.skip("only root can read it")
+    rows, before = write_rows(place / "rows.csv", {"in/1.jpg": "apple"}), content(place / "in")
+
+    for found in (0, 1):
+        assert actions.sort(rows, "rows.csv", Path("out"), method, place).found == found
+        assert content(place / "out" / "apple") == before
+    assert not actions.undo(Path("out")).incomplete
+    assert content(place / "in") == before
+
+
 # ── Kills, full disks, locks ─────────────────────────────────────────────────────────────────────────────────────────
 
-#: How to move photos: a name in its file system, or a copy to another.
-KILLED = [("copy", False), ("link", False), ("move", False), ("move", True)]
+#: How to sort, and the file systems: `across`, every folder is one of its own; `fat`, without links and permissions.
+KILLED = [("copy", ""), ("copy", "fat"), ("link", ""), ("move", ""), ("move", "across")]
 
 
 def kill(action: Callable[[], object], moment: int | None) -> tuple[bool, int]:
@@ -819,22 +931,22 @@ def kill_sorts(library: Path, method: Method, moments: int) -> None:
             out.rmdir()  # it is empty
 
 
-@pytest.mark.parametrize(("method", "across_file_systems"), KILLED)
+@pytest.mark.parametrize(("method", "file_system"), KILLED)
 def test_a_sort_that_is_killed_continues_and_can_be_undone(
-    library: Path, method: Method, across_file_systems: bool, request: pytest.FixtureRequest, short_copies: None
+    library: Path, method: Method, file_system: str, request: pytest.FixtureRequest, short_copies: None
 ) -> None:
-    if across_file_systems:
-        request.getfixturevalue("across")
+    if file_system:
+        request.getfixturevalue(file_system)
     kill_sorts(library, method, 10)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("method", "across_file_systems"), KILLED)
+@pytest.mark.parametrize(("method", "file_system"), KILLED)
 def test_a_sort_that_is_killed_at_a_hundred_moments(
-    library: Path, method: Method, across_file_systems: bool, request: pytest.FixtureRequest, short_copies: None
+    library: Path, method: Method, file_system: str, request: pytest.FixtureRequest, short_copies: None
 ) -> None:
-    if across_file_systems:
-        request.getfixturevalue("across")
+    if file_system:
+        request.getfixturevalue(file_system)
     kill_sorts(library, method, 100)
 
 
@@ -872,7 +984,8 @@ def test_a_full_disk_is_one_line_and_the_same_command_continues(
     assert ended.code == ExitCode.ERROR
     assert "no space left on device; free some disk space and run the same command again" in ended.err
     assert ended.err.count("\n") == 1
-    assert all(name.endswith((PLAN, ".jpg", ".xmp")) for name in content(Path("out")))
+    assert all(name.lower().endswith((PLAN, ".jpg", ".xmp")) for name in content(Path("out")))
+    assert all(file.stat().st_mode & 0o777 != file_steps.UNFINISHED for file in Path("out").rglob("*.*"))
 
     monkeypatch.setattr(os, "copy_file_range", copy)
     assert inception("sort", "rows.csv", "--into", "out", f"--{method}").code == 0
@@ -949,7 +1062,7 @@ def test_a_folder_with_another_sort_is_refused(library: Path, inception: Incepti
 def test_an_interrupted_sort_says_that_the_same_command_resumes(
     library: Path, monkeypatch: pytest.MonkeyPatch, inception: Inception
 ) -> None:
-    def interrupt(*_: object) -> int:
+    def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(file_steps, "_copy_bytes", interrupt)

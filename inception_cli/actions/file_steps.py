@@ -1,8 +1,8 @@
 """The steps of a sort on disk: each can be repeated, and each can be undone.
 
-What has been done is found by looking at the source and the target. Nothing is ever overwritten: a file gets its name
-by a hard link, which fails if the name exists. Class folders are opened once, without following symbolic links, and
-files are named relative to them, so that no file is written outside of the target folder.
+What has been done is found by looking at the source and the target. Nothing is ever overwritten: a moved file gets its
+name by a hard link, and a copy is a new file; both fail if the name exists. Class folders are opened once, without
+following symbolic links, and files are named relative to them, so that no file is written outside of the target folder.
 """
 
 import errno
@@ -11,11 +11,14 @@ import stat
 from contextlib import suppress
 from enum import Enum, auto
 
-from inception_cli.actions.places import BLOCK, Folders, Place, begin_alike, opened, rename, sync
+from inception_cli.actions.places import BLOCK, Folders, Place, begin_alike, closing, rename, sync
 from inception_cli.actions.sort_plan import Step, is_plain_name
 
 #: Units in ns in which file systems store times: FAT two seconds, ext3 and HFS+ one, exFAT 10 ms, SMB and NTFS 100 ns.
 TIME_UNITS = (1, 100, 1_000, 1_000_000, 10_000_000, 1_000_000_000, 2_000_000_000)
+#: Permissions of a copy that is being written, `-w-------`, until all else of it is done: no other program reads half a
+#: photo, and a resumed sort or an undo finds what a killed sort has begun.
+UNFINISHED = 0o200
 #: Errors of a kernel or file system that cannot copy by itself.
 _NO_KERNEL_COPY = {errno.ENOSYS, errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EPERM, errno.EBADF}
 
@@ -31,6 +34,10 @@ class Left(Exception):
     """A file is left as it is; the text is the reason."""
 
 
+class Gone(Left):
+    """A moved file is neither in the target folder nor where it came from."""
+
+
 class Outcome(Enum):
     """What happened to a file in a step."""
 
@@ -44,6 +51,7 @@ class FileSteps:
 
     def __init__(self, folders: Folders) -> None:
         self.folders = folders
+        self._stores_permissions: dict[str, bool] = {}  # by folder of targets
 
     def sort(self, step: Step) -> Outcome:
         """Do a step; raise Left or OSError if its file stays where it is."""
@@ -53,6 +61,7 @@ class FileSteps:
             case "link":
                 return _link(step, source, target)
             case "copy":
+                assert source  # its folder need not be open
                 return self._copy(step, source, target)
             case "move":
                 return self._move(step, source, target)
@@ -68,7 +77,7 @@ class FileSteps:
         if target and now:
             return self._move_back(step, source, target, now)
         if step.method == "move" and not (source and source.status()):
-            raise Left(GONE)
+            raise Gone(GONE)
         return Outcome.FOUND
 
     def finish(self, step: Step) -> Outcome:
@@ -87,17 +96,22 @@ class FileSteps:
             with suppress(OSError):
                 os.rmdir(name, dir_fd=self.folders.root)
 
-    def _copy(self, step: Step, source: Place | None, target: Place) -> Outcome:
+    def _copy(self, step: Step, source: Place, target: Place) -> Outcome:
+        marked = self._can_mark(step, target)
+        if marked:
+            with suppress(FileExistsError):  # then look at what is there; most often there is nothing
+                self._copy_file(step, source, target, marked)
+                return Outcome.DONE
         now = target.status()
         if is_as_planned(now, step):
             return Outcome.FOUND
-        if source is None or source.status() is None:
+        if source.status() is None:
             raise Left(GONE)
-        if now and not _is_torn(step, source, target, now):
+        if now and not (_is_unfinished(now, step) or _is_torn(step, source, target, now)):
             raise Left(TAKEN)
         if now:
             target.remove()
-        self._copy_file(step, source, target)
+        self._copy_file(step, source, target, marked)
         return Outcome.DONE
 
     def _move(self, step: Step, source: Place | None, target: Place) -> Outcome:
@@ -138,25 +152,38 @@ class FileSteps:
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
-        self._copy_file(step, source, target)
+        self._copy_file(step, source, target, marked=False)
         return Outcome.COPIED
 
-    def _copy_file(self, step: Step, source: Place, target: Place) -> None:
-        """Copy the bytes, times, permissions, owner and extended attributes; the name is given at the end."""
-        part = Place(target.folder, self.folders.part)
-        with (
-            opened(source, os.O_RDONLY) as old,
-            opened(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW) as new,
-        ):
+    def _part(self, target: Place) -> Place:
+        return Place(target.folder, self.folders.part)
+
+    def _can_mark(self, step: Step, target: Place) -> bool:
+        """Return whether a copy can be marked as unfinished: the folder stores permissions, which is tried once."""
+        if step.folder not in self._stores_permissions:
+            part = self._part(target)
+            with closing(part.create(UNFINISHED)) as file:
+                part.remove()
+                self._stores_permissions[step.folder] = stat.S_IMODE(os.fstat(file).st_mode) == UNFINISHED
+        return self._stores_permissions[step.folder] and step.mode != UNFINISHED
+
+    def _copy_file(self, step: Step, source: Place, target: Place, marked: bool) -> None:
+        """Copy the bytes, the owner, the times and the extended attributes; the permissions and the name are last."""
+        place = target if marked else self._part(target)
+        with closing(place.create(UNFINISHED if marked else 0o600)) as new:
             try:
-                status = os.fstat(old)
-                if not is_as_planned(status, step) or _copy_bytes(old, new) != step.size:
-                    raise Left(CHANGED_SOURCE)
-                _copy_attributes(old, new, status, step)
-                rename(part, target)
+                with closing(_open_source(source)) as old:
+                    _copy_content(old, new, step)
+                try:
+                    os.fchmod(new, step.mode)
+                except PermissionError:  # FAT stores none
+                    if marked:
+                        raise
+                if not marked:
+                    rename(place, target)
             except BaseException:
                 with suppress(FileNotFoundError):
-                    part.remove()
+                    place.remove()
                 raise
 
 
@@ -178,11 +205,17 @@ def is_as_planned(status: os.stat_result | None, step: Step) -> bool:
         and stat.S_ISREG(status.st_mode)
         and status.st_size == step.size
         and _is_same_time(step.mtime, status.st_mtime_ns)
+        and not _is_unfinished(status, step)
     )
 
 
+def _is_unfinished(status: os.stat_result, step: Step) -> bool:
+    """Return whether a target is a copy that a killed sort has begun."""
+    return status.st_mode == stat.S_IFREG | UNFINISHED and step.method == "copy" and step.mode != UNFINISHED
+
+
 def _is_same_time(planned: int, found: int) -> bool:
-    return any(planned - planned % unit == found for unit in TIME_UNITS)
+    return planned == found or any(planned - planned % unit == found for unit in TIME_UNITS)
 
 
 def _link(step: Step, source: Place | None, target: Place) -> Outcome:
@@ -211,7 +244,7 @@ def _require_own(step: Step, target: Place, now: os.stat_result, source: Place |
         if not _is_link_to(step, target, now):
             raise Left(CHANGED)
         return
-    if not is_as_planned(now, step):
+    if not (is_as_planned(now, step) or _is_unfinished(now, step)):
         raise Left(CHANGED)
     if source is None or source.status() is None:
         raise Left(ONLY_COPY)
@@ -240,32 +273,45 @@ def _is_torn(step: Step, source: Place, target: Place, now: os.stat_result) -> b
     )
 
 
-def _copy_bytes(old: int, new: int) -> int:
-    """Copy a file from descriptor to descriptor, in the kernel where that is possible, and return its size."""
+def _copy_bytes(old: int, new: int, size: int) -> None:
+    """Copy the first `size` bytes of a file from descriptor to descriptor, in the kernel where that is possible."""
     copied = 0
     try:
-        while hasattr(os, "copy_file_range") and (count := os.copy_file_range(old, new, 1 << 30)):
+        while copied < size and (count := os.copy_file_range(old, new, size - copied)):
             copied += count
+    except AttributeError:  # macOS
+        pass
     except OSError as error:
         if copied or error.errno not in _NO_KERNEL_COPY:
             raise
-    while block := os.read(old, BLOCK):  # nothing is left, except where the kernel cannot copy
+    while copied < size and (block := os.read(old, min(BLOCK, size - copied))):
         copied += len(block)
         while block:
             block = block[os.write(new, block) :]
-    return copied
 
 
-def _copy_attributes(old: int, new: int, status: os.stat_result, step: Step) -> None:
-    """Give a copy the owner, the extended attributes, the permissions and the times of a file, as far as possible."""
-    with suppress(OSError):
-        os.fchown(new, status.st_uid, status.st_gid)
+def _open_source(source: Place) -> int:
+    try:
+        return source.open()
+    except FileNotFoundError:
+        raise Left(GONE) from None
+
+
+def _copy_content(old: int, new: int, step: Step) -> None:
+    """Copy the bytes, the owner, the times and the extended attributes of a file, as far as possible."""
+    status, created = os.fstat(old), os.fstat(new)
+    if not is_as_planned(status, step):
+        raise Left(CHANGED_SOURCE)
+    _copy_bytes(old, new, step.size)
+    if not is_as_planned(os.fstat(old), step):
+        raise Left(CHANGED_SOURCE)
+    if (created.st_uid, created.st_gid) != (status.st_uid, status.st_gid):
+        with suppress(OSError):
+            os.fchown(new, status.st_uid, status.st_gid)
+    os.utime(new, ns=(status.st_atime_ns, step.mtime))
     for name in _attributes(old):
         with suppress(OSError):
             os.setxattr(new, name, os.getxattr(old, name))
-    with suppress(PermissionError):  # FAT stores none
-        os.fchmod(new, step.mode)
-    os.utime(new, ns=(status.st_atime_ns, step.mtime))
 
 
 def _attributes(file: int) -> list[str]:

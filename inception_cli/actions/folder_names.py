@@ -1,5 +1,6 @@
 """Names of folders and files that every common file system accepts: Linux, macOS, Windows, USB sticks, NAS."""
 
+import os
 import re
 import unicodedata
 
@@ -22,6 +23,11 @@ def folder_name(label: str) -> str:
     if not name or _RESERVED.fullmatch(name):
         name = cut(f"_{name}", MAX_BYTES)
     return name
+
+
+def stem_and_suffix(name: str) -> tuple[str, str]:
+    """Return `photo` and `.jpg` for `photo.jpg`; a name that begins with its only dot has no suffix."""
+    return os.path.splitext(name)  # noqa: PTH122 (five times as fast as pathlib)
 
 
 def numbered(stem: str, suffix: str, number: int, room: int = 0) -> str:
@@ -47,4 +53,4 @@ def cut(name: str, size: int) -> str:
 
 def name_key(name: str) -> str:
     """Return what names have in common that are one name on macOS and Windows: they differ in case or composition."""
-    return unicodedata.normalize("NFC", name).casefold()
+    return name.lower() if name.isascii() else unicodedata.normalize("NFC", name).casefold()

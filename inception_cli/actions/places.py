@@ -34,9 +34,14 @@ class Place(NamedTuple):
         """Remove the file."""
         os.unlink(self.name, dir_fd=self.folder)
 
-    def open(self, flags: int = os.O_RDONLY) -> int:
-        """Return a descriptor of the file."""
-        return os.open(self.name, flags | os.O_CLOEXEC, 0o600, dir_fd=self.folder)
+    def open(self) -> int:
+        """Return a descriptor of the file, to read it."""
+        return os.open(self.name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.folder)
+
+    def create(self, mode: int) -> int:
+        """Create the file with these permissions and return a descriptor; FileExistsError if the name exists."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        return os.open(self.name, flags, mode, dir_fd=self.folder)
 
 
 class Folders:
@@ -64,7 +69,12 @@ class Folders:
         return self._place(self._targets, step.folder, step.name)
 
     def source(self, step: Step, create: bool = False) -> Place | None:
-        """Return the source of a step; None if its folder does not exist and is not to be created."""
+        """Return the source of a step; None if its folder does not exist and is not to be created.
+
+        A photo that is copied or linked is only read: its folder need not be open.
+        """
+        if step.method != "move":
+            return Place(self.root, step.source)  # an absolute path, to which the open folder makes no difference
         folder, _, name = step.source.rpartition("/")
         if create:
             Path(folder or "/").mkdir(parents=True, exist_ok=True)
@@ -116,16 +126,15 @@ def begin_alike(first: Place, second: Place, size: int) -> bool:
 
 def sync(place: Place) -> None:
     """Flush a file and its folder to the disk."""
-    with opened(place, os.O_RDONLY) as descriptor:
+    with closing(place.open()) as descriptor:
         os.fsync(descriptor)
     with suppress(OSError):
         os.fsync(place.folder)
 
 
 @contextmanager
-def opened(place: Place, flags: int) -> Iterator[int]:
-    """Yield a descriptor of a file, which is closed at the end of the block."""
-    descriptor = place.open(flags)
+def closing(descriptor: int) -> Iterator[int]:
+    """Close a descriptor at the end of the block."""
     try:
         yield descriptor
     finally:

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import PurePath
 
+from inception_cli.actions.folder_names import stem_and_suffix
 from inception_cli.images.discovery import SUPPORTED_SUFFIXES, UNSUPPORTED_SUFFIXES, suffix_of
 
 SUFFIX = ".xmp"
@@ -25,14 +25,14 @@ class Sidecar:
 
     def name_for(self, photo: str) -> str:
         """Return the name of the sidecar beside a photo of this name."""
-        return (PurePath(photo).stem if self.of_stem else photo) + self.source[-len(SUFFIX) :]
+        return (stem_and_suffix(photo)[0] if self.of_stem else photo) + self.source[-len(SUFFIX) :]
 
 
 def sidecars(photo: str, only_files: bool) -> list[Sidecar]:
     """Return the sidecars of a photo that are regular files; with `only_files` without links to such."""
     folder, _, name = photo.rpartition("/")
     by_base, found = _sidecars_in(folder or "/"), []
-    for base in dict.fromkeys((PurePath(name).stem, name)) if by_base else ():
+    for base in dict.fromkeys((stem_and_suffix(name)[0], name)) if by_base else ():
         names, photos = by_base.get(base, ((), 0))
         for sidecar in names:
             source = f"{folder}/{sidecar}"
@@ -55,7 +55,7 @@ def _sidecars_in(folder: str) -> Mapping[str, tuple[list[str], int]]:
         for name in _names(folder) if found else ():
             suffix = suffix_of(name)
             if not suffix or suffix in SUPPORTED_SUFFIXES or suffix in UNSUPPORTED_SUFFIXES:
-                photos.update({PurePath(name).stem, name} & found.keys())
+                photos.update({stem_and_suffix(name)[0], name} & found.keys())
     return {base: (sorted(names), photos[base]) for base, names in found.items()}
 
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from inception_cli.actions.file_steps import FileSteps, Left, Outcome
+from inception_cli.actions.file_steps import FileSteps, Gone, Left, Outcome
 from inception_cli.actions.places import Folders
 from inception_cli.actions.sort_plan import (
     PLAN,
@@ -57,14 +57,21 @@ class Sorted:
     resumed: bool = False  # the plan was there before
     done: int = 0  # files
     found: int = 0  # files whose step had been done before
+    moved: int = 0  # of these two, the files that are moved; the others are copies and links
+    folders: set[str] = field(default_factory=set)  # of these two
     left: int = 0  # files
     left_files: list[tuple[str, str]] = field(default_factory=list)  # the first of them, with the reason
+    gone: int = 0  # moved files that an undo has found neither in the folder nor where they came from
+    gone_files: list[tuple[str, str]] = field(
+        default_factory=list
+    )  # the first of them: where they were moved, and from
+    ended: bool = False  # nothing is left to undo
     free: int | None = None  # bytes on the target's file system; None: unknown
 
     @property
     def incomplete(self) -> bool:
         """Whether a photo that is to be sorted could not be, or a sorted one could not be put back."""
-        return self.left > 0 or bool(self.tally.left)
+        return self.left > 0 or self.gone > 0 or bool(self.tally.left)
 
 
 def sort(
@@ -133,7 +140,10 @@ def dry_run(
 
 
 def undo(into: Path, progress: Progress = lambda *_: None) -> Sorted:
-    """Put everything back that a sort into this folder has done; files that have changed since stay."""
+    """Put everything back that a sort into this folder has done; files that have changed since stay.
+
+    If moved files are gone, the plan is kept, so that they can be brought back; the next undo ends without them.
+    """
     root = Path(os.path.realpath(into))
     plan = root / PLAN
     if not (plan.exists() or (root / LOCK).exists()):
@@ -147,7 +157,13 @@ def undo(into: Path, progress: Progress = lambda *_: None) -> Sorted:
             raise InceptionError(f"{plan}: is of the folder {header.into}; move the folder back there to undo the sort")
         result = Sorted(root, header.method, read_tally(plan), resumed=True)
         _run(plan, result, progress, undo=True)
-        if not result.left:
+        if result.gone and not (result.moved or result.left):
+            raise InceptionError(
+                f"{result.gone_files[0][0]}: is gone, like all moved files ({result.gone:,}); move them back there and "
+                f"undo again, or delete {PLAN} in {into}"
+            )
+        result.ended = not result.left and not (result.gone and result.done)
+        if result.ended:
             with writing(plan):
                 plan.unlink()
                 sync_folder(plan)
@@ -192,6 +208,11 @@ def _try(step: Step, action: Callable[[Step], Outcome], result: Sorted, undo: bo
     """Do or undo a step and count the outcome; None if its file stays as it is."""
     try:
         outcome = action(step)
+    except Gone:
+        result.gone += 1
+        if len(result.gone_files) < MAX_LISTED:
+            result.gone_files.append((_path(step, result, undo), step.source))
+        return None
     except Left as left:
         reason = str(left)
     except OSError as error:
@@ -201,12 +222,18 @@ def _try(step: Step, action: Callable[[Step], Outcome], result: Sorted, undo: bo
     else:
         result.done += outcome is Outcome.DONE
         result.found += outcome is Outcome.FOUND
+        result.moved += step.method == "move"
+        result.folders.add(step.folder)
         return outcome
     result.left += 1
     if len(result.left_files) < MAX_LISTED:
-        path = str(result.into / step.folder / step.name) if undo else step.source
-        result.left_files.append((path, reason))
+        result.left_files.append((_path(step, result, undo), reason))
     return None
+
+
+def _path(step: Step, result: Sorted, undo: bool) -> str:
+    """Return where the file of a step is before the step."""
+    return str(result.into / step.folder / step.name) if undo else step.source
 
 
 def _read(predictions: Path, thresholds: Thresholds, classes: Classes | None) -> Iterator[Prediction]:

@@ -4,9 +4,9 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import count
-from pathlib import Path, PurePath
+from pathlib import Path
 
-from inception_cli.actions.folder_names import folder_name, name_key, numbered
+from inception_cli.actions.folder_names import folder_name, name_key, numbered, stem_and_suffix
 from inception_cli.actions.sidecars import SUFFIX, Sidecar
 from inception_cli.errors import InceptionError, os_errors
 from inception_cli.files.hashing import sha256
@@ -37,7 +37,7 @@ class TargetFolder:
         with os_errors(self.path, "make it readable, or choose another folder"), os.scandir(self.path) as entries:
             for entry in entries:
                 self._sources[name_key(entry.name)] = _BEFORE
-                self._stems.setdefault(name_key(PurePath(entry.name).stem), _BEFORE)
+                self._stems.setdefault(name_key(stem_and_suffix(entry.name)[0]), _BEFORE)
 
     def holds(self, source: str) -> bool:
         """Return whether a photo is in this folder already."""
@@ -70,16 +70,17 @@ class TargetFolder:
 
     def add(self, source: str, beside: Sequence[Sidecar]) -> str:
         """Return a free name for a photo under which its sidecars are free as well, and take it."""
-        original = PurePath(source.rpartition("/")[2])
-        key, group = name_key(original.name), source.removesuffix(original.suffix)
+        original = source.rpartition("/")[2]
+        stem, suffix = stem_and_suffix(original)
+        key, group = name_key(original), source.removesuffix(suffix)
         for number in count(self._numbers.get(key, 1)):
-            name = numbered(original.stem, original.suffix, number, room=len(SUFFIX))
+            name = numbered(stem, suffix, number, room=len(SUFFIX))
             if self._is_free(name, group, beside):
                 break
         if number > 1:
             self._numbers[key] = number
         self._sources[name_key(name)] = source
-        self._stems.setdefault(name_key(PurePath(name).stem), group)
+        self._stems.setdefault(name_key(stem_and_suffix(name)[0]), group)
         self.photos += 1
         return name
 
@@ -95,7 +96,7 @@ class TargetFolder:
         if name_key(name) in self._sources:
             return False
         own = {name_key(sidecar.name_for(name)): sidecar.source for sidecar in beside}
-        stem = PurePath(name).stem
+        stem = stem_and_suffix(name)[0]
         for key in {*own, name_key(name + SUFFIX), name_key(stem + SUFFIX)}:
             if key in self._sources and self._sources[key] != own.get(key):
                 return False

@@ -242,11 +242,10 @@ def print_sort_plan(result: "Sorted") -> None:
 
 def print_sorted(result: "Sorted", into: str) -> None:
     """Print the end of a sort, and how to undo it."""
-    tally = result.tally
     before = f" ({result.found:,} before)" if result.found else ""
-    folders = plural(len(tally.photos), "folder")
-    files = plural(result.done + result.found, "file")
-    print_line(f"{files} {_PAST[result.method]}{before} into {folders} of {into}", "bold")
+    files = plural(result.done + result.found, "file") if result.folders else "no file"
+    folders = f"{plural(len(result.folders), 'folder')} of " if result.folders else ""
+    print_line(f"{files} {_PAST[result.method]}{before} into {folders}{into}", "bold")
     for line in _sort_notes(result):
         print_line(line, "dim")
     print_line(f"to undo it: inception sort --undo {shlex.quote(into)}", "dim")
@@ -255,7 +254,7 @@ def print_sorted(result: "Sorted", into: str) -> None:
 def print_undone(result: "Sorted", into: str) -> None:
     """Print the end of an undo."""
     done = {"move": "moved back", "copy": "removed", "link": "removed"}[result.method]
-    print_line(f"{plural(result.done, 'file')} of {into} {done}", "bold")
+    print_line(f"{plural(result.done, 'file') if result.done else 'no file'} of {into} {done}", "bold")
 
 
 def print_left(files: Sequence[tuple[str, str]], number: int) -> None:
@@ -264,6 +263,22 @@ def print_left(files: Sequence[tuple[str, str]], number: int) -> None:
         print_line(f"left as it is: {path}: {reason}", "yellow")
     if number > len(files):
         print_line(f"… and {number - len(files):,} more", "yellow")
+
+
+def print_gone(result: "Sorted") -> None:
+    """Print the moved files that an undo has not found, and how it ends."""
+    for target, source in result.gone_files:
+        print_line(f"gone: {target}, which came from {source}", "yellow")
+    if result.gone > len(result.gone_files):
+        print_line(f"… and {result.gone - len(result.gone_files):,} more", "yellow")
+    if result.gone and result.ended:
+        print_line(
+            f"nothing is left to undo, except {plural(result.gone, 'file that is', 'files that are')} gone", "bold"
+        )
+    elif result.gone:
+        print_line(
+            "move what is gone back there and undo again; if it is deleted, the next undo ends without it", "dim"
+        )
 
 
 def _sort_notes(result: "Sorted") -> Iterator[str]:

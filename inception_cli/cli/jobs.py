@@ -344,7 +344,8 @@ def undo_sort(into: str, quiet: bool) -> bool:
     if not quiet:
         console.print_undone(result, into)
     console.print_left(result.left_files, result.left)
-    return result.left > 0
+    console.print_gone(result)
+    return result.left > 0 or result.gone > 0
 
 
 def tag(predictions: str, thresholds: Thresholds, undo: bool, quiet: bool) -> bool:

@@ -247,15 +247,15 @@ def _print_decisions(console: Console, decisions: "DecisionMetrics") -> None:
     if given.rollup is not None and decisions.classes_per_label is not None:
         console.print(f"a label stands for {decisions.classes_per_label:.2f} classes on average")
     rows = [_answered_row(each) for each in decisions.curve[:: len(decisions.curve) // CURVE_ROWS]]
-    print_table([Column("--min-score"), Column("With a label", "(%)"), Column("Right", "(%)")], rows)
+    print_table([Column("--min-score"), Column("Get a label", "(%)"), Column("Right", "(%)")], rows)
     if proposal := decisions.proposal:
         console.print(
             f"--min-score {proposal.min_score:g} would be right on {proposal.accuracy:.1f} % of the "
-            f"{proposal.coverage:.0f} % of photos that it answers: the lowest for {decisions.wanted:g} %"
+            f"{proposal.coverage:.0f} % of photos that get a label: the lowest for {decisions.wanted:g} %"
         )
     elif decisions.wanted:
         console.print(
-            f"no --min-score up to 0.99 would be right on {decisions.wanted:g} % of the photos that it answers"
+            f"no --min-score up to 0.99 would be right on {decisions.wanted:g} % of the photos that get a label"
         )
 
 

@@ -17,6 +17,7 @@ from inception_cli.errors import InceptionError, excerpt
 from inception_cli.evaluation.labels import Labels
 from inception_cli.evaluation.metrics import Mask, has_label, hits, wilson
 from inception_cli.predictions.decision import REASONS, Decision, decide, parse_path
+from inception_cli.predictions.retune import DAMAGED_DECISION
 from inception_cli.predictions.table import class_indices, is_ok
 from inception_cli.predictions.tree import Tree, tree_of
 
@@ -32,7 +33,7 @@ class Answered:
     """The photos that get a label with one `min_score`."""
 
     min_score: float
-    n: int  # photos with a label
+    n: int  # photos that get a label
     coverage: float  # their share of all photos that are scored, percent
     right: int
     accuracy: float | None  # right / n, percent; None without any
@@ -92,7 +93,7 @@ def measure_decisions(rows: Path, table: pd.DataFrame, labels: Labels, threshold
 
 
 def _propose(labelled: _Labelled, wanted: float) -> Answered | None:
-    """Return the photos with a label at the lowest threshold that is right on `wanted` percent of them."""
+    """Return the photos that get a label at the lowest threshold that is right on `wanted` percent of them."""
     choices = map(labelled.answered, PROPOSALS)
     return next((each for each in choices if each.accuracy is not None and each.accuracy >= wanted), None)
 
@@ -131,4 +132,4 @@ def _decisions(rows: Path, table: pd.DataFrame, labels: Labels, thresholds: Thre
                 raise ValueError(f"label_reason {excerpt(repr(reason))} is none of {', '.join(REASONS)}")
             yield decide(label, score, parse_path(path), thresholds, tree, reason == "unfamiliar")
         except ValueError as error:
-            raise InceptionError(f"{rows}: {name}: {error}; restore the file and its manifest") from error
+            raise InceptionError(f"{rows}: {name}: {error}; {DAMAGED_DECISION}") from error

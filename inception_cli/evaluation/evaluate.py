@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from inception_cli.config import NO_THRESHOLDS, Classes, Thresholds
-from inception_cli.errors import GateNotMet, UsageError, os_errors
+from inception_cli.errors import GateNotMet, InceptionError, UsageError, os_errors
 from inception_cli.evaluation.compare import Comparison, compare, require_shared_paths
 from inception_cli.evaluation.confusion_matrix import ConfusionMatrix
 from inception_cli.evaluation.decisions import DecisionMetrics, measure_decisions
@@ -20,7 +20,7 @@ from inception_cli.predictions.prediction import header
 from inception_cli.predictions.retune import for_saved_rows, require_paths
 from inception_cli.predictions.table import read_table, require_classes, seen_classes
 from inception_cli.predictions.text import escape_bytes
-from inception_cli.predictions.tree import find_classes
+from inception_cli.predictions.tree import find_classes, tree_of
 from inception_cli.storage.label_sources import LabelSources
 from inception_cli.storage.store import Manifest, NetworkCounts, classes_of
 
@@ -198,6 +198,8 @@ def evaluate(rows: Path, manifest: Manifest | None, settings: EvaluationSettings
     classes = manifest.run.classes if manifest else seen_classes(table)
     require_classes(table, classes, rows)
     thresholds = for_saved_rows(settings.thresholds, manifest.run.thresholds if manifest else NO_THRESHOLDS)
+    if manifest is None and thresholds.rollup is not None and tree_of(classes) is None:
+        raise InceptionError(f"{rows}: has no manifest, with the tree for rollup; restore {rows.name}.json beside it")
     require_paths(rows, thresholds, classes)
     sources = _label_sources(settings.sources, manifest)
     results = tuple(

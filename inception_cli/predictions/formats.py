@@ -323,6 +323,8 @@ def _typed_prediction(values: list[Any]) -> Prediction:
 
 
 def _check_columns(columns: list[str], file: Path) -> list[str]:
+    if columns[-2:] == ["true_label", "correct"]:
+        raise InceptionError(f"{file}: is a copy with labels (--rows-with-labels); give the predictions without them")
     if columns_of(columns) == (0, False):
         raise damaged(file, 1, "the columns are not those of a file of predictions")
     return columns

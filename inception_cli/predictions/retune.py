@@ -10,6 +10,9 @@ from inception_cli.predictions.formats import read_columns, read_predictions
 from inception_cli.predictions.prediction import Prediction, with_decision
 from inception_cli.predictions.tree import require_tree, tree_of
 
+#: Remedy for a decision that does not fit the tree.
+DAMAGED_DECISION = "restore the file and, beside it, its manifest (FILE.json), which holds the tree of its classes"
+
 
 def for_saved_rows(thresholds: Thresholds, run: Thresholds) -> Thresholds:
     """Return what decides the saved rows of a run with the thresholds `run`: without new `thresholds` those of the run.
@@ -51,4 +54,4 @@ def decide_again(
         try:
             yield with_decision(prediction, path, thresholds, tree, unfamiliar)
         except ValueError as error:
-            raise InceptionError(f"{rows}: {prediction.path}: {error}; restore the file and its manifest") from error
+            raise InceptionError(f"{rows}: {prediction.path}: {error}; {DAMAGED_DECISION}") from error

@@ -86,7 +86,7 @@ def calibration(bins: "Sequence[Bin]") -> Plot:
 def decisions(metrics: "DecisionMetrics") -> Plot:
     """Return the share of photos that get a label by --min-score; wrong labels on top of the right ones."""
     plot = Plot(
-        "Photos with a label by threshold: right and wrong.",
+        "Photos that get a label, by threshold: right and wrong.",
         [(_y(share), f"{100 * share:.0f} %") for share in (0, 0.25, 0.5, 0.75, 1)],
         x_axis="--min-score",
     )
