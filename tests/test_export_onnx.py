@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -287,7 +288,7 @@ def test_a_file_that_fails_the_check_is_not_published(
 
     assert ended.code == 1
     assert message in ended.err
-    assert "pip install -U 'inception-photos[onnx]'" in ended.err
+    assert "update the exporter: pip install onnx onnxscript onnxruntime --upgrade" in ended.err
     assert len(ended.err.splitlines()) == 1
     assert [(each.name, each.read_bytes()) for each in tmp_path.iterdir()] == [("x.onnx", b"before")]
 
@@ -301,7 +302,7 @@ def test_without_onnx_runtime_the_file_is_written_unchecked(
     ended = inception("export", "-w", "demo", "-o", tmp_path / "x.onnx", "-v", "--json")
 
     assert ended.code == 0
-    assert "not checked, for lack of ONNX Runtime: pip install 'inception-photos[onnx]'" in ended.err
+    assert "not checked, for lack of ONNX Runtime: pip install onnxruntime" in ended.err
     assert json.loads(ended.out)["check"] is None
     assert (tmp_path / "x.onnx").stat().st_size == json.loads(ended.out)["bytes"]
 
@@ -325,16 +326,15 @@ def test_assumptions_about_the_weights_are_printed(
 ) -> None:
     names = tmp_path / "names.txt"
     names.write_text("\n".join("abcdefghij"))
-    given: list[Any] = []
-    weights = replace(WEIGHTS, notes=("the file names no preset: torchvision's is used",))
-    monkeypatch.setattr(load, "find_weights", lambda *arguments: given.extend(arguments) or weights)
+    find_weights = Mock(return_value=replace(WEIGHTS, notes=("the file names no preset: torchvision's is used",)))
+    monkeypatch.setattr(load, "find_weights", find_weights)
 
     ended = inception(
         "export", "-w", "my.pth", "--preset", "timm", "--classes", names, "--offline", "-o", tmp_path / "x.onnx"
     )
 
     assert ended.err.startswith("small: the file names no preset: torchvision's is used\nwritten to ")
-    assert given[:4] == ["my.pth", "timm", Classes(tuple("abcdefghij")), True]
+    assert find_weights.call_args.args[:4] == ("my.pth", "timm", Classes(tuple("abcdefghij")), True)
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxscript"])
@@ -348,7 +348,7 @@ def test_a_missing_extra_is_reported_before_a_download(
 
     assert ended.code == 1
     assert len(ended.err.splitlines()) == 1
-    assert ended.err.endswith(": pip install 'inception-photos[onnx]'\n")
+    assert ended.err.endswith(": pip install onnx onnxscript onnxruntime\n")
 
 
 @pytest.mark.parametrize(

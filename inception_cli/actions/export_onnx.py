@@ -42,7 +42,8 @@ PIXELS, SCORES = "pixels", "scores"
 TOLERANCE = 1e-4
 #: Pixels of a side of the random grids that the pictures of the check are drawn from: broad areas to fine noise.
 GRIDS = (2, 5, 16, 75)
-UPDATE = "update the exporter: pip install -U 'inception-photos[onnx]'"
+INSTALL = "pip install onnx onnxscript onnxruntime"
+UPDATE = f"update the exporter: {INSTALL} --upgrade"
 
 
 class PixelsToScores(nn.Module):
@@ -98,9 +99,7 @@ def require_exporter() -> None:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise InceptionError(
-            f"export needs onnx and onnxscript ({one_line(error)}): pip install 'inception-photos[onnx]'"
-        ) from error
+        raise InceptionError(f"export needs onnx and onnxscript ({one_line(error)}): {INSTALL}") from error
 
 
 def export(weights: Weights, file: Path) -> Exported:

@@ -230,7 +230,7 @@ def print_exported(exported: "Exported", verbose: bool) -> None:
         runtime, difference = f"ONNX Runtime {check.onnxruntime}", f"largest difference {check.max_difference:.1g}"
         print_line(f"checked: {runtime} gives our scores on {check.pictures} drawn pictures ({difference})", "dim")
     elif verbose:
-        print_line("not checked, for lack of ONNX Runtime: pip install 'inception-photos[onnx]'", "dim")
+        print_line("not checked, for lack of ONNX Runtime: pip install onnxruntime", "dim")
 
 
 # ── sort ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
