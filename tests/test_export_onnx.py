@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from inception_cli import __version__
 from inception_cli.actions import export_onnx
 from inception_cli.config import PRESETS, Classes
+from inception_cli.errors import InceptionError
 from inception_cli.files.hashing import sha256
 from inception_cli.network.model import InceptionV3
 from inception_cli.weights import load
@@ -206,6 +207,32 @@ def test_the_same_network_gives_the_same_bytes_and_torch_prints_nothing(
 
     assert export_onnx.to_onnx(network, 75).SerializeToString(deterministic=True) == data
     assert capfd.readouterr() == ("", "")
+
+
+def export_that_fails(cause: type[BaseException]) -> Any:
+    """Return what stands for torch's exporter: it fails for this cause, and hides it in an error of its own."""
+
+    def export(*_: object, **options: object) -> None:
+        try:
+            raise cause("no operator for aten::conv2d")
+        except BaseException as error:
+            raise torch.onnx.OnnxExporterError("\x1b[96mThis is step 1/3\x1b[0m") from error
+
+    return export
+
+
+def test_a_failure_of_torch_names_its_cause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.onnx, "export", export_that_fails(ValueError))
+
+    with pytest.raises(InceptionError, match=r"cannot export to ONNX: no operator for aten::conv2d; update the exp"):
+        export_onnx.to_onnx(TinyNetwork(), 75)
+
+
+def test_an_interruption_is_no_failure_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.onnx, "export", export_that_fails(KeyboardInterrupt))
+
+    with pytest.raises(KeyboardInterrupt):
+        export_onnx.to_onnx(TinyNetwork(), 75)
 
 
 @pytest.mark.slow

@@ -153,7 +153,12 @@ def to_onnx(network: nn.Module, size: int) -> "ModelProto":
                 verbose=False,
             )
     except (torch.onnx.OnnxExporterError, ImportError) as error:
-        raise InceptionError(f"torch {torch.__version__} cannot export to ONNX: {one_line(error)}; {UPDATE}") from error
+        reason = _first_cause(error)
+        if isinstance(reason, KeyboardInterrupt):  # during an import of torch's
+            raise KeyboardInterrupt from error
+        raise InceptionError(
+            f"torch {torch.__version__} cannot export to ONNX: {one_line(reason)}; {UPDATE}"
+        ) from error
     assert program
     model: ModelProto = program.model_proto
     graph = model.graph
@@ -187,6 +192,13 @@ def draw_pictures(side: int) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     grids = [256 * torch.rand(1, 3, cells, cells, generator=generator) for cells in GRIDS]
     return torch.cat([F.interpolate(grid, side, mode="bilinear") for grid in grids]).permute(0, 2, 3, 1).byte()
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    """Return the exception with which a chain of exceptions has begun."""
+    while cause := error.__cause__ or error.__context__:
+        error = cause
+    return error
 
 
 @contextmanager
