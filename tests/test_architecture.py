@@ -45,7 +45,7 @@ SAME_LEVEL = {
 }
 TORCH_FREE = ("evaluation", "report", "predictions", "storage")
 HEAVY = ("torch", "torchvision", "pandas", "numpy", "PIL")
-COMMANDS = ("classify", "evaluate", "report", "sort", "tag", "train", "info")
+COMMANDS = ("classify", "evaluate", "report", "sort", "tag", "train", "export", "info")
 
 
 def folder_of(module: str) -> str:

@@ -54,7 +54,7 @@ def test_names_are_completed_without_loading_anything_heavy(shell: str) -> None:
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("inception ", {"classify", "evaluate", "report", "sort", "tag", "train", "info"}),
+        ("inception ", {"classify", "evaluate", "report", "sort", "tag", "train", "export", "info"}),
         ("inception classify --pre", {"--preset", "--precision"}),
         ("inception classify --preset timm-", {"timm-gluon"}),
         ("inception info --device c", {"cpu", "cuda"}),

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from running import Inception
 
-from inception_cli.cli.outputs import PER_CLASS_MARKER, REPORT_MARKER, OutputFile, check_outputs
+from inception_cli.cli.outputs import ONNX_MARKER, PER_CLASS_MARKER, REPORT_MARKER, OutputFile, check_outputs
 from inception_cli.errors import InceptionError, UsageError
 
 
@@ -28,7 +28,7 @@ def test_two_outputs_must_not_be_one_file(tmp_path: Path, monkeypatch: pytest.Mo
         check_outputs([OutputFile("--out", "./x.html"), OutputFile("--report", "x.html")], [])
 
 
-@pytest.mark.parametrize("marker", [REPORT_MARKER, PER_CLASS_MARKER])
+@pytest.mark.parametrize("marker", [REPORT_MARKER, PER_CLASS_MARKER, ONNX_MARKER])
 def test_only_our_own_files_are_replaced_without_force(marker: bytes, tmp_path: Path) -> None:
     file = tmp_path / "file"
     outputs = [OutputFile("--report", str(file), marker)]

@@ -11,6 +11,7 @@ from inception_cli import __version__
 from inception_cli.cli import evaluation_options as e
 from inception_cli.cli import heat_maps, jobs
 from inception_cli.cli import options as o
+from inception_cli.cli.export import export
 from inception_cli.cli.outputs import REPORT_MARKER, OutputFile, check_outputs, outputs_of_classify
 from inception_cli.cli.usage import Command, Group, check_predictions, require_predictions
 from inception_cli.config import ArrayName, Settings, Thresholds
@@ -320,6 +321,9 @@ def train(
         console.print_trained(record, out)
     if json:
         print(jsonlib.dumps(record))
+
+
+app.command(cls=Command)(export)
 
 
 @app.command(cls=Command)

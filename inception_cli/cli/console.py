@@ -16,6 +16,7 @@ from inception_cli.predictions.decision import UNKNOWN
 from inception_cli.predictions.text import harmless
 
 if TYPE_CHECKING:
+    from inception_cli.actions.export_onnx import Exported
     from inception_cli.actions.sort import Sorted
     from inception_cli.actions.tag import Tagged
     from inception_cli.config import Engine
@@ -217,6 +218,22 @@ def print_trained(record: Mapping[str, Any], out: str) -> None:
     if record.get("familiarity"):
         print_line(f"no statistics for --familiar: {record['familiarity']}", "yellow")
     print_line(f"to use them: inception classify PHOTOS --weights {out} --out preds.csv", "dim")
+
+
+# ── export ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def print_exported(exported: "Exported", verbose: bool) -> None:
+    """Print the assumptions about the weights, the file, and with `verbose` whether it was checked."""
+    for note in exported.weights.notes:
+        print_line(f"{exported.weights.name}: {note}", "dim")
+    size, classes = exported.weights.preset.size, plural(len(exported.weights.classes), "class", "classes")
+    print_line(f"written to {exported.file}: {_size(exported.bytes)}, {size} x {size} pixels, {classes}", "bold")
+    if verbose and (check := exported.check):
+        runtime, difference = f"ONNX Runtime {check.onnxruntime}", f"largest difference {check.max_difference:.1g}"
+        print_line(f"checked: {runtime} gives our scores on {check.pictures} drawn pictures ({difference})", "dim")
+    elif verbose:
+        print_line("not checked, for lack of ONNX Runtime: pip install onnxruntime", "dim")
 
 
 # ── sort ─────────────────────────────────────────────────────────────────────────────────────────────────────────────

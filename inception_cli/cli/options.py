@@ -13,6 +13,7 @@ from inception_cli.cli.values import (
     familiar,
     html_file,
     min_score,
+    onnx_file,
     positive_or_auto,
     predictions_file,
     rollup,
@@ -66,6 +67,9 @@ WeightsOut = Annotated[
     str | None,
     typer.Option("--out", "-o", metavar="FILE", callback=weights_file, help="The .safetensors file to write."),
 ]
+OnnxOut = Annotated[
+    str | None, typer.Option("--out", "-o", metavar="FILE", callback=onnx_file, help="The .onnx file to write.")
+]
 ReportOut = Annotated[
     str | None, typer.Option("--out", "-o", metavar="FILE", callback=html_file, help="The .html file to write.")
 ]
@@ -97,6 +101,18 @@ WeightsNames = Annotated[
         metavar="NAME|FILE",
         autocompletion=complete(WEIGHTS_NAMES),
         help="Published weights (see inception info; demo needs no download) or a file. Repeat for an ensemble.",
+        show_default="torchvision",
+        rich_help_panel=WEIGHTS,
+    ),
+]
+ExportedWeights = Annotated[
+    list[str],
+    typer.Option(
+        "--weights",
+        "-w",
+        metavar="NAME|FILE",
+        autocompletion=complete(WEIGHTS_NAMES),
+        help="Published weights (see inception info; demo needs no download) or a file.",
         show_default="torchvision",
         rich_help_panel=WEIGHTS,
     ),

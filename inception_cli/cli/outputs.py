@@ -14,6 +14,7 @@ PER_CLASS_MARKER = b"index,label,support,predicted,right,precision,recall,f1"
 CONFUSION_MARKER = b"label\\predicted,"
 LABELLED_ROWS_MARKER = b",error,true_label,correct\n"
 HEAT_MAP_MARKER = b"inception heat map"  # in the metadata of a picture
+ONNX_MARKER = b"\x12\x09inception\x1a"  # the field producer_name, and the number of the field after it
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import typer
 
 from inception_cli.config import ARRAY_SUFFIX, Auto, Crops
 from inception_cli.errors import InceptionError, UsageError
+from inception_cli.files.remote import is_remote
 from inception_cli.predictions.formats import check_suffix
 
 if TYPE_CHECKING:
@@ -65,6 +66,13 @@ def weights_file(name: str | None) -> str | None:
         raise InceptionError(f"{name} is a folder; name a file in it, such as {Path(name, 'mine.safetensors')}")
     if name and Path(name).suffix != ".safetensors":
         raise UsageError(f"--out {name}: trained weights are a .safetensors file; give a name that ends in that")
+    return name
+
+
+def onnx_file(name: str | None) -> str | None:
+    """Check that a network can be exported to a file of this name."""
+    if name and (is_remote(name) or Path(name).suffix.lower() != ".onnx"):
+        raise UsageError(f"--out {name}: give a file on this machine, with a name that ends in .onnx")
     return name
 
 

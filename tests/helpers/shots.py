@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 PICTURES = ROOT / ".readme"
 HELP = ROOT / "tests" / "snapshots" / "help"
 #: The commands whose help is kept; without a command it is that of `inception` itself.
-COMMANDS = ("", "classify", "evaluate", "report", "sort", "tag", "train", "info")
+COMMANDS = ("", "classify", "evaluate", "report", "sort", "tag", "train", "export", "info")
 WIDTH = 100  # characters
 
 #: The command lines in the picture of the terminal.
