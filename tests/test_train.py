@@ -23,10 +23,12 @@ from inception_cli.images.preprocess import views
 from inception_cli.network.model import InceptionV3
 from inception_cli.training import augment, dataset, train
 from inception_cli.training.augment import Augmentation, CropBatch, EpochPlan
+from inception_cli.training.checkpoint import write_part
 from inception_cli.training.dataset import ImageDataset, Sample
 from inception_cli.training.learner import EMA_INTERVAL, Hyperparameters, Learner, parameter_groups
 from inception_cli.training.settings import TrainConfig, TrainSettings
 from inception_cli.training.train import EpochResult, Recipe, Trainer
+from inception_cli.training.validation import ValidationPredictions, is_best
 from inception_cli.weights.load import find_weights, load_network, save_weights
 from inception_cli.weights.read import read_checkpoint
 
@@ -443,8 +445,13 @@ def test_existing_weights_initialise_the_trunk_but_not_the_classifier(config: Tr
 
 def fix_scores(trainer: Trainer, *top1: float) -> None:
     """Replace the validation of the next epochs by these accuracies."""
-    scores = iter(top1)
-    trainer._evaluate = lambda: train.ValidationScore(next(scores), 0.0)  # type: ignore[method-assign]
+    accuracies = iter(top1)
+
+    def evaluate() -> ValidationPredictions:
+        labels, predicted = np.zeros(10, np.int64), np.arange(10) >= next(accuracies) / 10
+        return ValidationPredictions(("x.jpg",) * 10, labels, predicted.astype(np.int64), np.ones(10, np.float32))
+
+    trainer._evaluate = evaluate  # type: ignore[method-assign]
 
 
 @pytest.mark.usefixtures("tiny")
@@ -478,7 +485,35 @@ def test_among_epochs_within_one_standard_error_the_last_is_the_best(config: Tra
 def test_an_epoch_is_best_within_one_standard_error(
     top1: float, earlier: list[float], val_images: int, best: bool
 ) -> None:
-    assert train.is_best(top1, earlier, val_images) == best
+    assert is_best(top1, earlier, val_images) == best
+
+
+def test_validation_predictions_are_counted_by_class() -> None:
+    labels, predicted = np.array([0, 0, 0, 2, 2]), np.array([0, 0, 2, 0, 2])
+    validation = ValidationPredictions(tuple("abcde"), labels, predicted, np.full(5, 0.5, np.float32))
+
+    assert validation.per_class(3) == {"n": [3, 0, 2], "right": [2, 0, 1], "predicted": [3, 0, 2]}
+    assert (validation.right, validation.top1) == (3, 60)
+    assert validation.class_average == pytest.approx(100 * (2 / 3 + 1 / 2) / 2)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_the_predictions_of_the_best_epoch_are_kept_and_survive_resuming(config: TrainConfig) -> None:
+    config = replace(config, val_dir=draw(config.out.parent / "val", {"blue": 4, "green": 3, "red": 2}))
+    trainer = Trainer(config)
+    best = next(trainer.epochs())
+    fix_scores(trainer, 0)  # the second epoch is worse
+    next(trainer.epochs())
+
+    validation = Trainer(config).best_validation  # from the part file
+
+    assert [Path(path).parent.name for path in validation.paths] == ["blue"] * 4 + ["green"] * 3 + ["red"] * 2
+    assert validation.labels.tolist() == [0] * 4 + [1] * 3 + [2] * 2
+    assert (validation.top1, validation.class_average) == (best.top1, best.class_average)
+    assert np.array_equal(validation.predicted, trainer.best_validation.predicted)
+    assert np.array_equal(validation.scores, trainer.best_validation.scores)
+    assert ((validation.scores > 0.333) & (validation.scores <= 1)).all()
+    assert trainer.save()["val_per_class"] == validation.per_class(3)
 
 
 @pytest.mark.usefixtures("tiny")
@@ -548,6 +583,16 @@ def test_a_damaged_part_file_is_refused(config: TrainConfig) -> None:
 
 
 @pytest.mark.usefixtures("tiny")
+def test_a_part_file_of_an_earlier_version_is_refused(config: TrainConfig) -> None:
+    next(Trainer(config).epochs())
+    saved = torch.load(config.part, weights_only=True)
+    del saved["version"]
+    torch.save(saved, config.part)
+    with pytest.raises(InceptionError, match=r"part: damaged, or not a training checkpoint of this version.*remove"):
+        Trainer(config)
+
+
+@pytest.mark.usefixtures("tiny")
 def test_a_full_disk_keeps_the_last_part_file(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = Trainer(config)
     next(trainer.epochs())
@@ -570,7 +615,7 @@ def test_a_failed_write_names_the_reason_and_keeps_the_last_part_file(tmp_path: 
         file_size_limit(500_000),
         pytest.raises(InceptionError, match=r"mine\.safetensors\.part: file too large; allow"),
     ):
-        train.write_part(part, {}, {"weights": torch.zeros(1_000_000)})
+        write_part(part, {}, {"weights": torch.zeros(1_000_000)})
     assert part.read_bytes() == b"before"
     assert [part] == [*tmp_path.iterdir()]
 

@@ -192,18 +192,18 @@ class ImageDataset:
             readable.append(sample)
             self._cache.append(image if size <= free else None)
             free -= size if size <= free else 0
-        self._paths = [sample.path for sample in readable]
+        self.paths = tuple(sample.path for sample in readable)
         self.labels: NDArray[np.int64] = np.array([sample.label for sample in readable], np.int64)
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self.paths)
 
     def __getitem__(self, position: int) -> Image.Image:
         """Return the prepared image; InceptionError if its file has become unreadable since it was first decoded."""
-        image = self._cache[position] or self._read(self._paths[position])
+        image = self._cache[position] or self._read(self.paths[position])
         if isinstance(image, Failure):
             raise InceptionError(
-                f"{self._paths[position]}: became unreadable during the training ({image.error}); "
+                f"{self.paths[position]}: became unreadable during the training ({image.error}); "
                 "restore it and run the same command again to resume"
             )
         return image

@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from math import sqrt
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,12 @@ from torch import Tensor
 
 from inception_cli.config import MIN_SIDE, PixelConfig, Plan, Weights
 from inception_cli.errors import InceptionError
-from inception_cli.files.atomic import remove_temporaries, replacing
+from inception_cli.files.atomic import remove_temporaries
 from inception_cli.images.failure import Failure
 from inception_cli.machine import cores, fastest_precision, find_device
 from inception_cli.network.familiarity import too_few_photos
 from inception_cli.network.model import InceptionV3
 from inception_cli.network.onednn import keep_memory
-from inception_cli.storage.store import differences
 from inception_cli.training.augment import (
     Augmentation,
     CropBatch,
@@ -31,6 +29,7 @@ from inception_cli.training.augment import (
     training_batches,
     validation_batches,
 )
+from inception_cli.training.checkpoint import read_part, write_part
 from inception_cli.training.dataset import (
     ImageDataset,
     Sample,
@@ -47,6 +46,7 @@ from inception_cli.training.dataset import (
 from inception_cli.training.familiarity import measure_familiarity
 from inception_cli.training.learner import Hyperparameters, Learner
 from inception_cli.training.settings import TrainConfig, TrainSettings
+from inception_cli.training.validation import ValidationPredictions, is_best
 from inception_cli.weights.download import DownloadProgress, ignore_progress
 from inception_cli.weights.load import find_weights, load_network, save_weights
 
@@ -75,14 +75,6 @@ class Recipe:
     val_every: int = 10  # without a validation folder, one image in this many is for validation,
     val_run_length: int = 10  # in runs of up to this many consecutive files
     patience: float = 0.5  # training stops after this share of the epochs without a better one
-
-
-@dataclass(frozen=True)
-class ValidationScore:
-    """Accuracy on the validation images in percent: over all images, and the mean of the per-class accuracies."""
-
-    top1: float
-    class_average: float
 
 
 @dataclass(frozen=True)
@@ -163,6 +155,7 @@ class Trainer:
         self.learner = self._make_learner()
         self.history = [EpochResult(**fields) for fields in part["history"]] if part else []
         self._best_weights: Mapping[str, Tensor] = part["best"] if part else {}
+        self._best_validation = ValidationPredictions.from_state_dict(part["validation"]) if part else None
         if part:
             self.learner.load_state_dict(part["learner"])
 
@@ -170,6 +163,13 @@ class Trainer:
     def best(self) -> EpochResult:
         """The epoch whose weights are kept."""
         return [result for result in self.history if result.best][-1]
+
+    @property
+    def best_validation(self) -> ValidationPredictions:
+        """The predictions of the best epoch for the validation images; RuntimeError before the first epoch."""
+        if self._best_validation is None:
+            raise RuntimeError("no epoch has been trained yet")
+        return self._best_validation
 
     @property
     def finished(self) -> bool:
@@ -181,17 +181,16 @@ class Trainer:
     def epochs(self) -> Iterator[EpochResult]:
         """Train the remaining epochs; each is saved to the part file before its result is yielded."""
         while not self.finished:
-            result = self._run_epoch(len(self.history))
+            result, validation = self._run_epoch(len(self.history))
             self.history.append(result)
             if result.best:
                 weights = self.learner.averaged_network.state_dict()
                 self._best_weights = {name: value.clone() for name, value in weights.items()}
-            history = [asdict(result) for result in self.history]
-            state = {"learner": self.learner.state_dict(), "best": self._best_weights, "history": history}
-            write_part(self.config.part, self._configuration, state)
+                self._best_validation = validation
+            write_part(self.config.part, self._configuration, self._state_dict())
             yield result
 
-    def save(self) -> dict[str, str | float | int]:
+    def save(self) -> dict[str, Any]:
         """Write the best weights to the output file, remove the part file, and return the training's metadata."""
         config, network = self.config, self.learner.averaged_network
         network.load_state_dict(self._best_weights)
@@ -202,6 +201,15 @@ class Trainer:
         save_weights(config.out, network, self.classes, config.preset, metadata, familiarity=familiarity)
         self.config.part.unlink(missing_ok=True)
         return metadata
+
+    def _state_dict(self) -> dict[str, Any]:
+        """Return all that a resumed training needs."""
+        return {
+            "learner": self.learner.state_dict(),
+            "best": self._best_weights,
+            "history": [asdict(result) for result in self.history],
+            "validation": self.best_validation.state_dict(),
+        }
 
     @property
     def _steps_per_epoch(self) -> int:
@@ -257,25 +265,26 @@ class Trainer:
         steps, plan = config.epochs * self._steps_per_epoch, Plan(config.device, config.precision)
         return Learner(network, replace(hyperparameters, learning_rate=rate), steps, plan)
 
-    def _run_epoch(self, epoch: int) -> EpochResult:
+    def _run_epoch(self, epoch: int) -> tuple[EpochResult, ValidationPredictions]:
         """Train for an epoch, counted from 0, and evaluate the averaged weights."""
         started = time.monotonic()
         loss = self._train_epoch(epoch)
         training_seconds = time.monotonic() - started
-        score = self._evaluate()
+        validation = self._evaluate()
         seconds = time.monotonic() - started
         pixels_left = sum(self._crop_size(later) ** 2 for later in range(epoch + 1, self.config.epochs))
-        return EpochResult(
+        result = EpochResult(
             number=epoch + 1,
             crop_size=self._crop_size(epoch),
             loss=loss,
-            top1=score.top1,
-            class_average=score.class_average,
-            best=is_best(score.top1, [result.top1 for result in self.history], len(self._val)),
+            top1=validation.top1,
+            class_average=validation.class_average,
+            best=is_best(validation.top1, [result.top1 for result in self.history], len(self._val)),
             images_per_s=self._steps_per_epoch * self.config.batch_size / training_seconds,
             seconds=seconds,
             seconds_left=seconds * pixels_left / self._crop_size(epoch) ** 2,
         )
+        return result, validation
 
     def _train_epoch(self, epoch: int) -> float:
         """Train for an epoch, counted from 0, and return the mean loss; all randomness comes from seed and epoch."""
@@ -299,14 +308,12 @@ class Trainer:
         side = self.config.size * (recipe.first_crop + (recipe.last_crop - recipe.first_crop) * grown)
         return max(MIN_SIDE, 16 * round(side / 16))
 
-    def _evaluate(self) -> ValidationScore:
-        """Return the accuracy of the averaged weights on the validation images."""
+    def _evaluate(self) -> ValidationPredictions:
+        """Return the predictions of the averaged weights for the validation images."""
         batches = validation_batches(self._val, self.config.batch_size, self.config.workers)
-        predicted = torch.cat([self.learner.predict(self._images(batch)).argmax(1).cpu() for batch in batches])
-        labels = self._val.labels
-        correct = predicted.numpy() == labels
-        per_class = [correct[labels == label].mean() for label in np.unique(labels)]
-        return ValidationScore(top1=100 * float(correct.mean()), class_average=100 * float(np.mean(per_class)))
+        probabilities = torch.cat([self.learner.predict(self._images(batch)).softmax(1).cpu() for batch in batches])
+        scores, predicted = probabilities.max(1)
+        return ValidationPredictions(self._val.paths, self._val.labels, predicted.numpy(), scores.numpy())
 
     def _images(self, batch: CropBatch) -> Tensor:
         """Return the network's input: float32 (N, 3, S, S) on the device."""
@@ -319,7 +326,7 @@ class Trainer:
         one_hot = torch.nn.functional.one_hot(labels, len(self.classes)).float()
         return torch.lerp(one_hot, one_hot.roll(1, 0), batch.pasted[:, None]).to(self.config.device)
 
-    def _metadata(self) -> dict[str, str | float | int]:
+    def _metadata(self) -> dict[str, Any]:
         """Return how the weights were trained, for their file."""
         config, best = self.config, self.best
         return {
@@ -329,6 +336,7 @@ class Trainer:
             "val_photos": len(self._val),
             "val_top1": best.top1,
             "val_class_average": best.class_average,
+            "val_per_class": self.best_validation.per_class(len(self.classes)),
             "epochs": len(self.history),
             "best_epoch": best.number,
             "seed": config.seed,
@@ -340,16 +348,6 @@ class Trainer:
         }
 
 
-def is_best(top1: float, earlier: Sequence[float], val_images: int) -> bool:
-    """Return whether an epoch replaces the earlier ones: it is not worse than the best by over one standard error.
-
-    top1 in percent; the one-standard-error rule is from Breiman et al., 1984. Later epochs have smaller learning rates
-    and mostly better weights, while the highest accuracy on few validation images is often chance.
-    """
-    highest = max([top1, *earlier])
-    return top1 >= highest - sqrt(highest * (100 - highest) / val_images)
-
-
 def require_writable(config: TrainConfig) -> None:
     """Raise InceptionError if the output file exists, or cannot be written, before time is spent on training."""
     out, folder = config.out, config.out.parent
@@ -357,38 +355,3 @@ def require_writable(config: TrainConfig) -> None:
         raise InceptionError(f"{out}: already exists; move it away, or choose another output file")
     if not (folder.is_dir() and os.access(folder, os.W_OK)):
         raise InceptionError(f"{folder}: not a writable folder; create it, or choose another output file")
-
-
-def read_part(part: Path, configuration: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return what `write_part` saved, None if there is no file.
-
-    Raises InceptionError if the file is damaged, or if its training was started with another configuration.
-    """
-    if not part.exists():
-        return None
-    remedy = f"remove {part} to start over"
-    try:
-        saved: dict[str, Any] = torch.load(part, map_location="cpu", weights_only=True)
-        saved_configuration = saved["configuration"]
-    except Exception as error:  # torch and pickle raise many types
-        raise InceptionError(
-            f"{part}: damaged, or not a training checkpoint of this version of the program; {remedy}"
-        ) from error
-    if saved_configuration != configuration:
-        changes = "; ".join(differences(saved_configuration, dict(configuration)))
-        raise InceptionError(
-            f"{part}: the training was started with other settings ({changes}); use those, or {remedy}"
-        )
-    return saved
-
-
-def write_part(part: Path, configuration: Mapping[str, Any], state: Mapping[str, Any]) -> None:
-    """Write the checkpoint of an unfinished training."""
-    with replacing(part, "make it writable and run the same command again to resume") as stream:
-        try:
-            torch.save({"configuration": dict(configuration), **state}, stream)
-        except RuntimeError as error:
-            # After a failed write torch complains about positions in the file; the context is the OSError.
-            if isinstance(error.__context__, OSError):
-                raise error.__context__ from None
-            raise
