@@ -187,7 +187,9 @@ def test_a_class_with_a_single_image_cannot_be_split(tmp_path: Path) -> None:
 
 def test_an_existing_output_file_is_not_overwritten(config: TrainConfig) -> None:
     config.out.write_bytes(b"precious")
-    with pytest.raises(InceptionError, match=r"mine\.safetensors: already exists"):
+    with pytest.raises(
+        InceptionError, match=r"mine\.safetensors: already exists; .* --from .*mine\.safetensors to train"
+    ):
         Trainer(config)
     assert config.out.read_bytes() == b"precious"
 
@@ -431,6 +433,15 @@ def test_the_training_accuracy_is_of_a_bounded_number_of_images() -> None:
     assert dataset.spread(63, 7).tolist()[:3] == [0, 2, 4]
     assert len(dataset.spread(500, 50)) == 50
     assert len({*dataset.spread(100_000, 50_000).tolist()}) == 1000
+
+
+def test_existing_weights_of_the_same_classes_keep_their_classifier(config: TrainConfig, tmp_path: Path) -> None:
+    network = InceptionV3(3).initialise(5)
+    save_weights(tmp_path / "start.safetensors", network, ("blue", "green", "red"), config.preset, {})
+
+    trainer = Trainer(replace(config, start=find_weights(str(tmp_path / "start.safetensors"))))
+
+    assert torch.equal(trainer.learner.network.state_dict()["fc.weight"], network.fc.weight)
 
 
 # The best epoch, and resuming

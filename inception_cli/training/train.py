@@ -265,8 +265,9 @@ class Trainer:
         network = InceptionV3(len(self.classes), aux=True, dropout=hyperparameters.dropout).initialise(config.seed)
         if config.start:
             start = load_network(config.start).state_dict()
-            trunk = {name: value for name, value in start.items() if not name.startswith(("fc.", "AuxLogits."))}
-            network.load_state_dict(trunk, strict=False)
+            own = ("AuxLogits.",) if config.start.classes.names == self.classes else ("AuxLogits.", "fc.")
+            kept = {name: value for name, value in start.items() if not name.startswith(own)}
+            network.load_state_dict(kept, strict=False)
         steps, plan = config.epochs * self._steps_per_epoch, Plan(config.device, config.precision)
         return Learner(network, hyperparameters, steps, plan)
 
@@ -367,6 +368,8 @@ def require_writable(config: TrainConfig) -> None:
     """Raise InceptionError if the output file exists, or cannot be written, before time is spent on training."""
     out, folder = config.out, config.out.parent
     if out.exists() and not config.part.exists():
-        raise InceptionError(f"{out}: already exists; move it away, or choose another output file")
+        raise InceptionError(
+            f"{out}: already exists; move it away, or choose another output file, with --from {out} to train it further"
+        )
     if not (folder.is_dir() and os.access(folder, os.W_OK)):
         raise InceptionError(f"{folder}: not a writable folder; create it, or choose another output file")
