@@ -81,6 +81,26 @@ def has_unequal_classes(counts: Sequence[int]) -> bool:
 
 def _write_report(trainer: "Trainer", output: TrainOutput, metadata: Mapping[str, Any]) -> None:
     """Write the report of a training, if it is wanted."""
+    if not output.report:
+        return
+    from inception_cli.config import Classes
+    from inception_cli.images.thumbnail import thumbnail
+    from inception_cli.predictions.prediction import Prediction
+    from inception_cli.report.training import Training, write_training_report
+    from inception_cli.weights.training_record import TrainingRecord
+
+    validation, classes, config = trainer.best_validation, trainer.classes, trainer.config
+    rows = zip(validation.paths, validation.predicted.tolist(), validation.scores.tolist(), strict=True)
+    predictions = [Prediction(path, "ok", (index,), (classes[index],), (score,)) for path, index, score in rows]
+    training = Training(
+        name=config.out.name,
+        data=f"{config.train_dir} and {config.val_dir}" if config.val_dir else str(config.train_dir),
+        classes=Classes(classes),
+        record=TrainingRecord.of(metadata),
+        labels=validation.labels.tolist(),
+        predictions=predictions,
+    )
+    write_training_report(Path(output.report), training, thumbnail)
 
 
 def print_unreadable(skipped: "Mapping[str, Failure]") -> None:
