@@ -143,12 +143,13 @@ def print_trained(metadata: Mapping[str, Any], classes: Sequence[str], out: str,
     record = TrainingRecord.of(metadata)
     print_line(f"written to {out}: epoch {record.best_epoch} of {record.epochs}, the last with *")
     print_line(training.describe_accuracy(record), "bold")
-    chance, gap = training.describe_chance(record, classes), training.describe_gap(record)
-    for finding in filter(None, (chance, gap)):
-        print_line(finding, "yellow")
+    if gap := training.describe_gap(record):
+        print_line(gap, "yellow")
     if record.familiarity:
         print_line(f"no statistics for --familiar: {record.familiarity}", "yellow")
     if report:
         print_line(f"report written to {report}; open it in a browser")
-    if not chance:
+    if chance := training.describe_chance(record, classes):
+        print_line(chance, "yellow")
+    else:
         print_line(f"to use them: inception classify PHOTOS --weights {shlex.quote(out)} --out preds.csv", "dim")
