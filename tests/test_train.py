@@ -475,6 +475,21 @@ def test_the_weights_of_the_best_epoch_are_saved(config: TrainConfig) -> None:
 
 
 @pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize(("accuracies", "best"), [((50, 90, 10), 1), ((50, 60, 90), 2)])
+def test_a_resumed_training_saves_the_weights_of_the_best_epoch(
+    accuracies: tuple[int, ...], best: int, config: TrainConfig
+) -> None:
+    trainer = Trainer(config)
+    fix_scores(trainer, *accuracies)
+    weights = [trainer.learner.averaged_network.fc.weight.clone() for _ in trainer.epochs()]
+
+    Trainer(config).save()  # from the part file
+
+    saved = read_checkpoint(config.out).tensors["fc.weight"]
+    assert [torch.equal(each, saved) for each in weights] == [epoch == best for epoch in range(3)]
+
+
+@pytest.mark.usefixtures("tiny")
 def test_among_epochs_within_one_standard_error_the_last_is_the_best(config: TrainConfig) -> None:
     trainer = Trainer(config)
     fix_scores(trainer, 50, 90, 80)
