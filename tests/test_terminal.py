@@ -275,6 +275,13 @@ def test_a_training_says_what_its_figures_mean(
         "the epoch, so expect a little less on other images",
         f"to use them: inception classify PHOTOS --weights {out} --out preds.csv",
     ]
+    early = asdict(training_record()) | {"stopped_early": True, "best_epoch": 1}
+    monkeypatch.setattr(TwoEpochs, "save", lambda self, on_saved: early)
+    stopped = inception("train", classes, "--from", "scratch", "--epochs", 2, "-o", out)
+    assert (
+        f"written to {out}: epoch 1 of 2, the last with *\nstopped before epoch 3: 1 epoch without a bett"
+        in stopped.err
+    )
     quiet = inception("train", classes, "--from", "scratch", "-o", out, "-q", "--json")
     assert (quiet.err, json.loads(quiet.out)["val_photos"]) == ("", 12)
 

@@ -546,6 +546,7 @@ def test_training_stops_after_epochs_without_improvement(config: TrainConfig) ->
     trainer = Trainer(replace(config, epochs=10), Recipe(patience=0.2))
     fix_scores(trainer, 50, 90, 60, 60, 60, 60)
     assert [result.number for result in trainer.epochs()] == [1, 2, 3, 4]
+    assert trainer.save()["stopped_early"] is True
 
 
 @pytest.mark.usefixtures("tiny")
@@ -635,7 +636,8 @@ def test_as_many_epochs_as_are_done_save_the_best_of_them(config: TrainConfig) -
 
     assert trainer.resumed == "resuming after epoch 2 of 3: --epochs 2 ends the training here"
     assert [*trainer.epochs()] == []
-    assert trainer.save()["epochs"] == 2
+    record = TrainingRecord.of(trainer.save())
+    assert (record.epochs, record.stopped_early) == (2, False)
 
 
 @pytest.mark.usefixtures("tiny")

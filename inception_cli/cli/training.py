@@ -142,6 +142,9 @@ def print_trained(metadata: Mapping[str, Any], classes: Sequence[str], out: str,
 
     record = TrainingRecord.of(metadata)
     print_line(f"written to {out}: epoch {record.best_epoch} of {record.epochs}, the last with *")
+    if record.stopped_early:
+        without = plural(record.epochs - record.best_epoch, "epoch")
+        print_line(f"stopped before epoch {record.epochs + 1}: {without} without a better one", "dim")
     print_line(training.describe_accuracy(record), "bold")
     if gap := training.describe_gap(record):
         print_line(gap, "yellow")
