@@ -230,6 +230,7 @@ def test_a_training_shows_a_bar_for_the_epoch_that_runs(
     assert "96/108" in shown.sent
     assert re.search(r"\d images/s", shown.sent)
     assert "epoch 3/2" not in shown.sent
+    assert shown.lines[0] == "108 images of 2 classes for training, 12 others for validation"
     assert not any("training:" in line for line in shown.lines)
     assert [line[:9] for line in shown.lines if line.startswith("epoch")] == ["epoch 1/2", "epoch 2/2"]
 

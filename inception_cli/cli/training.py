@@ -46,7 +46,7 @@ class TrainOutput:
 def train(settings: TrainSettings, output: TrainOutput) -> None:
     """Train, or resume a training; write the weights, the log and the report."""
     with TrainingProgress(output.quiet) as progress:
-        progress.loading([settings.start])
+        progress.loading([] if settings.start == "scratch" else [settings.start])
         from inception_cli.training.log import write_log
         from inception_cli.training.train import Trainer, resolve
 
@@ -54,6 +54,7 @@ def train(settings: TrainSettings, output: TrainOutput) -> None:
         write_epochs = partial(write_log, Path(output.log)) if output.log else _write_nothing
         write_epochs(trainer.history)
         by_class = has_unequal_classes(trainer.images.val_per_class)
+        progress.erase()
         if not output.quiet:
             print_unreadable(trainer.skipped)
             print_beginning(trainer, by_class)
