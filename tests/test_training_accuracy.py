@@ -4,9 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from inception_cli.evaluation.intervals import class_average_interval, least_difference, wilson
+from inception_cli.evaluation.intervals import best_of, class_average_interval, least_difference, wilson
 from inception_cli.evaluation.training import describe_accuracy, describe_chance, describe_gap
 from inception_cli.weights.training_record import ClassCounts, EpochResult, TrainingRecord
+
+CLASSES = ["apple", "banana", "carton"]
 
 
 def record(n: list[int], right: list[int], **fields: object) -> TrainingRecord:
@@ -55,9 +57,20 @@ def test_the_interval_of_the_mean_accuracy_of_classes_is_wilsons_for_fewer_image
     ],
 )
 def test_an_accuracy_that_may_be_chance_is_called_that(n: list[int], right: list[int], beginning: str) -> None:
-    sentence = describe_chance(record(n, right), ["apple", "banana", "carton"])
+    sentence = describe_chance(record(n, right), CLASSES)
 
     assert sentence.partition(": ")[0] == beginning.removesuffix(": ")
+
+
+def test_the_best_of_many_epochs_must_be_further_above_chance() -> None:
+    eight_of_twelve, ten_of_twelve = record([4, 4, 4], [3, 2, 3]), record([4, 4, 4], [3, 3, 4])
+
+    assert best_of(1) == pytest.approx(1.959964)
+    assert best_of(15) == pytest.approx(2.935199)  # the normal distribution's 99.8333rd percentile
+    assert wilson(8, 12, best_of(15))[0] == pytest.approx(28.4, abs=0.1)
+    assert describe_chance(replace(eight_of_twelve, epochs=1), CLASSES) == ""
+    assert describe_chance(replace(eight_of_twelve, epochs=15), CLASSES).startswith("not clearly better than chance: ")
+    assert describe_chance(replace(ten_of_twelve, epochs=15), CLASSES) == ""
 
 
 def test_the_sentence_about_chance_gives_the_figures_and_a_remedy_that_can_be_followed() -> None:
@@ -66,12 +79,12 @@ def test_the_sentence_about_chance_gives_the_figures_and_a_remedy_that_can_be_fo
         'not clearly better than chance: always predicting "apple" is right for 33.3 % of these images, and 12 images '
     )
 
-    assert describe_chance(scratch, ["apple", "banana", "carton"]) == (
-        f"{start}are too few to tell; train with more epochs, from published weights (without --from scratch), or with "
-        "more images"
+    assert describe_chance(scratch, CLASSES) == (
+        f"{start}are too few to tell for the best of 2 epochs; train with more epochs, from published weights (without --from "
+        "scratch), or with more images"
     )
-    assert describe_chance(replace(scratch, start="torchvision"), ["apple", "banana", "carton"]) == (
-        f"{start}are too few to tell; train with more epochs, or with more images"
+    assert describe_chance(replace(scratch, start="torchvision"), CLASSES) == (
+        f"{start}are too few to tell for the best of 2 epochs; train with more epochs, or with more images"
     )
     assert describe_chance(replace(scratch, val_per_class=ClassCounts()), []) == ""  # a file of an earlier version
 

@@ -2,15 +2,19 @@
 
 from collections.abc import Sequence
 from math import hypot, sqrt
+from statistics import NormalDist
 
 Z = 1.959963984540054  # the 97.5th percentile of the normal distribution
 
 
-def wilson(right: float, n: float) -> tuple[float, float]:
-    """Return the 95 % Wilson interval of an accuracy in percent; it also holds for few images and near 0 and 100 %."""
+def wilson(right: float, n: float, z: float = Z) -> tuple[float, float]:
+    """Return the 95 % Wilson interval of an accuracy in percent; it also holds for few images and near 0 and 100 %.
+
+    `z` is the percentile of the normal distribution for another confidence.
+    """
     share = right / n
-    middle = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)
-    half = Z / (1 + Z**2 / n) * sqrt(share * (1 - share) / n + Z**2 / (4 * n**2))
+    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
     return max(0.0, 100 * (middle - half)), min(100.0, 100 * (middle + half))
 
 
@@ -23,7 +27,12 @@ def least_difference(right: int, n: int, other_right: int, other_n: int) -> floa
     return accuracy - other - hypot(accuracy - wilson(right, n)[0], wilson(other_right, other_n)[1] - other)
 
 
-def class_average_interval(right: Sequence[int], n: Sequence[int]) -> tuple[float, float]:
+def best_of(k: int) -> float:
+    """Return the `z` of an interval for the best of `k` accuracies, which is likely to be too high (Bonferroni)."""
+    return NormalDist().inv_cdf(1 - 0.025 / k)
+
+
+def class_average_interval(right: Sequence[int], n: Sequence[int], z: float = Z) -> tuple[float, float]:
     """Return the 95 % interval of the mean accuracy of the classes that have images, in percent.
 
     The Wilson interval for as many images as give a single accuracy the variance of this mean: fewer than there are,
@@ -31,4 +40,4 @@ def class_average_interval(right: Sequence[int], n: Sequence[int]) -> tuple[floa
     """
     shares = [of_class / count for of_class, count in zip(right, n, strict=True) if count]
     images = len(shares) ** 2 / sum(1 / count for count in n if count)
-    return wilson(sum(shares) / len(shares) * images, images)
+    return wilson(sum(shares) / len(shares) * images, images, z)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from inception_cli.errors import plural
-from inception_cli.evaluation.intervals import class_average_interval, least_difference, wilson
+from inception_cli.evaluation.intervals import best_of, class_average_interval, least_difference, wilson
 from inception_cli.weights.training_record import EpochResult, TrainingRecord
 
 
@@ -35,14 +35,17 @@ def describe_chance(record: TrainingRecord, classes: Sequence[str]) -> str:
     """Return a sentence if the network may be no better than one that always predicts the most frequent class, else "".
 
     Such a network has the share of that class as its accuracy, and the same mean accuracy of the classes as guessing.
-    A network is better if the 95 % interval of one of the two is above that: where most images are of one class, only
-    the second one can show it.
+    A network is better if the interval of one of the two is above that: where most images are of one class, only the
+    second one can show it. The interval is that of the best of all epochs, as the accuracy chose the epoch.
     """
     counts, level = record.val_per_class, chance_level(record)
     if level is None:
         return ""
     guessed = 100 / sum(n > 0 for n in counts.n)
-    if accuracy_interval(record)[0] > level or class_average_interval(counts.right, counts.n)[0] > guessed:
+    z = best_of(record.epochs)
+    least, _ = wilson(sum(counts.right), sum(counts.n), z)
+    least_average, _ = class_average_interval(counts.right, counts.n, z)
+    if least > level or least_average > guessed:
         return ""
     always = f'always predicting "{classes[counts.n.index(max(counts.n))]}" is right for {level:.1f} % of these images'
     published = "from published weights (without --from scratch), " if record.start == "scratch" else ""
@@ -50,7 +53,8 @@ def describe_chance(record: TrainingRecord, classes: Sequence[str]) -> str:
     if record.val_top1 <= level:
         return f"no better than chance: {always}; {remedy}"
     images = plural(record.val_photos, "image is", "images are")
-    return f"not clearly better than chance: {always}, and {images} too few to tell; {remedy}"
+    chosen = f" for the best of {record.epochs} epochs" if record.epochs > 1 else ""
+    return f"not clearly better than chance: {always}, and {images} too few to tell{chosen}; {remedy}"
 
 
 def describe_gap(record: TrainingRecord) -> str:
