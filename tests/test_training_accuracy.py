@@ -80,8 +80,8 @@ def test_the_sentence_about_chance_gives_the_figures_and_a_remedy_that_can_be_fo
     )
 
     assert describe_chance(scratch, CLASSES) == (
-        f"{start}are too few to tell for the best of 2 epochs; train with more epochs, from published weights (without --from "
-        "scratch), or with more images"
+        f"{start}are too few to tell for the best of 2 epochs; train with more epochs, from published weights "
+        "(without --from scratch), or with more images"
     )
     assert describe_chance(replace(scratch, start="torchvision"), CLASSES) == (
         f"{start}are too few to tell for the best of 2 epochs; train with more epochs, or with more images"
