@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,49 +12,32 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from limits import file_size_limit
 from PIL import Image
-from torch import Tensor, nn
+from running import Inception
+from tiny_training import Tiny, draw
+from torch import Tensor
 
 from inception_cli.config import PRESETS, PixelConfig, Plan
 from inception_cli.errors import InceptionError, UsageError
 from inception_cli.images.preprocess import views
 from inception_cli.network.model import InceptionV3
+from inception_cli.report import training as training_report
 from inception_cli.training import augment, dataset, train
 from inception_cli.training.augment import Augmentation, CropBatch, EpochPlan
+from inception_cli.training.checkpoint import write_part
 from inception_cli.training.dataset import ImageDataset, Sample
 from inception_cli.training.learner import EMA_INTERVAL, Hyperparameters, Learner, parameter_groups
+from inception_cli.training.recipe import Recipe
 from inception_cli.training.settings import TrainConfig, TrainSettings
-from inception_cli.training.train import EpochResult, Recipe, Trainer
+from inception_cli.training.train import EpochProgress, Trainer
+from inception_cli.training.validation import ValidationPredictions, is_best
 from inception_cli.weights.load import find_weights, load_network, save_weights
 from inception_cli.weights.read import read_checkpoint
-
-COLOURS = {"blue": (40, 60, 200), "green": (30, 180, 60), "red": (210, 40, 50)}
-
-
-class Tiny(nn.Module):
-    """A network of one convolution, for tests that do not need a real one."""
-
-    def __init__(self, num_classes: int, aux: bool, dropout: float) -> None:
-        super().__init__()
-        self.conv, self.bn = nn.Conv2d(3, 8, 7, stride=7), nn.BatchNorm2d(8)
-        self.dropout, self.fc = nn.Dropout(dropout), nn.Linear(8, num_classes)
-
-    def initialise(self, seed: int) -> "Tiny":
-        torch.manual_seed(seed)
-        self.conv.reset_parameters()
-        self.fc.reset_parameters()
-        return self
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.fc(self.dropout(self.bn(self.conv(x)).relu().mean((2, 3))))
-        return logits
-
-    def forward_train(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        logits = self(x)
-        return logits, logits
+from inception_cli.weights.training_record import EpochResult, TrainingRecord
 
 
 @pytest.fixture(autouse=True)
@@ -65,17 +49,6 @@ def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train, "InceptionV3", Tiny)
-
-
-def draw(folder: Path, counts: dict[str, int], side: int = 90) -> Path:
-    """Draw class folders of noisy images in the class's colour."""
-    random = np.random.default_rng(0)
-    for name, count in counts.items():
-        (folder / name).mkdir(parents=True)
-        for number in range(count):
-            noisy = np.array(COLOURS[name]) + random.normal(0, 40, (side, side + number % 3, 3))
-            Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(folder / name / f"{number:03}.png")
-    return folder
 
 
 @pytest.fixture
@@ -218,7 +191,9 @@ def test_a_class_with_a_single_image_cannot_be_split(tmp_path: Path) -> None:
 
 def test_an_existing_output_file_is_not_overwritten(config: TrainConfig) -> None:
     config.out.write_bytes(b"precious")
-    with pytest.raises(InceptionError, match=r"mine\.safetensors: already exists"):
+    with pytest.raises(
+        InceptionError, match=r"mine\.safetensors: already exists; .* --from .*mine\.safetensors to train"
+    ):
         Trainer(config)
     assert config.out.read_bytes() == b"precious"
 
@@ -420,6 +395,18 @@ def test_gradients_are_clipped() -> None:
     assert norm <= 1.001e-3
 
 
+@pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize(
+    ("size", "first", "last"), [(75, 75, 75), (96, 96, 96), (128, 112, 112), (176, 112, 144), (299, 176, 256)]
+)
+def test_crops_are_not_smaller_than_the_network_can_learn_from(
+    size: int, first: int, last: int, config: TrainConfig
+) -> None:
+    trainer = Trainer(replace(config, size=size, epochs=20))
+
+    assert (trainer._crop_size(0), trainer._crop_size(19)) == (first, last)
+
+
 def test_the_crop_size_grows_to_its_last_value(config: TrainConfig, tiny: None) -> None:
     trainer = Trainer(replace(config, size=176, epochs=20))
     sizes = [trainer._crop_size(number) for number in range(20)]
@@ -438,13 +425,55 @@ def test_existing_weights_initialise_the_trunk_but_not_the_classifier(config: Tr
     assert trainer.learner.hyperparameters.learning_rate == pytest.approx(Hyperparameters().learning_rate * 4 / 32 / 4)
 
 
+@pytest.mark.usefixtures("tiny")
+def test_the_training_accuracy_is_of_training_images_prepared_as_for_validation(config: TrainConfig) -> None:
+    photos = draw(config.out.parent / "more", {"blue": 30, "green": 20, "red": 20})
+    trainer = Trainer(replace(config, train_dir=photos, size=100))
+    subset, preset = trainer._measured, trainer.config.preset
+
+    (batch,) = augment.validation_batches(subset, 99, 1)
+
+    assert (len(trainer._train), len(trainer._val), len(subset)) == (63, 7, 32)
+    assert np.bincount(subset.labels).tolist() == [14, 9, 9]
+    assert all(
+        Path(path).parent.name == trainer.classes[label]
+        for path, label in zip(subset.paths, subset.labels, strict=True)
+    )
+    for path, pixels in zip(subset.paths, batch.pixels, strict=True):  # 90 pixels are not shrunk before
+        with Image.open(path) as image:
+            assert np.array_equal(views(image, PixelConfig(preset))[0], pixels)
+
+
+def test_the_training_accuracy_is_of_a_bounded_number_of_images() -> None:
+    assert dataset.spread(20, 3).tolist() == [*range(20)]
+    assert dataset.spread(63, 7).tolist()[:3] == [0, 2, 4]
+    assert len(dataset.spread(500, 50)) == 50
+    assert len({*dataset.spread(100_000, 50_000).tolist()}) == 1000
+
+
+def test_existing_weights_of_the_same_classes_keep_their_classifier(config: TrainConfig, tmp_path: Path) -> None:
+    network = InceptionV3(3).initialise(5)
+    save_weights(tmp_path / "start.safetensors", network, ("blue", "green", "red"), config.preset, {})
+
+    trainer = Trainer(replace(config, start=find_weights(str(tmp_path / "start.safetensors"))))
+
+    assert torch.equal(trainer.learner.network.state_dict()["fc.weight"], network.fc.weight)
+
+
 # The best epoch, and resuming
 
 
 def fix_scores(trainer: Trainer, *top1: float) -> None:
     """Replace the validation of the next epochs by these accuracies."""
-    scores = iter(top1)
-    trainer._evaluate = lambda: train.ValidationScore(next(scores), 0.0)  # type: ignore[method-assign]
+    accuracies, measure = iter(top1), trainer._evaluate
+
+    def evaluate(images: object) -> ValidationPredictions:
+        if images is trainer._measured:
+            return measure(trainer._measured)
+        labels, predicted = np.zeros(10, np.int64), np.arange(10) >= next(accuracies) / 10
+        return ValidationPredictions(("x.jpg",) * 10, labels, predicted.astype(np.int64), np.ones(10, np.float32))
+
+    trainer._evaluate = evaluate  # type: ignore[method-assign]
 
 
 @pytest.mark.usefixtures("tiny")
@@ -455,6 +484,21 @@ def test_the_weights_of_the_best_epoch_are_saved(config: TrainConfig) -> None:
     assert trainer.save()["best_epoch"] == 2
     saved = read_checkpoint(config.out)[0]["fc.weight"]
     assert [torch.equal(each, saved) for each in weights] == [False, True, False]
+
+
+@pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize(("accuracies", "best"), [((50, 90, 10), 1), ((50, 60, 90), 2)])
+def test_a_resumed_training_saves_the_weights_of_the_best_epoch(
+    accuracies: tuple[int, ...], best: int, config: TrainConfig
+) -> None:
+    trainer = Trainer(config)
+    fix_scores(trainer, *accuracies)
+    weights = [trainer.learner.averaged_network.fc.weight.clone() for _ in trainer.epochs()]
+
+    Trainer(config).save()  # from the part file
+
+    saved = read_checkpoint(config.out).tensors["fc.weight"]
+    assert [torch.equal(each, saved) for each in weights] == [epoch == best for epoch in range(3)]
 
 
 @pytest.mark.usefixtures("tiny")
@@ -478,7 +522,35 @@ def test_among_epochs_within_one_standard_error_the_last_is_the_best(config: Tra
 def test_an_epoch_is_best_within_one_standard_error(
     top1: float, earlier: list[float], val_images: int, best: bool
 ) -> None:
-    assert train.is_best(top1, earlier, val_images) == best
+    assert is_best(top1, earlier, val_images) == best
+
+
+def test_validation_predictions_are_counted_by_class() -> None:
+    labels, predicted = np.array([0, 0, 0, 2, 2]), np.array([0, 0, 2, 0, 2])
+    validation = ValidationPredictions(tuple("abcde"), labels, predicted, np.full(5, 0.5, np.float32))
+
+    assert validation.per_class(3) == {"n": [3, 0, 2], "right": [2, 0, 1], "predicted": [3, 0, 2]}
+    assert (validation.right, validation.top1) == (3, 60)
+    assert validation.class_average == pytest.approx(100 * (2 / 3 + 1 / 2) / 2)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_the_predictions_of_the_best_epoch_are_kept_and_survive_resuming(config: TrainConfig) -> None:
+    config = replace(config, val_dir=draw(config.out.parent / "val", {"blue": 4, "green": 3, "red": 2}))
+    trainer = Trainer(config)
+    best = next(trainer.epochs())
+    fix_scores(trainer, 0)  # the second epoch is worse
+    next(trainer.epochs())
+
+    validation = Trainer(config).best_validation  # from the part file
+
+    assert [Path(path).parent.name for path in validation.paths] == ["blue"] * 4 + ["green"] * 3 + ["red"] * 2
+    assert validation.labels.tolist() == [0] * 4 + [1] * 3 + [2] * 2
+    assert (validation.top1, validation.class_average) == (best.top1, best.class_average)
+    assert np.array_equal(validation.predicted, trainer.best_validation.predicted)
+    assert np.array_equal(validation.scores, trainer.best_validation.scores)
+    assert ((validation.scores > 0.333) & (validation.scores <= 1)).all()
+    assert trainer.save()["val_per_class"] == validation.per_class(3)
 
 
 @pytest.mark.usefixtures("tiny")
@@ -486,6 +558,7 @@ def test_training_stops_after_epochs_without_improvement(config: TrainConfig) ->
     trainer = Trainer(replace(config, epochs=10), Recipe(patience=0.2))
     fix_scores(trainer, 50, 90, 60, 60, 60, 60)
     assert [result.number for result in trainer.epochs()] == [1, 2, 3, 4]
+    assert trainer.save()["stopped_early"] is True
 
 
 @pytest.mark.usefixtures("tiny")
@@ -518,6 +591,111 @@ def test_an_interrupted_training_resumes_with_the_same_losses(
     assert all(torch.allclose(one[name], other[name], atol=1e-6) for name in one)
 
 
+def interrupted(config: TrainConfig, epochs: int) -> None:
+    """Train for some epochs and stop."""
+    training = Trainer(config).epochs()
+    for _ in range(epochs):
+        next(training)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_more_epochs_than_planned_resume_with_the_schedule_of_all(config: TrainConfig) -> None:
+    interrupted(replace(config, epochs=4), 2)
+
+    trainer = Trainer(replace(config, epochs=8))
+    rate, (third, *_) = trainer.learner.learning_rate(), trainer.epochs()
+
+    # After 2 of 8 epochs, of which 5 % warm up: half a cosine from 0.4 epochs to 8.
+    steps, highest = trainer._steps_per_epoch, Hyperparameters().learning_rate * 4 / 32
+    assert rate == pytest.approx(highest * (1 + np.cos(np.pi * (2 - 0.4) / (8 - 0.4))) / 2)
+    assert (third.number, third.planned, third.learning_rate) == (3, 8, rate)
+    assert trainer.learner.steps_done == 8 * steps
+    instead = highest * (1 + np.cos(np.pi * (2 - 1 / steps) / (4 - 1 / steps))) / 2
+    assert trainer.resumed == (
+        "resuming after epoch 2 of 4: from here on learning rate and crop size follow the schedule of 8 epochs "
+        f"(next learning rate {rate:.2g} instead of {instead:.2g})"
+    )
+    record = TrainingRecord.of(trainer.save())
+    assert record is not None
+    assert record.schedule == "4 epochs, from epoch 3 on 8"
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_training_with_more_epochs_is_the_same_however_often_it_is_interrupted(config: TrainConfig) -> None:
+    once, often = (replace(config, out=config.out.with_name(f"{name}.safetensors")) for name in ("once", "often"))
+    for each in (once, often):
+        interrupted(replace(each, epochs=2), 1)
+    interrupted(replace(once, epochs=4), 3)
+    for _ in range(3):
+        interrupted(replace(often, epochs=4), 1)
+
+    results = [Trainer(replace(each, epochs=4)) for each in (once, often)]
+
+    one, other = (losses(iter(result.history)) for result in results)
+    assert len(one) == 4
+    assert one == other
+    for result in results:
+        result.save()
+    expected, actual = (read_checkpoint(each.out).tensors for each in (once, often))
+    assert all(torch.equal(expected[name], actual[name]) for name in expected)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_as_many_epochs_as_are_done_save_the_best_of_them(config: TrainConfig) -> None:
+    interrupted(config, 2)
+
+    trainer = Trainer(replace(config, epochs=2))
+
+    assert trainer.resumed == "resuming after epoch 2 of 3: --epochs 2 ends the training here"
+    assert [*trainer.epochs()] == []
+    record = TrainingRecord.of(trainer.save())
+    assert (record.epochs, record.stopped_early) == (2, False)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_fewer_epochs_than_are_done_are_refused(config: TrainConfig) -> None:
+    interrupted(config, 2)
+    with pytest.raises(UsageError, match=r"--epochs 1: .*part has 2 epochs already; give --epochs 2 to save the best"):
+        Trainer(replace(config, epochs=1))
+
+
+@pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize("best", [True, False])
+def test_the_part_file_holds_each_weight_as_often_as_resuming_needs(best: bool, config: TrainConfig) -> None:
+    trainer = Trainer(config)
+    fix_scores(trainer, 90, 90 if best else 10)
+    training = trainer.epochs()
+    next(training), next(training)
+
+    saved = torch.load(config.part, weights_only=True)
+
+    weights = sum(value.numel() for value in trainer.learner.network.state_dict().values())
+    parameters = sum(value.numel() for value in trainer.learner.network.parameters())
+    values = weights * (2 if best else 3) + parameters  # the network, the average, the best epoch; the momentum
+    assert numbers_in(saved["learner"]) + numbers_in(saved["best"]) - 1 == values  # n_averaged is one more
+    assert trainer.part_bytes[not best] == pytest.approx(4 * values, rel=0.02)  # one counter has 8 bytes
+
+
+def test_the_part_file_has_no_average_of_the_auxiliary_classifier() -> None:
+    learner = Learner(InceptionV3(2, aux=True), Hyperparameters(), 8, Plan())
+
+    state = learner.state_dict()
+
+    assert any(name.startswith("AuxLogits.") for name in state["network"])
+    assert not any("AuxLogits." in name for name in state["averaged"])
+    learner.load_state_dict(state)
+    del state["averaged"]["module.fc.bias"], state["network"]["fc.bias"]
+    with pytest.raises(RuntimeError, match=r"fc\.bias"):
+        learner.load_state_dict(state)
+
+
+def numbers_in(state: Any) -> int:
+    """Return how many numbers the tensors in nested records have."""
+    if isinstance(state, Tensor):
+        return state.numel()
+    return sum(map(numbers_in, state.values())) if isinstance(state, dict) else 0
+
+
 @pytest.mark.usefixtures("tiny")
 def test_another_random_seed_gives_other_losses(config: TrainConfig) -> None:
     one = losses(Trainer(config).epochs())
@@ -548,6 +726,16 @@ def test_a_damaged_part_file_is_refused(config: TrainConfig) -> None:
 
 
 @pytest.mark.usefixtures("tiny")
+def test_a_part_file_of_an_earlier_version_is_refused(config: TrainConfig) -> None:
+    next(Trainer(config).epochs())
+    saved = torch.load(config.part, weights_only=True)
+    del saved["version"]
+    torch.save(saved, config.part)
+    with pytest.raises(InceptionError, match=r"part: damaged, or not a training checkpoint of this version.*remove"):
+        Trainer(config)
+
+
+@pytest.mark.usefixtures("tiny")
 def test_a_full_disk_keeps_the_last_part_file(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = Trainer(config)
     next(trainer.epochs())
@@ -570,7 +758,7 @@ def test_a_failed_write_names_the_reason_and_keeps_the_last_part_file(tmp_path: 
         file_size_limit(500_000),
         pytest.raises(InceptionError, match=r"mine\.safetensors\.part: file too large; allow"),
     ):
-        train.write_part(part, {}, {"weights": torch.zeros(1_000_000)})
+        write_part(part, {}, {"weights": torch.zeros(1_000_000)})
     assert part.read_bytes() == b"before"
     assert [part] == [*tmp_path.iterdir()]
 
@@ -598,11 +786,112 @@ def test_saved_weights_contain_classes_and_preset(config: TrainConfig) -> None:
     torch.testing.assert_close(network(images), trainer.learner.averaged_network.eval()(images))
 
 
+# The command
+
+
+@pytest.fixture
+def command(config: TrainConfig, tiny: None, inception: Inception, monkeypatch: pytest.MonkeyPatch) -> Inception:
+    """Return a function that trains a tiny network into m.safetensors, with more options."""
+    monkeypatch.chdir(config.out.parent)
+    words = "train photos --from scratch --size 80 -b 4 --device cpu -o m.safetensors"
+    return lambda *more: inception(*words.split(), *more)
+
+
+def interrupt(after: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupt the next training in the epoch after so many."""
+    run_epoch = Trainer._run_epoch
+
+    def interrupted(trainer: Trainer, epoch: int, progress: EpochProgress) -> object:
+        if epoch == after:
+            raise KeyboardInterrupt
+        return run_epoch(trainer, epoch, progress)
+
+    monkeypatch.setattr(Trainer, "_run_epoch", interrupted)
+
+
+def test_an_interrupted_training_goes_on_with_more_epochs(command: Inception, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        interrupt(2, patch)
+        stopped = command("--epochs", 4, "--log", "log.csv")
+    lines = Path("log.csv").read_text().splitlines()
+
+    refused = command("--epochs", 1)
+    ended = command("--epochs", 6, "--log", "log.csv")
+
+    assert stopped.code == 130
+    assert refused.err == (
+        "error: --epochs 1: m.safetensors.part has 2 epochs already; give --epochs 2 to save the best of them, or more "
+        "to train on\n"
+    )
+    assert refused.code == 2
+    assert ended.code == 0
+    assert "resuming after epoch 2 of 4: from here on learning rate and crop size follow the schedule of 6" in ended.err
+    assert [line[:9] for line in ended.err.splitlines() if line.startswith("epoch")] == [
+        f"epoch {n}/6" for n in range(3, 7)
+    ]
+    assert Path("log.csv").read_text().splitlines()[:3] == lines
+    assert pd.read_csv("log.csv")["epoch"].tolist() == [1, 2, 3, 4, 5, 6]
+    assert not Path("m.safetensors.part").exists()
+
+
+def test_the_report_of_a_training_shows_its_validation_images(command: Inception) -> None:
+    ended = command("--epochs", 2, "--report", "page.html")
+
+    page = Path("page.html").read_text()
+    assert ended.code == 0
+    assert "report written to page.html; open it in a browser" in ended.err.splitlines()
+    assert "<dt>Data</dt><dd>photos: 13 training images of 3 classes, 3 validation images</dd>" in page
+    mistakes = page.count('class="card wrong" href="photos/')
+    right = re.search(r"<h1>Training of m\.safetensors: ([\d.]+) % on 3 images</h1>", page)
+    assert right
+    assert float(right[1]) == pytest.approx(100 * (3 - mistakes) / 3, abs=0.1)
+    assert page.count("data:image/jpeg;base64,") == mistakes
+
+
+def test_a_report_that_cannot_be_written_leaves_a_training_that_resumes(
+    command: Inception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise InceptionError("page.html: no space left on device; free some disk space and run the same command again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training_report, "write_training_report", full)
+        failed = command("--epochs", 2, "--report", "page.html")
+    assert Path("m.safetensors").exists()
+    again = command("--epochs", 2, "--report", "page.html")
+
+    assert failed.code == 1
+    assert failed.err.splitlines()[-1].startswith("error: page.html: no space left")
+    assert again.code == 0
+    assert "resuming after epoch 2 of 2" in again.err
+    assert Path("page.html").exists()
+    assert not Path("m.safetensors.part").exists()
+
+
+def test_an_accuracy_that_is_chance_ends_in_a_remedy_instead_of_the_next_command(command: Inception) -> None:
+    ended = command("--epochs", 1)  # 3 images are too few to be better than chance, unless all are right
+
+    *_, last = ended.err.splitlines()
+    assert re.match('(no|not clearly) better than chance: always predicting "blue" is right for 33.3 % of', last)
+    assert "classify" not in ended.err
+
+
+def test_the_log_can_be_wanted_when_the_training_resumes(command: Inception, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        interrupt(1, patch)
+        command("--epochs", 2)
+
+    ended = command("--epochs", 2, "--log", "log.csv")
+
+    assert ended.code == 0
+    assert pd.read_csv("log.csv")["epoch"].tolist() == [1, 2]
+
+
 SCRIPT = """
 import sys
 from pathlib import Path
 from inception_cli.training.settings import TrainConfig
-from inception_cli.training.train import Trainer
+from inception_cli.training.train import EpochProgress, Trainer
 trainer = Trainer(TrainConfig(Path(sys.argv[1]), Path(sys.argv[2]), size=80, epochs=3, batch_size=4))
 for result in trainer.epochs():
     print(result.number, flush=True)

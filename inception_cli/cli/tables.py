@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from inception_cli.cli.console import stdout
+from inception_cli.cli.training_lines import training_lines
 from inception_cli.errors import plural
 from inception_cli.predictions.text import harmless
 
@@ -89,8 +90,11 @@ def _form(
 # ── info ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def print_info(description: Mapping[str, Any]) -> None:
-    """Print the weights, the stages of the network, three ways of counting its operations, and this machine."""
+def print_info(description: Mapping[str, Any], trained: bool) -> None:
+    """Print the weights, the stages of the network, three ways of counting its operations, and this machine.
+
+    With `trained` also how the weights were trained, where their file says it.
+    """
     console = stdout()
     _print_weights(console, description["weights"])
     _print_stages(description["stages"], description["params"], description["macs"])
@@ -106,6 +110,8 @@ def print_info(description: Mapping[str, Any]) -> None:
     for weights in description["weights"]:
         if "sha256" in weights:
             console.print(Text(_weights_details(weights)))
+            for line in training_lines(weights["trained"] if trained else {}, weights["classes"]):
+                console.print(Text(f"  {harmless(line)}"))
     for note in description["notes"]:
         console.print(Text(harmless(note), "yellow"))
     console.print(f"this machine: {description['device']}, {description['precision']}")

@@ -3,10 +3,10 @@
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from functools import partial
-from math import sqrt
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +14,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from inception_cli.config import MIN_SIDE, PixelConfig, Plan, Weights
+from inception_cli import __version__
+from inception_cli.config import PixelConfig, Plan, Weights
 from inception_cli.errors import InceptionError
-from inception_cli.files.atomic import remove_temporaries, replacing
+from inception_cli.files.atomic import remove_temporaries
 from inception_cli.images.failure import Failure
-from inception_cli.machine import cores, fastest_precision, find_device
+from inception_cli.machine import cores, describe, fastest_precision, find_device
 from inception_cli.network.familiarity import too_few_photos
 from inception_cli.network.model import InceptionV3
 from inception_cli.network.onednn import keep_memory
-from inception_cli.storage.store import differences
 from inception_cli.training.augment import (
-    Augmentation,
     CropBatch,
     EpochPlan,
     colour_and_normalise,
     training_batches,
     validation_batches,
 )
+from inception_cli.training.checkpoint import describe_resuming, read_part, require_epochs, write_part
 from inception_cli.training.dataset import (
+    ImageCounts,
     ImageDataset,
     Sample,
+    Subset,
     centre_crop,
     digest_samples,
     empty_class_error,
@@ -43,12 +45,16 @@ from inception_cli.training.dataset import (
     sample_balanced,
     shrink,
     split_samples,
+    spread,
 )
 from inception_cli.training.familiarity import measure_familiarity
 from inception_cli.training.learner import Hyperparameters, Learner
+from inception_cli.training.recipe import Recipe
 from inception_cli.training.settings import TrainConfig, TrainSettings
+from inception_cli.training.validation import ValidationPredictions, is_best
 from inception_cli.weights.download import DownloadProgress, ignore_progress
 from inception_cli.weights.load import find_weights, load_network, save_weights
+from inception_cli.weights.training_record import ClassCounts, EpochResult, TrainingRecord
 
 #: The start that means random weights.
 SCRATCH = "scratch"
@@ -56,48 +62,8 @@ DEFAULT_SIZE = 176  # pixels: input resolution of a network trained from scratch
 DEFAULT_BATCH_SIZE = 32  # the learning rate is proportional to the batch size
 #: Streams of random numbers. A generator's seed is (seed, stream, epoch, …), so that no two share their numbers.
 SAMPLING, CROPPING, DROPOUT = range(3)
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Everything about the training that is not an option of the user."""
-
-    hyperparameters: Hyperparameters = field(default_factory=Hyperparameters)
-    augmentation: Augmentation = field(default_factory=Augmentation)
-    pretrained_rate: float = 0.25  # factor of the learning rate when training starts from existing weights
-    balance: float = 0.5  # classes of n images are sampled in proportion to n ** (1 - balance)
-    # Objects look larger in a random crop than in the centre crop that is classified, so crops are smaller than the
-    # input resolution (Touvron et al., arXiv:1906.06423). They start even smaller, which saves time.
-    first_crop: float = 0.6  # size of the crops in the first epoch, as a share of the input resolution
-    last_crop: float = 0.85
-    growth: float = 0.7  # share of the epochs after which `last_crop` is reached
-    cached_side: float = 1.5  # short side of the decoded images in memory, as a multiple of the input resolution
-    val_every: int = 10  # without a validation folder, one image in this many is for validation,
-    val_run_length: int = 10  # in runs of up to this many consecutive files
-    patience: float = 0.5  # training stops after this share of the epochs without a better one
-
-
-@dataclass(frozen=True)
-class ValidationScore:
-    """Accuracy on the validation images in percent: over all images, and the mean of the per-class accuracies."""
-
-    top1: float
-    class_average: float
-
-
-@dataclass(frozen=True)
-class EpochResult:
-    """The loss, accuracy and speed of an epoch."""
-
-    number: int  # from 1
-    crop_size: int  # pixels
-    loss: float  # mean over the crops, auxiliary classifier included
-    top1: float  # percent of the validation images, by the averaged weights
-    class_average: float  # percent
-    best: bool  # the best so far: its weights are kept, see `is_best`
-    images_per_s: float  # of training alone
-    seconds: float  # with validation
-    seconds_left: float
+#: What `Trainer.epochs` calls while it trains an epoch: with the number of crops that are done, and that of all.
+EpochProgress = Callable[[int, int], None]
 
 
 def resolve(settings: TrainSettings, progress: DownloadProgress = ignore_progress) -> TrainConfig:
@@ -152,24 +118,38 @@ class Trainer:
         self._train_samples = train_samples
         self._configuration = self._run_configuration(train_samples, val_samples)
         part = read_part(config.part, self._configuration)
+        self.history = [EpochResult(**fields) for fields in part["history"]] if part else []
+        require_epochs(config, len(self.history))
         torch.set_num_threads(cores())  # the order of floating-point sums depends on it
         if config.device == "cpu":
             keep_memory()
         pixels, short_side = PixelConfig(config.preset), round(self.recipe.cached_side * config.size)
+        prepare = partial(centre_crop, pixels=pixels)
         self._train = ImageDataset(train_samples, pixels, partial(shrink, short_side=short_side), config.workers)
-        self._val = ImageDataset(val_samples, pixels, partial(centre_crop, pixels=pixels), config.workers)
+        self._val = ImageDataset(val_samples, pixels, prepare, config.workers)
         self.skipped: dict[str, Failure] = self._train.skipped | self._val.skipped  # by path
         self._require_all_classes()
+        self._measured = Subset(self._train, spread(len(self._train), len(self._val)), prepare)
         self.learner = self._make_learner()
-        self.history = [EpochResult(**fields) for fields in part["history"]] if part else []
-        self._best_weights: Mapping[str, Tensor] = part["best"] if part else {}
+        steps, hyperparameters = self._steps_per_epoch, self._hyperparameters
+        self.resumed = describe_resuming(self.history, config.epochs, steps, hyperparameters) if part else ""
+        self._best_weights: Mapping[str, Tensor] = {}
+        self._best_validation = ValidationPredictions.from_state_dict(part["validation"]) if part else None
         if part:
             self.learner.load_state_dict(part["learner"])
+            self._best_weights = part["best"] or self._copy_averaged_weights()
 
     @property
     def best(self) -> EpochResult:
         """The epoch whose weights are kept."""
         return [result for result in self.history if result.best][-1]
+
+    @property
+    def best_validation(self) -> ValidationPredictions:
+        """The predictions of the best epoch for the validation images; RuntimeError before the first epoch."""
+        if self._best_validation is None:
+            raise RuntimeError("no epoch has been trained yet")
+        return self._best_validation
 
     @property
     def finished(self) -> bool:
@@ -178,30 +158,59 @@ class Trainer:
         patience = max(1, round(self.recipe.patience * self.config.epochs))
         return done == self.config.epochs or (done > 0 and done - self.best.number >= patience)
 
-    def epochs(self) -> Iterator[EpochResult]:
+    @property
+    def images(self) -> ImageCounts:
+        """Number of images for each purpose."""
+        per_class = np.bincount(self._val.labels, minlength=len(self.classes)).tolist()
+        return ImageCounts(len(self._train), len(self._measured), len(self._val), per_class)
+
+    @property
+    def part_bytes(self) -> tuple[int, int]:
+        """Size of the part file in bytes: while the last epoch is the best one, and while an earlier one is."""
+        network, averaged = self.learner.network, self.learner.averaged_weights()
+        tensors = [*network.state_dict().values(), *network.parameters()]  # the optimizer has a value per parameter
+        best = sum(value.nbytes for value in averaged.values())
+        size = sum(value.nbytes for value in tensors) + best
+        return size, size + best
+
+    def epochs(self, progress: EpochProgress = lambda done, total: None) -> Iterator[EpochResult]:
         """Train the remaining epochs; each is saved to the part file before its result is yielded."""
         while not self.finished:
-            result = self._run_epoch(len(self.history))
+            result, validation = self._run_epoch(len(self.history), progress)
             self.history.append(result)
             if result.best:
-                weights = self.learner.averaged_network.state_dict()
-                self._best_weights = {name: value.clone() for name, value in weights.items()}
-            history = [asdict(result) for result in self.history]
-            state = {"learner": self.learner.state_dict(), "best": self._best_weights, "history": history}
-            write_part(self.config.part, self._configuration, state)
+                self._best_weights = self._copy_averaged_weights()
+                self._best_validation = validation
+            write_part(self.config.part, self._configuration, self._state_dict())
             yield result
 
-    def save(self) -> dict[str, str | float | int]:
-        """Write the best weights to the output file, remove the part file, and return the training's metadata."""
+    def save(self, on_saved: Callable[[dict[str, Any]], None] = lambda metadata: None) -> dict[str, Any]:
+        """Write the best weights to the output file, remove the part file, and return the training's metadata.
+
+        `on_saved` is called with these before the part file is removed: if it raises, the training can be resumed.
+        """
         config, network = self.config, self.learner.averaged_network
-        network.load_state_dict(self._best_weights)
+        network.load_state_dict(network.state_dict() | dict(self._best_weights))
         familiarity, labels, classes = None, torch.from_numpy(self._train.labels), len(self.classes)
         metadata = self._metadata() | {"familiarity": too_few_photos(labels, classes)}
         if not metadata["familiarity"]:
             familiarity = measure_familiarity(network, self._train_samples, classes, config)
         save_weights(config.out, network, self.classes, config.preset, metadata, familiarity=familiarity)
+        on_saved(metadata)
         self.config.part.unlink(missing_ok=True)
         return metadata
+
+    def _copy_averaged_weights(self) -> dict[str, Tensor]:
+        return {name: value.clone() for name, value in self.learner.averaged_weights().items()}
+
+    def _state_dict(self) -> dict[str, Any]:
+        """Return all that a resumed training needs."""
+        return {
+            "learner": self.learner.state_dict(),
+            "best": None if self.history[-1].best else self._best_weights,  # else they are the averaged weights
+            "history": [asdict(result) for result in self.history],
+            "validation": self.best_validation.state_dict(),
+        }
 
     @property
     def _steps_per_epoch(self) -> int:
@@ -226,7 +235,6 @@ class Trainer:
             "validation images": digest_samples(val_samples),
             "initial weights": f"{config.start.name} ({config.start.sha256[:8]})" if config.start else SCRATCH,
             "input resolution": config.size,
-            "epochs": config.epochs,
             "random seed": config.seed,
             "batch size": config.batch_size,
             "device": config.device,
@@ -245,39 +253,49 @@ class Trainer:
                 "add some, or give another validation folder"
             )
 
+    @property
+    def _hyperparameters(self) -> Hyperparameters:
+        """The recipe's, with the learning rate for this batch size and start."""
+        rate = self.recipe.hyperparameters.learning_rate * self.config.batch_size / DEFAULT_BATCH_SIZE
+        rate *= self.recipe.pretrained_rate if self.config.start else 1
+        return replace(self.recipe.hyperparameters, learning_rate=rate)
+
     def _make_learner(self) -> Learner:
-        config, hyperparameters = self.config, self.recipe.hyperparameters
+        config, hyperparameters = self.config, self._hyperparameters
         network = InceptionV3(len(self.classes), aux=True, dropout=hyperparameters.dropout).initialise(config.seed)
-        rate = hyperparameters.learning_rate * config.batch_size / DEFAULT_BATCH_SIZE
         if config.start:
             start = load_network(config.start).state_dict()
-            trunk = {name: value for name, value in start.items() if not name.startswith(("fc.", "AuxLogits."))}
-            network.load_state_dict(trunk, strict=False)
-            rate *= self.recipe.pretrained_rate
+            own = ("AuxLogits.",) if config.start.classes.names == self.classes else ("AuxLogits.", "fc.")
+            kept = {name: value for name, value in start.items() if not name.startswith(own)}
+            network.load_state_dict(kept, strict=False)
         steps, plan = config.epochs * self._steps_per_epoch, Plan(config.device, config.precision)
-        return Learner(network, replace(hyperparameters, learning_rate=rate), steps, plan)
+        return Learner(network, hyperparameters, steps, plan)
 
-    def _run_epoch(self, epoch: int) -> EpochResult:
+    def _run_epoch(self, epoch: int, progress: EpochProgress) -> tuple[EpochResult, ValidationPredictions]:
         """Train for an epoch, counted from 0, and evaluate the averaged weights."""
-        started = time.monotonic()
-        loss = self._train_epoch(epoch)
+        started, learning_rate = time.monotonic(), self.learner.learning_rate()
+        loss = self._train_epoch(epoch, progress)
         training_seconds = time.monotonic() - started
-        score = self._evaluate()
+        measured, validation = self._evaluate(self._measured), self._evaluate(self._val)
         seconds = time.monotonic() - started
         pixels_left = sum(self._crop_size(later) ** 2 for later in range(epoch + 1, self.config.epochs))
-        return EpochResult(
+        result = EpochResult(
             number=epoch + 1,
+            planned=self.config.epochs,
             crop_size=self._crop_size(epoch),
+            learning_rate=learning_rate,
             loss=loss,
-            top1=score.top1,
-            class_average=score.class_average,
-            best=is_best(score.top1, [result.top1 for result in self.history], len(self._val)),
+            train_top1=measured.top1,
+            top1=validation.top1,
+            class_average=validation.class_average,
+            best=is_best(validation.top1, [result.top1 for result in self.history], len(self._val)),
             images_per_s=self._steps_per_epoch * self.config.batch_size / training_seconds,
             seconds=seconds,
             seconds_left=seconds * pixels_left / self._crop_size(epoch) ** 2,
         )
+        return result, validation
 
-    def _train_epoch(self, epoch: int) -> float:
+    def _train_epoch(self, epoch: int, progress: EpochProgress) -> float:
         """Train for an epoch, counted from 0, and return the mean loss; all randomness comes from seed and epoch."""
         config, labels = self.config, self._train.labels
         torch.manual_seed(int(np.random.SeedSequence((config.seed, DROPOUT, epoch)).generate_state(1)[0]))
@@ -286,27 +304,25 @@ class Trainer:
         plan = EpochPlan(positions, config.batch_size, self._crop_size(epoch), (config.seed, CROPPING, epoch))
         batches = training_batches(self._train, plan, self.recipe.augmentation, config.workers)
         batch_labels = torch.from_numpy(labels[positions].reshape(-1, config.batch_size))
-        losses = [
-            self.learner.step(self._images(batch), self._targets(batch, labels_of_batch))
-            for batch, labels_of_batch in zip(batches, batch_labels, strict=True)
-        ]
+        losses = []
+        for number, (batch, labels_of_batch) in enumerate(zip(batches, batch_labels, strict=True), 1):
+            losses.append(self.learner.step(self._images(batch), self._targets(batch, labels_of_batch)))
+            progress(number * config.batch_size, len(positions))
         return torch.stack(losses).mean().item()
 
     def _crop_size(self, epoch: int) -> int:
-        """Return the side of the crops in pixels in an epoch, counted from 0: a multiple of 16, but at least 75."""
+        """Return the side of the crops in pixels in an epoch, counted from 0: a multiple of 16, or the input's side."""
         recipe = self.recipe
         grown = min(1.0, epoch / (recipe.growth * self.config.epochs))
         side = self.config.size * (recipe.first_crop + (recipe.last_crop - recipe.first_crop) * grown)
-        return max(MIN_SIDE, 16 * round(side / 16))
+        return max(min(self.config.size, recipe.smallest_crop), 16 * round(side / 16))
 
-    def _evaluate(self) -> ValidationScore:
-        """Return the accuracy of the averaged weights on the validation images."""
-        batches = validation_batches(self._val, self.config.batch_size, self.config.workers)
-        predicted = torch.cat([self.learner.predict(self._images(batch)).argmax(1).cpu() for batch in batches])
-        labels = self._val.labels
-        correct = predicted.numpy() == labels
-        per_class = [correct[labels == label].mean() for label in np.unique(labels)]
-        return ValidationScore(top1=100 * float(correct.mean()), class_average=100 * float(np.mean(per_class)))
+    def _evaluate(self, images: ImageDataset | Subset) -> ValidationPredictions:
+        """Return the predictions of the averaged weights for some images."""
+        batches = validation_batches(images, self.config.batch_size, self.config.workers)
+        probabilities = torch.cat([self.learner.predict(self._images(batch)).softmax(1).cpu() for batch in batches])
+        scores, predicted = probabilities.max(1)
+        return ValidationPredictions(images.paths, images.labels, predicted.numpy(), scores.numpy())
 
     def _images(self, batch: CropBatch) -> Tensor:
         """Return the network's input: float32 (N, 3, S, S) on the device."""
@@ -319,76 +335,42 @@ class Trainer:
         one_hot = torch.nn.functional.one_hot(labels, len(self.classes)).float()
         return torch.lerp(one_hot, one_hot.roll(1, 0), batch.pasted[:, None]).to(self.config.device)
 
-    def _metadata(self) -> dict[str, str | float | int]:
+    def _metadata(self) -> dict[str, Any]:
         """Return how the weights were trained, for their file."""
         config, best = self.config, self.best
-        return {
-            "start": Path(config.start.name).name if config.start else SCRATCH,
-            "photos": len(self._train),
-            "skipped": len(self.skipped),
-            "val_photos": len(self._val),
-            "val_top1": best.top1,
-            "val_class_average": best.class_average,
-            "epochs": len(self.history),
-            "best_epoch": best.number,
-            "seed": config.seed,
-            "batch_size": config.batch_size,
-            "device": config.device,
-            "precision": config.precision,
-            "seconds": round(sum(result.seconds for result in self.history), 1),
-            "recipe": json.dumps(asdict(self.recipe)),
-        }
-
-
-def is_best(top1: float, earlier: Sequence[float], val_images: int) -> bool:
-    """Return whether an epoch replaces the earlier ones: it is not worse than the best by over one standard error.
-
-    top1 in percent; the one-standard-error rule is from Breiman et al., 1984. Later epochs have smaller learning rates
-    and mostly better weights, while the highest accuracy on few validation images is often chance.
-    """
-    highest = max([top1, *earlier])
-    return top1 >= highest - sqrt(highest * (100 - highest) / val_images)
+        record = TrainingRecord(
+            start=Path(config.start.name).name if config.start else SCRATCH,
+            photos=len(self._train),
+            skipped=len(self.skipped),
+            val_photos=len(self._val),
+            val_top1=best.top1,
+            val_class_average=best.class_average,
+            val_per_class=ClassCounts(**self.best_validation.per_class(len(self.classes))),
+            train_top1=best.train_top1,
+            train_photos_measured=len(self._measured),
+            epochs=len(self.history),
+            best_epoch=best.number,
+            stopped_early=len(self.history) < config.epochs,
+            seed=config.seed,
+            batch_size=config.batch_size,
+            device=config.device,
+            precision=config.precision,
+            machine=describe(config.device),
+            versions={"inception": __version__, "torch": torch.__version__},
+            seconds=round(sum(result.seconds for result in self.history), 1),
+            finished=datetime.now(UTC).isoformat(timespec="seconds"),
+            recipe=json.dumps(asdict(self.recipe)),
+            history=tuple(self.history),
+        )
+        return asdict(record)
 
 
 def require_writable(config: TrainConfig) -> None:
     """Raise InceptionError if the output file exists, or cannot be written, before time is spent on training."""
     out, folder = config.out, config.out.parent
     if out.exists() and not config.part.exists():
-        raise InceptionError(f"{out}: already exists; move it away, or choose another output file")
+        raise InceptionError(
+            f"{out}: already exists; move it away, or choose another output file, with --from {out} to train it further"
+        )
     if not (folder.is_dir() and os.access(folder, os.W_OK)):
         raise InceptionError(f"{folder}: not a writable folder; create it, or choose another output file")
-
-
-def read_part(part: Path, configuration: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return what `write_part` saved, None if there is no file.
-
-    Raises InceptionError if the file is damaged, or if its training was started with another configuration.
-    """
-    if not part.exists():
-        return None
-    remedy = f"remove {part} to start over"
-    try:
-        saved: dict[str, Any] = torch.load(part, map_location="cpu", weights_only=True)
-        saved_configuration = saved["configuration"]
-    except Exception as error:  # torch and pickle raise many types
-        raise InceptionError(
-            f"{part}: damaged, or not a training checkpoint of this version of the program; {remedy}"
-        ) from error
-    if saved_configuration != configuration:
-        changes = "; ".join(differences(saved_configuration, dict(configuration)))
-        raise InceptionError(
-            f"{part}: the training was started with other settings ({changes}); use those, or {remedy}"
-        )
-    return saved
-
-
-def write_part(part: Path, configuration: Mapping[str, Any], state: Mapping[str, Any]) -> None:
-    """Write the checkpoint of an unfinished training."""
-    with replacing(part, "make it writable and run the same command again to resume") as stream:
-        try:
-            torch.save({"configuration": dict(configuration), **state}, stream)
-        except RuntimeError as error:
-            # After a failed write torch complains about positions in the file; the context is the OSError.
-            if isinstance(error.__context__, OSError):
-                raise error.__context__ from None
-            raise

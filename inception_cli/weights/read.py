@@ -151,6 +151,14 @@ def _read_safetensors(file: Path) -> CheckpointFile:
     return CheckpointFile(tensors, _decode_metadata(metadata), ())
 
 
+def read_trained(file: Path) -> dict[str, Any]:
+    """Return how the weights in a file that `read_checkpoint` can read were trained; empty if it does not say so."""
+    if file.suffix.lower() != ".safetensors" or not file.is_file():
+        return {}
+    with safe_open(file, framework="pt") as stream:
+        return _decode_metadata((stream.metadata() or {}).get(METADATA_KEY, "{}")).trained
+
+
 def has_familiarity(file: Path) -> bool:
     """Return whether a file that `read_checkpoint` can read has statistics of the training photos."""
     if file.suffix.lower() != ".safetensors" or not file.is_file():

@@ -26,7 +26,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from inception_cli.config import LoaderConfig, PixelConfig, Plan, Precision, Weights
-from inception_cli.evaluation.metrics import wilson
+from inception_cli.evaluation.intervals import wilson
 from inception_cli.files.atomic import replacing
 from inception_cli.images.dataset import load_batches
 from inception_cli.images.discovery import Discovery

@@ -1,0 +1,80 @@
+"""The part file: the checkpoint of an unfinished training."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from inception_cli.errors import InceptionError, require
+from inception_cli.files.atomic import replacing
+from inception_cli.storage.store import differences
+from inception_cli.training.learner import Hyperparameters, scheduled_rate
+from inception_cli.training.settings import TrainConfig
+from inception_cli.weights.training_record import EpochResult
+
+#: Version of the content of part files; those of another version are not resumed.
+VERSION = 2
+
+
+def read_part(part: Path, configuration: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return what `write_part` saved, None if there is no file.
+
+    Raises InceptionError if the file is damaged, or if its training was started with another configuration.
+    """
+    if not part.exists():
+        return None
+    remedy = f"remove {part} to start over"
+    try:
+        saved: dict[str, Any] = torch.load(part, map_location="cpu", weights_only=True)
+        saved_configuration = saved["configuration"]
+        if saved["version"] != VERSION:
+            raise ValueError(f"version {saved['version']}")
+    except Exception as error:  # torch and pickle raise many types
+        raise InceptionError(
+            f"{part}: damaged, or not a training checkpoint of this version of the program; {remedy}"
+        ) from error
+    if saved_configuration != configuration:
+        changes = "; ".join(differences(saved_configuration, dict(configuration)))
+        raise InceptionError(
+            f"{part}: the training was started with other settings ({changes}); use those, or {remedy}"
+        )
+    return saved
+
+
+def require_epochs(config: TrainConfig, done: int) -> None:
+    """Raise UsageError if the part file has more epochs than are requested."""
+    require(
+        done <= config.epochs,
+        f"--epochs {config.epochs}: {config.part} has {done} epochs already; give --epochs {done} to save the best of "
+        "them, or more to train on",
+    )
+
+
+def describe_resuming(
+    history: Sequence[EpochResult], epochs: int, steps_per_epoch: int, hyperparameters: Hyperparameters
+) -> str:
+    """Return in a line how a training goes on to `epochs` after those in its part file."""
+    done, planned = len(history), history[-1].planned
+    line = f"resuming after epoch {done} of {planned}"
+    if epochs in (planned, done):
+        return line if epochs == planned else f"{line}: --epochs {epochs} ends the training here"
+    old, new = (
+        scheduled_rate(hyperparameters, done * steps_per_epoch, total * steps_per_epoch) for total in (planned, epochs)
+    )
+    return (
+        f"{line}: from here on learning rate and crop size follow the schedule of {epochs} epochs "
+        f"(next learning rate {new:.2g} instead of {old:.2g})"
+    )
+
+
+def write_part(part: Path, configuration: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+    """Write the checkpoint of an unfinished training."""
+    with replacing(part, "make it writable and run the same command again to resume") as stream:
+        try:
+            torch.save({"version": VERSION, "configuration": dict(configuration), **state}, stream)
+        except RuntimeError as error:
+            # After a failed write torch complains about positions in the file; the context is the OSError.
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
