@@ -7,7 +7,6 @@ prediction for it belongs to no single class.
 """
 
 from dataclasses import dataclass
-from math import sqrt
 
 import numpy as np
 import pandas as pd
@@ -16,9 +15,9 @@ from numpy.typing import NDArray
 from inception_cli.errors import InceptionError, plural
 from inception_cli.evaluation.confusion_matrix import ConfusionMatrix
 from inception_cli.evaluation.labels import Labels
+from inception_cli.predictions.interval import wilson
 from inception_cli.predictions.table import class_indices, is_ok
 
-Z = 1.959963984540054  # the 97.5th percentile of the normal distribution, for 95 % intervals
 BINS = 15  # of confidence, as in Guo et al. (arXiv 1706.04599)
 Mask = NDArray[np.bool_]
 Indices = NDArray[np.int64]
@@ -150,14 +149,6 @@ def per_class_csv(metrics: Metrics) -> bytes:
     """Return the per-class metrics as CSV: percent with 6 significant digits, empty where the denominator is zero."""
     text: str = pd.DataFrame(metrics.per_class).to_csv(index=False, float_format="%.6g", lineterminator="\n")
     return text.encode()
-
-
-def wilson(right: int, n: int) -> tuple[float, float]:
-    """Return the 95 % Wilson interval of an accuracy in percent; it also holds for few images and near 0 and 100 %."""
-    share = right / n
-    middle = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)
-    half = Z / (1 + Z**2 / n) * sqrt(share * (1 - share) / n + Z**2 / (4 * n**2))
-    return max(0.0, 100 * (middle - half)), min(100.0, 100 * (middle + half))
 
 
 def has_label(labels: Labels) -> Mask:
