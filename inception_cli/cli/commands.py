@@ -301,7 +301,7 @@ def train(
     from inception_cli.training.dataset import find_classes
 
     if not out:
-        raise UsageError("--out FILE is missing: give --out mine.safetensors, for example")
+        raise UsageError("--out is missing: give --out mine.safetensors, or a folder: --out mine/")
     check_outputs([OutputFile("--out", out)], [start, train_dir])
     find_classes(Path(train_dir))  # an error is reported before torch is imported, which takes seconds
     with TrainingProgress(quiet) as progress:

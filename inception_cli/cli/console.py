@@ -213,7 +213,8 @@ def print_trained(record: Mapping[str, Any], out: str) -> None:
     print_line(f"on {plural(n, 'validation image')}: top-1 {top1:.1f} %, class average {average:.1f} %", "bold")
     if record.get("familiarity"):
         print_line(f"no statistics for --familiar: {record['familiarity']}", "yellow")
-    print_line(f"to use them: inception classify PHOTOS --weights {out} --out preds.csv", "dim")
+    weights = out if out.endswith(".safetensors") else f"local-dir:{out}"
+    print_line(f"to use them: inception classify PHOTOS --weights {weights} --out preds.csv", "dim")
 
 
 # ── sort ─────────────────────────────────────────────────────────────────────────────────────────────────────────────

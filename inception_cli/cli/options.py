@@ -28,9 +28,9 @@ from inception_cli.config import (
     PresetName,
     TrainPrecisionChoice,
 )
-from inception_cli.weights.registry import DEMO, PUBLISHED
+from inception_cli.weights.registry import DEMO, FOLDER_PREFIX, HUB_PREFIX, PUBLISHED
 
-WEIGHTS_NAMES = (*PUBLISHED, DEMO)
+WEIGHTS_NAMES = (*PUBLISHED, DEMO, HUB_PREFIX, FOLDER_PREFIX)
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 Inputs = Annotated[
@@ -64,7 +64,13 @@ RowsOut = Annotated[
 ]
 WeightsOut = Annotated[
     str | None,
-    typer.Option("--out", "-o", metavar="FILE", callback=weights_file, help="The .safetensors file to write."),
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="FILE|DIR/",
+        callback=weights_file,
+        help="The .safetensors file to write, or a new folder in timm's layout for the Hugging Face hub.",
+    ),
 ]
 ReportOut = Annotated[
     str | None, typer.Option("--out", "-o", metavar="FILE", callback=html_file, help="The .html file to write.")
@@ -96,7 +102,10 @@ WeightsNames = Annotated[
         "-w",
         metavar="NAME|FILE",
         autocompletion=complete(WEIGHTS_NAMES),
-        help="Published weights (see inception info; demo needs no download) or a file. Repeat for an ensemble.",
+        help=(
+            "Published weights (see inception info; demo needs no download), a file, hf-hub:USER/MODEL[@REVISION], or "
+            "local-dir:DIR with timm's config.json. Repeat for an ensemble."
+        ),
         show_default="torchvision",
         rich_help_panel=WEIGHTS,
     ),
@@ -108,7 +117,7 @@ DescribedWeights = Annotated[
         "-w",
         metavar="NAME|FILE",
         autocompletion=complete(WEIGHTS_NAMES),
-        help="Published weights or a file. Repeat for an ensemble.",
+        help="Published weights, a file, hf-hub:USER/MODEL or local-dir:DIR. Repeat for an ensemble.",
         show_default="all published weights",
         rich_help_panel=WEIGHTS,
     ),
@@ -308,7 +317,7 @@ From = Annotated[
         "--from",
         metavar="NAME|FILE|scratch",
         autocompletion=complete((*WEIGHTS_NAMES, "scratch")),
-        help="Weights to start from.",
+        help="Weights to start from, as for classify.",
     ),
 ]
 TrainValDir = Annotated[
