@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lively import lively
+from lively import lively, pictures
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -24,7 +24,7 @@ from inception_cli.weights.timm_config import ModelConfig, config_fields, crop_p
 timm: Any = import_module("timm")
 
 NAMES = tuple(f"class {number}" for number in range(40))
-SMALL = replace(PRESETS["torchvision"], name="torchvision-107", size=107, resize=122)
+SMALL = replace(PRESETS["torchvision"], name="torchvision-160", size=160, resize=183)
 #: The config.json of timm/inception_v3.tf_in1k, as timm 0.9 wrote it.
 TF_IN1K = {
     "architecture": "inception_v3",
@@ -287,10 +287,10 @@ def test_the_transform_of_timm_gives_our_pixels(name: str, shape: tuple[int, int
     assert not np.array_equal(views(image, PixelConfig(other))[0], ours)
 
 
-def test_timm_gives_our_logits(folder: Path, photos: Path) -> None:
+def test_timm_gives_our_logits(folder: Path) -> None:
     model, ours = timm_model(folder), load_network(find_weights(f"local-dir:{folder}"))
     transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
-    images = [Image.open(file).convert("RGB") for file in sorted(photos.rglob("*.jpg"))[::3]]
+    images = [Image.fromarray(picture.permute(1, 2, 0).numpy()) for picture in pictures(8, seed=1, side=200)]
     pixels = torch.from_numpy(np.stack([views(image, PixelConfig(SMALL))[0] for image in images])).permute(0, 3, 1, 2)
 
     with torch.inference_mode():
