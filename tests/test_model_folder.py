@@ -269,7 +269,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @cache
 def familiarity(classes: int = 3) -> Familiarity:
-    features = torch.rand(20 * classes, 2048, generator=torch.Generator().manual_seed(0))
+    features = 1 + torch.rand(20 * classes, 2048, generator=torch.Generator().manual_seed(0)) / 100  # unlike photos
     return fit(features, torch.arange(20 * classes) % classes, classes)
 
 
@@ -296,7 +296,7 @@ def test_a_folder_has_the_rows_of_the_file(tmp_path: Path, inception: Inception)
     save_folder(tmp_path / "fruit", lively(20), names, preset, {}, "", statistics)
     for number, picture in enumerate(pictures(12, seed=1, side=200)):
         Image.fromarray(picture.permute(1, 2, 0).numpy()).save(tmp_path / f"{number:02}.png")
-    options = ("-j", 0, "-o", "-", "--familiar", 0.01, "--precision", "fp32")
+    options = ("-j", 0, "-o", "-", "--familiar", 0.5, "--precision", "fp32")
 
     from_file, *from_folder = (
         inception("classify", tmp_path, "-w", name, *options).out
