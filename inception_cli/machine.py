@@ -1,6 +1,7 @@
 """What this machine has: cores, memory, devices, the fastest precision."""
 
 import os
+import platform
 from pathlib import Path
 
 from inception_cli.config import Precision
@@ -60,6 +61,20 @@ def fastest_precision(device: str) -> Precision:
         has = torch.cpu.get_capabilities()
         return "bf16" if has.get("avx512_bf16") or has.get("amx_bf16") else "fp32"
     return "fp32"
+
+
+def describe(device: str) -> str:
+    """Return the name of a device's hardware: the GPU, or the processor and its cores."""
+    if device.startswith("cuda"):
+        import torch
+
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:  # not Linux
+        lines = []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{models[0] if models else platform.processor() or platform.machine()}, {plural(cores(), 'core')}"
 
 
 def int8_instructions() -> str:

@@ -16,7 +16,7 @@ from inception_cli.evaluation.decisions import Answered, DecisionMetrics, measur
 from inception_cli.evaluation.labels import Labels
 from inception_cli.predictions.decision import parse_path
 from inception_cli.predictions.formats import csv_header, to_csv
-from inception_cli.predictions.interval import wilson
+from inception_cli.predictions.intervals import wilson
 from inception_cli.predictions.prediction import Prediction, with_decision
 from inception_cli.predictions.table import to_frame
 from inception_cli.predictions.tree import tree_of

@@ -1,10 +1,12 @@
 """What a person sees in a terminal: no line wraps at 80 columns, no figure is cut at 60, the progress bar goes away."""
 
 import io
+import json
 import re
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import shots
@@ -21,8 +23,11 @@ from inception_cli.cli.progress import ProgressBar, TrainingProgress
 from inception_cli.inference.runner import RunProgress
 from inception_cli.predictions.prediction import Prediction
 from inception_cli.training import train
+from inception_cli.training.dataset import ImageCounts
+from inception_cli.training.recipe import Recipe
 from inception_cli.training.settings import TrainConfig
-from inception_cli.training.train import EpochResult, Recipe, Trainer
+from inception_cli.training.train import EpochProgress, Trainer
+from inception_cli.weights.training_record import EpochResult, TrainingRecord
 
 
 @pytest.fixture(scope="module")
@@ -166,38 +171,64 @@ def test_rows_go_to_standard_output_where_only_the_bar_is_in_a_terminal(
     assert "━" in ended.err
 
 
-def test_the_line_of_an_epoch_does_not_wrap(capsys: pytest.CaptureFixture[str]) -> None:
-    result = EpochResult(9, 160, 2.34567, 100.0, 100.0, best=True, images_per_s=123, seconds=600, seconds_left=7200)
+def epoch_result(number: int, planned: int = 2, seconds_left: float = 7200) -> EpochResult:
+    return EpochResult(number, planned, 160, 0.04, 2.34567, 100.0, 99.54, 98.76, True, 123.4, 600, seconds_left)
 
-    TrainingProgress(quiet=False).epoch(result, 30)
 
-    line = capsys.readouterr().err
-    assert line == "epoch  9/30 *  loss 2.346  top-1 100.0 %  per class 100.0 %  123/s  120 min left\n"
-    assert len(line) <= 81
+@pytest.mark.parametrize(
+    ("by_class", "seconds_left", "line"),
+    [
+        (False, 7200, "train 100.0 %  val  99.5 %  crop 160 of 176 px  123 images/s  120 min left"),
+        (True, 42.4, "train 100.0 %  val  99.5 %  by class  98.8 %  crop 160 of 176 px  123 images/s  42 s left"),
+        (False, 0, "train 100.0 %  val  99.5 %  crop 160 of 176 px  123 images/s"),
+    ],
+)
+def test_every_figure_of_an_epoch_has_its_name(
+    by_class: bool, seconds_left: float, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    TrainingProgress(quiet=False).epoch(epoch_result(9, 30, seconds_left), 176, by_class)
+
+    assert capsys.readouterr().err == f"epoch  9/30 *  loss 2.346  {line}\n"
 
 
 class TwoEpochs(Trainer):
     """A training that takes no time."""
 
+    images = ImageCounts(108, 32, 12, [5, 4, 3])
+    part_bytes = 282_000_000, 369_000_000
+
     def __init__(self, config: TrainConfig) -> None:
         self.config, self.recipe, self.history, self.skipped = config, Recipe(), [], {}
+        self.classes, self.resumed = ("apple", "pear"), ""
 
-    def epochs(self) -> Iterator[EpochResult]:
+    def epochs(self, progress: EpochProgress = lambda done, total: None) -> Iterator[EpochResult]:
         for number in (1, 2):
-            self.history.append(EpochResult(number, 160, 2.3, 10.0, 10.0, True, 123, 600, 7200))
+            progress(96, 108)
+            progress(108, 108)
+            self.history.append(epoch_result(number))
             yield self.history[-1]
 
-    def save(self) -> dict[str, str | float | int]:
-        return {"best_epoch": 2, "epochs": 2, "val_photos": 4, "val_top1": 10.0, "val_class_average": 10.0}
+    def save(self, on_saved: Callable[[dict[str, Any]], None] = lambda metadata: None) -> dict[str, Any]:
+        return asdict(training_record())
 
 
-def test_a_training_shows_the_epoch_that_runs(classes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def training_record() -> TrainingRecord:
+    return TrainingRecord("scratch", 108, 12, 50.0, 52.5, 2, 2, 0, 32, "cpu", "fp32", 1200.0, "{}")
+
+
+def test_a_training_shows_a_bar_for_the_epoch_that_runs(
+    classes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(train, "Trainer", TwoEpochs)
 
     shown = run_in_terminal("train", classes, "--from", "scratch", "--epochs", 2, "-o", tmp_path / "m.safetensors")
 
     assert shown.code == 0
-    assert all(f"training: epoch {number}/2" in shown.sent for number in (1, 2))
+    for number in (1, 2):
+        assert f"training: epoch {number}/2" in shown.sent
+        assert f"training: epoch {number}/2, validation" in shown.sent
+    assert "96/108" in shown.sent
+    assert re.search(r"\d images/s", shown.sent)
     assert "epoch 3/2" not in shown.sent
     assert not any("training:" in line for line in shown.lines)
     assert [line[:9] for line in shown.lines if line.startswith("epoch")] == ["epoch 1/2", "epoch 2/2"]
@@ -211,8 +242,41 @@ def test_the_figures_of_an_epoch_are_whole_in_a_narrow_terminal(
 
     shown = run_in_terminal(*words, width=60)
 
-    assert shown.lines[0] == "epoch 1/2 *  loss 2.300  top-1  10.0 %  per class  10.0 %"
-    assert shown.lines[1] == "      123/s  120 min left"
+    start = next(place for place, line in enumerate(shown.lines) if line.startswith("epoch 1/2"))
+    assert shown.lines[start : start + 3] == [
+        "epoch 1/2 *  loss 2.346  train 100.0 %  val  99.5 %",
+        "      by class  98.8 %  crop 160 of 176 px  123 images/s",
+        "      120 min left",
+    ]
+
+
+def test_a_training_says_what_its_figures_mean(
+    classes: Path, tmp_path: Path, inception: Inception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "Trainer", TwoEpochs)
+    out = tmp_path / "m.safetensors"
+
+    ended = inception("train", classes, "--from", "scratch", "--epochs", 2, "-o", out)
+
+    lines = ended.err.splitlines()
+    assert ended.out == ""
+    assert lines[:5] == [
+        "108 images of 2 classes for training, 12 others for validation",
+        f"checkpoint {out}.part: 282 MB after each epoch, 369 MB while an earlier epoch is the best",
+        "  loss: mean over the crops, which are random parts of the images; crop: their side, of the input resolution",
+        "  train, val: accuracy on 32 of the training images and on the validation images; "
+        "by class: mean of the classes' accuracies",
+        "  *: the best epoch so far, which is kept; of epochs within one standard error the last",
+    ]
+    assert [line[:11] for line in lines[5:7]] == ["epoch 1/2 *", "epoch 2/2 *"]
+    assert lines[7:] == [
+        f"written to {out}: epoch 2 of 2, the last with *",
+        "top-1 50.0 % on 12 validation images (95 % interval 25.4 to 74.6), mean of the classes 52.5 %; it also chose "
+        "the epoch, so expect a little less on other images",
+        f"to use them: inception classify PHOTOS --weights {out} --out preds.csv",
+    ]
+    quiet = inception("train", classes, "--from", "scratch", "-o", out, "-q", "--json")
+    assert (quiet.err, json.loads(quiet.out)["val_photos"]) == ("", 12)
 
 
 def test_info_shows_a_spinner_that_goes_away() -> None:

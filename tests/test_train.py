@@ -15,7 +15,8 @@ import pytest
 import torch
 from limits import file_size_limit
 from PIL import Image
-from torch import Tensor, nn
+from tiny_training import Tiny, draw
+from torch import Tensor
 
 from inception_cli.config import PRESETS, PixelConfig, Plan
 from inception_cli.errors import InceptionError, UsageError
@@ -26,36 +27,13 @@ from inception_cli.training.augment import Augmentation, CropBatch, EpochPlan
 from inception_cli.training.checkpoint import write_part
 from inception_cli.training.dataset import ImageDataset, Sample
 from inception_cli.training.learner import EMA_INTERVAL, Hyperparameters, Learner, parameter_groups
+from inception_cli.training.recipe import Recipe
 from inception_cli.training.settings import TrainConfig, TrainSettings
-from inception_cli.training.train import EpochResult, Recipe, Trainer
+from inception_cli.training.train import Trainer
 from inception_cli.training.validation import ValidationPredictions, is_best
 from inception_cli.weights.load import find_weights, load_network, save_weights
 from inception_cli.weights.read import read_checkpoint
-
-COLOURS = {"blue": (40, 60, 200), "green": (30, 180, 60), "red": (210, 40, 50)}
-
-
-class Tiny(nn.Module):
-    """A network of one convolution, for tests that do not need a real one."""
-
-    def __init__(self, num_classes: int, aux: bool, dropout: float) -> None:
-        super().__init__()
-        self.conv, self.bn = nn.Conv2d(3, 8, 7, stride=7), nn.BatchNorm2d(8)
-        self.dropout, self.fc = nn.Dropout(dropout), nn.Linear(8, num_classes)
-
-    def initialise(self, seed: int) -> "Tiny":
-        torch.manual_seed(seed)
-        self.conv.reset_parameters()
-        self.fc.reset_parameters()
-        return self
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.fc(self.dropout(self.bn(self.conv(x)).relu().mean((2, 3))))
-        return logits
-
-    def forward_train(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        logits = self(x)
-        return logits, logits
+from inception_cli.weights.training_record import EpochResult, TrainingRecord
 
 
 @pytest.fixture(autouse=True)
@@ -67,17 +45,6 @@ def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train, "InceptionV3", Tiny)
-
-
-def draw(folder: Path, counts: dict[str, int], side: int = 90) -> Path:
-    """Draw class folders of noisy images in the class's colour."""
-    random = np.random.default_rng(0)
-    for name, count in counts.items():
-        (folder / name).mkdir(parents=True)
-        for number in range(count):
-            noisy = np.array(COLOURS[name]) + random.normal(0, 40, (side, side + number % 3, 3))
-            Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(folder / name / f"{number:03}.png")
-    return folder
 
 
 @pytest.fixture
@@ -220,7 +187,9 @@ def test_a_class_with_a_single_image_cannot_be_split(tmp_path: Path) -> None:
 
 def test_an_existing_output_file_is_not_overwritten(config: TrainConfig) -> None:
     config.out.write_bytes(b"precious")
-    with pytest.raises(InceptionError, match=r"mine\.safetensors: already exists"):
+    with pytest.raises(
+        InceptionError, match=r"mine\.safetensors: already exists; .* --from .*mine\.safetensors to train"
+    ):
         Trainer(config)
     assert config.out.read_bytes() == b"precious"
 
@@ -440,14 +409,51 @@ def test_existing_weights_initialise_the_trunk_but_not_the_classifier(config: Tr
     assert trainer.learner.hyperparameters.learning_rate == pytest.approx(Hyperparameters().learning_rate * 4 / 32 / 4)
 
 
+@pytest.mark.usefixtures("tiny")
+def test_the_training_accuracy_is_of_training_images_prepared_as_for_validation(config: TrainConfig) -> None:
+    photos = draw(config.out.parent / "more", {"blue": 30, "green": 20, "red": 20})
+    trainer = Trainer(replace(config, train_dir=photos, size=100))
+    subset, preset = trainer._measured, trainer.config.preset
+
+    (batch,) = augment.validation_batches(subset, 99, 1)
+
+    assert (len(trainer._train), len(trainer._val), len(subset)) == (63, 7, 32)
+    assert np.bincount(subset.labels).tolist() == [14, 9, 9]
+    assert all(
+        Path(path).parent.name == trainer.classes[label]
+        for path, label in zip(subset.paths, subset.labels, strict=True)
+    )
+    for path, pixels in zip(subset.paths, batch.pixels, strict=True):  # 90 pixels are not shrunk before
+        with Image.open(path) as image:
+            assert np.array_equal(views(image, PixelConfig(preset))[0], pixels)
+
+
+def test_the_training_accuracy_is_of_a_bounded_number_of_images() -> None:
+    assert dataset.spread(20, 3).tolist() == [*range(20)]
+    assert dataset.spread(63, 7).tolist()[:3] == [0, 2, 4]
+    assert len(dataset.spread(500, 50)) == 50
+    assert len({*dataset.spread(100_000, 50_000).tolist()}) == 1000
+
+
+def test_existing_weights_of_the_same_classes_keep_their_classifier(config: TrainConfig, tmp_path: Path) -> None:
+    network = InceptionV3(3).initialise(5)
+    save_weights(tmp_path / "start.safetensors", network, ("blue", "green", "red"), config.preset, {})
+
+    trainer = Trainer(replace(config, start=find_weights(str(tmp_path / "start.safetensors"))))
+
+    assert torch.equal(trainer.learner.network.state_dict()["fc.weight"], network.fc.weight)
+
+
 # The best epoch, and resuming
 
 
 def fix_scores(trainer: Trainer, *top1: float) -> None:
     """Replace the validation of the next epochs by these accuracies."""
-    accuracies = iter(top1)
+    accuracies, measure = iter(top1), trainer._evaluate
 
-    def evaluate() -> ValidationPredictions:
+    def evaluate(images: object) -> ValidationPredictions:
+        if images is trainer._measured:
+            return measure(trainer._measured)
         labels, predicted = np.zeros(10, np.int64), np.arange(10) >= next(accuracies) / 10
         return ValidationPredictions(("x.jpg",) * 10, labels, predicted.astype(np.int64), np.ones(10, np.float32))
 
@@ -551,6 +557,110 @@ def test_an_interrupted_training_resumes_with_the_same_losses(
     uninterrupted.save(), resumed.save()
     one, other = (read_checkpoint(run.config.out)[0] for run in (uninterrupted, resumed))
     assert all(torch.allclose(one[name], other[name], atol=1e-6) for name in one)
+
+
+def interrupted(config: TrainConfig, epochs: int) -> None:
+    """Train for some epochs and stop."""
+    training = Trainer(config).epochs()
+    for _ in range(epochs):
+        next(training)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_more_epochs_than_planned_resume_with_the_schedule_of_all(config: TrainConfig) -> None:
+    interrupted(replace(config, epochs=4), 2)
+
+    trainer = Trainer(replace(config, epochs=8))
+    rate, (third, *_) = trainer.learner.learning_rate(), trainer.epochs()
+
+    # After 2 of 8 epochs, of which 5 % warm up: half a cosine from 0.4 epochs to 8.
+    steps, highest = trainer._steps_per_epoch, Hyperparameters().learning_rate * 4 / 32
+    assert rate == pytest.approx(highest * (1 + np.cos(np.pi * (2 - 0.4) / (8 - 0.4))) / 2)
+    assert (third.number, third.planned, third.learning_rate) == (3, 8, rate)
+    assert trainer.learner.steps_done == 8 * steps
+    instead = highest * (1 + np.cos(np.pi * (2 - 1 / steps) / (4 - 1 / steps))) / 2
+    assert trainer.resumed == (
+        "resuming after epoch 2 of 4: from here on learning rate and crop size follow the schedule of 8 epochs "
+        f"(next learning rate {rate:.2g} instead of {instead:.2g})"
+    )
+    record = TrainingRecord.of(trainer.save())
+    assert record is not None
+    assert record.schedule == "4 epochs, from epoch 3 on 8"
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_training_with_more_epochs_is_the_same_however_often_it_is_interrupted(config: TrainConfig) -> None:
+    once, often = (replace(config, out=config.out.with_name(f"{name}.safetensors")) for name in ("once", "often"))
+    for each in (once, often):
+        interrupted(replace(each, epochs=2), 1)
+    interrupted(replace(once, epochs=4), 3)
+    for _ in range(3):
+        interrupted(replace(often, epochs=4), 1)
+
+    results = [Trainer(replace(each, epochs=4)) for each in (once, often)]
+
+    one, other = (losses(iter(result.history)) for result in results)
+    assert len(one) == 4
+    assert one == other
+    for result in results:
+        result.save()
+    expected, actual = (read_checkpoint(each.out).tensors for each in (once, often))
+    assert all(torch.equal(expected[name], actual[name]) for name in expected)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_as_many_epochs_as_are_done_save_the_best_of_them(config: TrainConfig) -> None:
+    interrupted(config, 2)
+
+    trainer = Trainer(replace(config, epochs=2))
+
+    assert trainer.resumed == "resuming after epoch 2 of 3: --epochs 2 ends the training here"
+    assert [*trainer.epochs()] == []
+    assert trainer.save()["epochs"] == 2
+
+
+@pytest.mark.usefixtures("tiny")
+def test_fewer_epochs_than_are_done_are_refused(config: TrainConfig) -> None:
+    interrupted(config, 2)
+    with pytest.raises(UsageError, match=r"--epochs 1: .*part has 2 epochs already; give --epochs 2 to save the best"):
+        Trainer(replace(config, epochs=1))
+
+
+@pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize("best", [True, False])
+def test_the_part_file_holds_each_weight_as_often_as_resuming_needs(best: bool, config: TrainConfig) -> None:
+    trainer = Trainer(config)
+    fix_scores(trainer, 90, 90 if best else 10)
+    training = trainer.epochs()
+    next(training), next(training)
+
+    saved = torch.load(config.part, weights_only=True)
+
+    weights = sum(value.numel() for value in trainer.learner.network.state_dict().values())
+    parameters = sum(value.numel() for value in trainer.learner.network.parameters())
+    values = weights * (2 if best else 3) + parameters  # the network, the average, the best epoch; the momentum
+    assert numbers_in(saved["learner"]) + numbers_in(saved["best"]) - 1 == values  # n_averaged is one more
+    assert trainer.part_bytes[not best] == pytest.approx(4 * values, rel=0.02)  # one counter has 8 bytes
+
+
+def test_the_part_file_has_no_average_of_the_auxiliary_classifier() -> None:
+    learner = Learner(InceptionV3(2, aux=True), Hyperparameters(), 8, Plan())
+
+    state = learner.state_dict()
+
+    assert any(name.startswith("AuxLogits.") for name in state["network"])
+    assert not any("AuxLogits." in name for name in state["averaged"])
+    learner.load_state_dict(state)
+    del state["averaged"]["module.fc.bias"], state["network"]["fc.bias"]
+    with pytest.raises(RuntimeError, match=r"fc\.bias"):
+        learner.load_state_dict(state)
+
+
+def numbers_in(state: Any) -> int:
+    """Return how many numbers the tensors in nested records have."""
+    if isinstance(state, Tensor):
+        return state.numel()
+    return sum(map(numbers_in, state.values())) if isinstance(state, dict) else 0
 
 
 @pytest.mark.usefixtures("tiny")

@@ -285,6 +285,8 @@ def train(
     workers: o.Workers = "auto",
     device: o.Device = "auto",
     precision: o.TrainPrecision = "auto",
+    report: o.TrainReport = None,
+    log: o.TrainLog = None,
     offline: o.Offline = False,
     json: o.Json = False,
     quiet: o.Quiet = False,
@@ -295,31 +297,18 @@ def train(
     \b
     inception train ./my-photos --out mine.safetensors
     inception classify ./photos --weights mine.safetensors --out preds.csv
+
+    The same command resumes an interrupted training, also with more --epochs.
     """
-    from inception_cli.cli import console
-    from inception_cli.cli.progress import TrainingProgress
+    from inception_cli.cli import training
     from inception_cli.training.dataset import find_classes
 
     if not out:
         raise UsageError("--out is missing: give --out mine.safetensors, or a folder: --out mine/")
-    check_outputs([OutputFile("--out", out)], [start, train_dir])
+    output = training.TrainOutput(report, log, json, quiet)
+    output.check(out, [start, train_dir, val_dir])
     find_classes(Path(train_dir))  # an error is reported before torch is imported, which takes seconds
-    with TrainingProgress(quiet) as progress:
-        progress.loading([start])
-        from inception_cli.training.train import Trainer, resolve
-
-        trainer = Trainer(resolve(TrainSettings(**_values_of(TrainSettings, context)), progress.downloading))
-        if not quiet:
-            console.print_unreadable(trainer.skipped)
-        progress.training(trainer)
-        for epoch in trainer.epochs():
-            progress.epoch(epoch, epochs)
-            progress.training(trainer)
-        record = trainer.save()
-    if not quiet:
-        console.print_trained(record, out)
-    if json:
-        print(jsonlib.dumps(record))
+    training.train(TrainSettings(**_values_of(TrainSettings, context)), output)
 
 
 @app.command(cls=Command)

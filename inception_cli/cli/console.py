@@ -4,7 +4,7 @@ import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.bar import Bar
 from rich.console import Console
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from inception_cli.actions.sort import Sorted
     from inception_cli.actions.tag import Tagged
     from inception_cli.config import Engine
-    from inception_cli.images.failure import Failure
     from inception_cli.inference.runner import Outcome, RunProgress
     from inception_cli.predictions.prediction import Prediction
     from inception_cli.report.build import Written
@@ -191,30 +190,6 @@ def print_report(written: "Written", file: str, folder: str) -> None:
             f"{excerpt(folder, 100) or 'the folder in which they were classified'}",
             "yellow",
         )
-
-
-# ── train ────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def print_unreadable(skipped: Mapping[str, "Failure"]) -> None:
-    """Print the training images that could not be read."""
-    if not skipped:
-        return
-    images = plural(len(skipped), "image is unreadable and left out", "images are unreadable and left out")
-    print_line(f"{images}:", "yellow")
-    for path, failure in [*skipped.items()][:MAX_NAMES]:
-        print_line(f"  {path}: {failure.status}, {failure.error}", "yellow")
-
-
-def print_trained(record: Mapping[str, Any], out: str) -> None:
-    """Print the result of a training, and how to use the weights."""
-    print_line(f"written to {out}: epoch {record['best_epoch']} of {record['epochs']}, the best one (the last with *)")
-    n, top1, average = record["val_photos"], record["val_top1"], record["val_class_average"]
-    print_line(f"on {plural(n, 'validation image')}: top-1 {top1:.1f} %, class average {average:.1f} %", "bold")
-    if record.get("familiarity"):
-        print_line(f"no statistics for --familiar: {record['familiarity']}", "yellow")
-    weights = out if out.endswith(".safetensors") else f"local-dir:{out}"
-    print_line(f"to use them: inception classify PHOTOS --weights {weights} --out preds.csv", "dim")
 
 
 # ── sort ─────────────────────────────────────────────────────────────────────────────────────────────────────────────

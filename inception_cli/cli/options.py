@@ -339,7 +339,16 @@ Size = Annotated[
         show_default="that of the starting weights, or 176",
     ),
 ]
-Epochs = Annotated[int, typer.Option("--epochs", min=1, metavar="N", help="Number of training epochs.")]
+TrainReport = Annotated[
+    str | None,
+    typer.Option("--report", metavar="FILE", help="Also write an HTML report: learning curves, mistakes, settings."),
+]
+TrainLog = Annotated[
+    str | None, typer.Option("--log", metavar="FILE", help="Also write a CSV file with a line for each epoch.")
+]
+Epochs = Annotated[
+    int, typer.Option("--epochs", min=1, metavar="N", help="Number of training epochs; may be more on resuming.")
+]
 Seed = Annotated[int, typer.Option("--seed", min=0, metavar="N", help="Random seed.")]
 
 SortedRows = Annotated[

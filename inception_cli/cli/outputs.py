@@ -13,6 +13,7 @@ REPORT_MARKER = b'<meta name="generator" content="inception'
 PER_CLASS_MARKER = b"index,label,support,predicted,right,precision,recall,f1"
 CONFUSION_MARKER = b"label\\predicted,"
 LABELLED_ROWS_MARKER = b",error,true_label,correct\n"
+LOG_MARKER = b"epoch,learning_rate,crop_size,loss,"
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,14 @@ class OutputFile:
     marker: bytes = b""  # empty: the store that writes the file checks this
 
 
-def check_outputs(outputs: Iterable[OutputFile], inputs: Iterable[str | None], force: bool = False) -> None:
+def check_outputs(
+    outputs: Iterable[OutputFile], inputs: Iterable[str | None], force: bool = False, can_force: bool = True
+) -> None:
     """Check the output files of a command before it begins.
 
     Raises UsageError for an output that is an input or another output as well. Raises InceptionError for a folder that
-    does not exist, and for an existing file that this program did not write, unless `force` allows replacing it.
+    does not exist or is not writable, and for an existing file that this program did not write, unless `force` allows
+    replacing it; `can_force` is whether the command has that option.
     """
     used = {_real(path): path for path in inputs if path and path != "-"}
     for output in outputs:
@@ -44,8 +48,11 @@ def check_outputs(outputs: Iterable[OutputFile], inputs: Iterable[str | None], f
             raise InceptionError(f"{file.parent}: no such folder; create it, or give another name to {output.option}")
         if output.marker and file.is_dir():
             raise InceptionError(f"{file} is a folder; name a file in it for {output.option}")
+        if output.marker and not os.access(file.parent, os.W_OK):
+            raise InceptionError(f"{file.parent}: not a writable folder; give another name to {output.option}")
         if output.marker and not force and file.is_file() and output.marker not in _beginning(file):
-            raise InceptionError(f"{output.path} exists and was not written by inception; --force replaces it")
+            remedy = "--force replaces it" if can_force else f"give another name to {output.option}"
+            raise InceptionError(f"{output.path} exists and was not written by inception; {remedy}")
 
 
 def outputs_of_classify(out: str | None, report: str | None, arrays: Mapping[str, str]) -> list[OutputFile]:

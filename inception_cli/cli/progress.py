@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import PurePath
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Self
 
 from rich.progress import (
@@ -25,10 +26,13 @@ from inception_cli.predictions.text import harmless
 
 if TYPE_CHECKING:
     from inception_cli.inference.runner import RunProgress
-    from inception_cli.training.train import EpochResult, Trainer
+    from inception_cli.training.train import Trainer
+    from inception_cli.weights.training_record import EpochResult
 
 #: Width in characters of the bar, and of the texts beside it.
 BAR_WIDTH, TEXT_WIDTH = 40, 58
+#: Longest line where standard error is no terminal.
+MAX_WIDTH = 200
 #: Files of a sort between two updates: a file takes no longer than an update.
 FILES_PER_UPDATE = 20
 
@@ -104,33 +108,70 @@ class ProgressBar(AbstractContextManager["ProgressBar"]):
 
 
 class TrainingProgress(ProgressBar):
-    """The progress of a training: a download bar, then a spinner during each epoch and a line after it."""
+    """The progress of a training: a download bar, then a bar during each epoch and a line after it."""
 
     def __init__(self, quiet: bool) -> None:
         super().__init__("train", quiet)
         self.quiet = quiet
+        self.started = 0.0  # when the epoch began, by the monotonic clock
 
     def training(self, trainer: "Trainer") -> None:
         """Show a spinner with the number of the epoch that is next; nothing after the last one."""
+        self.description, self.started = (
+            f"training: epoch {len(trainer.history) + 1}/{trainer.config.epochs}",
+            monotonic(),
+        )
         if trainer.finished:
             self.__exit__()
         else:
-            self.working(f"training: epoch {len(trainer.history) + 1}/{trainer.config.epochs}")
+            self.working(f"{self.description} …")
 
-    def epoch(self, epoch: "EpochResult", epochs: int) -> None:
-        """Print the loss, the accuracy over all images and per class, images per second, and the remaining time."""
-        self.__exit__()
-        if self.quiet:
+    def crops(self, done: int, total: int) -> None:
+        """Show the crops of the epoch: their number, rate and remaining time; after the last one a spinner."""
+        if done == total:
+            self.working(f"{self.description}, validation")
             return
-        number = f"{epoch.number:>{len(str(epochs))}}/{epochs}{' *' if epoch.best else '  '}"
-        accuracy = f"top-1 {epoch.top1:5.1f} %  per class {epoch.class_average:5.1f} %"
-        speed = f"{epoch.images_per_s:.0f}/s  {epoch.seconds_left / 60:.0f} min left"
-        line = f"epoch {number}  loss {epoch.loss:.3f}  {accuracy}"
-        if self.console.is_terminal and len(f"{line}  {speed}") > self.console.width:
-            print_line(line)
-            print_line(f"      {speed}")
+        rate = _text("{task.fields[rate]:.1f} images/s")
+        self._show(self.description, [*self._bar(), MofNCompleteColumn(), rate, TimeRemainingColumn()])
+        self._update(total=total, completed=done, rate=done / (monotonic() - self.started))
+
+    def epoch(self, epoch: "EpochResult", size: int, by_class: bool) -> None:
+        """Print the figures of an epoch, on several lines where the terminal is too narrow for one.
+
+        `size` is the input resolution in pixels; with `by_class` the mean accuracy of the classes is one of them.
+        """
+        self.__exit__()
+        if not self.quiet:
+            width = self.console.width if self.console.is_terminal else MAX_WIDTH
+            for line in _lines(_figures(epoch, size, by_class), width):
+                print_line(line)
+
+
+def _figures(epoch: "EpochResult", size: int, by_class: bool) -> list[str]:
+    """Return the figures of an epoch, each with its name."""
+    figures = [
+        f"epoch {epoch.number:>{len(str(epoch.planned))}}/{epoch.planned}{' *' if epoch.best else '  '}",
+        f"loss {epoch.loss:.3f}",
+        f"train {epoch.train_top1:5.1f} %",
+        f"val {epoch.top1:5.1f} %",
+        *([f"by class {epoch.class_average:5.1f} %"] if by_class else []),
+        f"crop {epoch.crop_size} of {size} px",
+        f"{epoch.images_per_s:.0f} images/s",
+    ]
+    seconds = epoch.seconds_left
+    left = f"{seconds / 60:.0f} min left" if seconds >= 100 else f"{seconds:.0f} s left"
+    return [*figures, left] if seconds else figures
+
+
+def _lines(figures: Sequence[str], width: int) -> list[str]:
+    """Return figures in lines of at most `width` characters; the second line and later ones are indented."""
+    lines = [figures[0]]
+    for figure in figures[1:]:
+        if len(lines[-1]) + 2 + len(figure) <= width:
+            lines[-1] += f"  {figure}"
         else:
-            print_line(f"{line}  {speed}")
+            lines.append(f"      {figure}")
+    return lines
 
 
 def _description() -> TextColumn:

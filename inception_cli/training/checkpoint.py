@@ -1,14 +1,17 @@
 """The part file: the checkpoint of an unfinished training."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from inception_cli.errors import InceptionError
+from inception_cli.errors import InceptionError, require
 from inception_cli.files.atomic import replacing
 from inception_cli.storage.store import differences
+from inception_cli.training.learner import Hyperparameters, scheduled_rate
+from inception_cli.training.settings import TrainConfig
+from inception_cli.weights.training_record import EpochResult
 
 #: Version of the content of part files; those of another version are not resumed.
 VERSION = 2
@@ -37,6 +40,32 @@ def read_part(part: Path, configuration: Mapping[str, Any]) -> dict[str, Any] | 
             f"{part}: the training was started with other settings ({changes}); use those, or {remedy}"
         )
     return saved
+
+
+def require_epochs(config: TrainConfig, done: int) -> None:
+    """Raise UsageError if the part file has more epochs than are requested."""
+    require(
+        done <= config.epochs,
+        f"--epochs {config.epochs}: {config.part} has {done} epochs already; give --epochs {done} to save the best of "
+        "them, or more to train on",
+    )
+
+
+def describe_resuming(
+    history: Sequence[EpochResult], epochs: int, steps_per_epoch: int, hyperparameters: Hyperparameters
+) -> str:
+    """Return in a line how a training goes on to `epochs` after those in its part file."""
+    done, planned = len(history), history[-1].planned
+    line = f"resuming after epoch {done} of {planned}"
+    if epochs in (planned, done):
+        return line if epochs == planned else f"{line}: --epochs {epochs} ends the training here"
+    old, new = (
+        scheduled_rate(hyperparameters, done * steps_per_epoch, total * steps_per_epoch) for total in (planned, epochs)
+    )
+    return (
+        f"{line}: from here on learning rate and crop size follow the schedule of {epochs} epochs "
+        f"(next learning rate {new:.2g} instead of {old:.2g})"
+    )
 
 
 def write_part(part: Path, configuration: Mapping[str, Any], state: Mapping[str, Any]) -> None:

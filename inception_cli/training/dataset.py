@@ -28,6 +28,8 @@ Result = TypeVar("Result")
 
 #: Decoded images are kept in memory up to this many bytes; the others are decoded again each time they are used.
 CACHE_BYTES = 2 << 30
+#: Training images whose accuracy is measured after each epoch: as many as for validation, within these bounds.
+MEASURED = range(32, 1000)
 #: Words in the names of the folders that data sets are split into: `seg_train`, `val2017`, `Testing`.
 SPLITS = {
     "train": {"train", "training", "trainset", "trainingset", "trainval"},
@@ -158,6 +160,12 @@ def sample_balanced(
     return random.permutation(np.repeat(order, times))
 
 
+def spread(images: int, wanted: int) -> NDArray[np.int64]:
+    """Return the positions of about `wanted` images, within the bounds of MEASURED, evenly spread over all."""
+    count = min(images, max(MEASURED.start, min(wanted, MEASURED.stop)))
+    return np.linspace(0, images - 1, count).round().astype(np.int64)
+
+
 def digest_samples(samples: Sequence[Sample]) -> str:
     """Return the number of samples and a digest of their labels, file names and sizes."""
     digest = hashlib.sha256()
@@ -211,6 +219,34 @@ class ImageDataset:
     def _read(self, path: str) -> Image.Image | Failure:
         image = decode.read(path, self._pixel_config)
         return image if isinstance(image, Failure) else self._prepare(image)
+
+
+@dataclass(frozen=True)
+class ImageCounts:
+    """Number of images for each purpose."""
+
+    training: int
+    measured: int  # of the training images: those whose accuracy is measured
+    validation: int
+    val_per_class: list[int]  # of the validation images
+
+
+class Subset:
+    """Some images of a data set, each after another `prepare`."""
+
+    def __init__(
+        self, dataset: ImageDataset, positions: NDArray[np.int64], prepare: Callable[[Image.Image], Image.Image]
+    ) -> None:
+        self._dataset, self._positions, self._prepare = dataset, positions, prepare
+        self.labels = dataset.labels[positions]
+        self.paths = tuple(dataset.paths[position] for position in positions.tolist())
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    def __getitem__(self, position: int) -> Image.Image:
+        """Return the prepared image."""
+        return self._prepare(self._dataset[int(self._positions[position])])
 
 
 def shrink(image: Image.Image, short_side: int) -> Image.Image:

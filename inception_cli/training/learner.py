@@ -81,19 +81,19 @@ class Learner:
         return logits.float()
 
     def learning_rate(self) -> float:
-        """Return the learning rate of the next step: a linear rise, then half a cosine."""
-        highest = self.hyperparameters.learning_rate
-        warmup_steps = max(1.0, self.hyperparameters.warmup * self.steps)
-        if self.steps_done < warmup_steps:
-            return highest * (self.steps_done + 1) / (warmup_steps + 1)
-        return highest * (1 + cos(pi * (self.steps_done - warmup_steps) / (self.steps - warmup_steps))) / 2
+        """Return the learning rate of the next step."""
+        return scheduled_rate(self.hyperparameters, self.steps_done, self.steps)
+
+    def averaged_weights(self) -> dict[str, Tensor]:
+        """Return the averaged weights by name, without the auxiliary classifier, which only training uses."""
+        return _without_auxiliary(self.averaged_network.state_dict())
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that `load_state_dict` needs to resume exactly; tensors are shared, not copied."""
         return {
             "steps_done": self.steps_done,
             "network": self.network.state_dict(),
-            "averaged": self._averaged.state_dict(),
+            "averaged": _without_auxiliary(self._averaged.state_dict()),
             "optimizer": self._optimizer.state_dict(),
         }
 
@@ -101,7 +101,8 @@ class Learner:
         """Continue from what `state_dict` returned."""
         self.steps_done = state["steps_done"]
         self.network.load_state_dict(state["network"])
-        self._averaged.load_state_dict(state["averaged"])
+        # The auxiliary classifier's average is never used.
+        self._averaged.load_state_dict(self._averaged.state_dict() | state["averaged"])
         self._optimizer.load_state_dict(state["optimizer"])
 
     def _autocast(self) -> torch.autocast:
@@ -110,6 +111,19 @@ class Learner:
 
     def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         return F.cross_entropy(logits.float(), targets, label_smoothing=self.hyperparameters.label_smoothing)
+
+
+def scheduled_rate(hyperparameters: Hyperparameters, steps_done: int, steps: int) -> float:
+    """Return the learning rate after `steps_done` of all `steps`: a linear rise, then half a cosine."""
+    highest = hyperparameters.learning_rate
+    warmup_steps = max(1.0, hyperparameters.warmup * steps)
+    if steps_done < warmup_steps:
+        return highest * (steps_done + 1) / (warmup_steps + 1)
+    return highest * (1 + cos(pi * (steps_done - warmup_steps) / (steps - warmup_steps))) / 2
+
+
+def _without_auxiliary(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value for name, value in state.items() if not name.removeprefix("module.").startswith("AuxLogits.")}
 
 
 def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from inception_cli import __version__
-from inception_cli.predictions.interval import wilson
+from inception_cli.predictions.intervals import wilson
 from inception_cli.predictions.text import harmless
 from inception_cli.training.settings import TrainConfig
 from inception_cli.weights.registry import FOLDER_PREFIX

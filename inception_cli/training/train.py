@@ -3,8 +3,9 @@
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,26 +14,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from inception_cli import __version__
 from inception_cli.config import MIN_SIDE, PixelConfig, Plan, Weights
 from inception_cli.errors import InceptionError
 from inception_cli.files.atomic import remove_temporaries
 from inception_cli.images.failure import Failure
-from inception_cli.machine import cores, fastest_precision, find_device
+from inception_cli.machine import cores, describe, fastest_precision, find_device
 from inception_cli.network.familiarity import too_few_photos
 from inception_cli.network.model import InceptionV3
 from inception_cli.network.onednn import keep_memory
 from inception_cli.training.augment import (
-    Augmentation,
     CropBatch,
     EpochPlan,
     colour_and_normalise,
     training_batches,
     validation_batches,
 )
-from inception_cli.training.checkpoint import read_part, write_part
+from inception_cli.training.checkpoint import describe_resuming, read_part, require_epochs, write_part
 from inception_cli.training.dataset import (
+    ImageCounts,
     ImageDataset,
     Sample,
+    Subset,
     centre_crop,
     digest_samples,
     empty_class_error,
@@ -42,53 +45,24 @@ from inception_cli.training.dataset import (
     sample_balanced,
     shrink,
     split_samples,
+    spread,
 )
 from inception_cli.training.familiarity import measure_familiarity
 from inception_cli.training.learner import Hyperparameters, Learner
 from inception_cli.training.model_card import model_card
+from inception_cli.training.recipe import Recipe
 from inception_cli.training.settings import SCRATCH, TrainConfig, TrainSettings, is_folder
 from inception_cli.training.validation import ValidationPredictions, is_best
 from inception_cli.weights.download import DownloadProgress, ignore_progress
 from inception_cli.weights.load import find_weights, is_saved_folder, load_network, save_folder, save_weights
+from inception_cli.weights.training_record import ClassCounts, EpochResult, TrainingRecord
 
 DEFAULT_SIZE = 176  # pixels: input resolution of a network trained from scratch
 DEFAULT_BATCH_SIZE = 32  # the learning rate is proportional to the batch size
 #: Streams of random numbers. A generator's seed is (seed, stream, epoch, …), so that no two share their numbers.
 SAMPLING, CROPPING, DROPOUT = range(3)
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Everything about the training that is not an option of the user."""
-
-    hyperparameters: Hyperparameters = field(default_factory=Hyperparameters)
-    augmentation: Augmentation = field(default_factory=Augmentation)
-    pretrained_rate: float = 0.25  # factor of the learning rate when training starts from existing weights
-    balance: float = 0.5  # classes of n images are sampled in proportion to n ** (1 - balance)
-    # Objects look larger in a random crop than in the centre crop that is classified, so crops are smaller than the
-    # input resolution (Touvron et al., arXiv:1906.06423). They start even smaller, which saves time.
-    first_crop: float = 0.6  # size of the crops in the first epoch, as a share of the input resolution
-    last_crop: float = 0.85
-    growth: float = 0.7  # share of the epochs after which `last_crop` is reached
-    cached_side: float = 1.5  # short side of the decoded images in memory, as a multiple of the input resolution
-    val_every: int = 10  # without a validation folder, one image in this many is for validation,
-    val_run_length: int = 10  # in runs of up to this many consecutive files
-    patience: float = 0.5  # training stops after this share of the epochs without a better one
-
-
-@dataclass(frozen=True)
-class EpochResult:
-    """The loss, accuracy and speed of an epoch."""
-
-    number: int  # from 1
-    crop_size: int  # pixels
-    loss: float  # mean over the crops, auxiliary classifier included
-    top1: float  # percent of the validation images, by the averaged weights
-    class_average: float  # percent
-    best: bool  # the best so far: its weights are kept, see `is_best`
-    images_per_s: float  # of training alone
-    seconds: float  # with validation
-    seconds_left: float
+#: What `Trainer.epochs` calls while it trains an epoch: with the number of crops that are done, and that of all.
+EpochProgress = Callable[[int, int], None]
 
 
 def resolve(settings: TrainSettings, progress: DownloadProgress = ignore_progress) -> TrainConfig:
@@ -149,20 +123,26 @@ class Trainer:
         self._train_samples = train_samples
         self._configuration = self._run_configuration(train_samples, val_samples)
         part = read_part(config.part, self._configuration)
+        self.history = [EpochResult(**fields) for fields in part["history"]] if part else []
+        require_epochs(config, len(self.history))
         torch.set_num_threads(cores())  # the order of floating-point sums depends on it
         if config.device == "cpu":
             keep_memory()
         pixels, short_side = PixelConfig(config.preset), round(self.recipe.cached_side * config.size)
+        prepare = partial(centre_crop, pixels=pixels)
         self._train = ImageDataset(train_samples, pixels, partial(shrink, short_side=short_side), config.workers)
-        self._val = ImageDataset(val_samples, pixels, partial(centre_crop, pixels=pixels), config.workers)
+        self._val = ImageDataset(val_samples, pixels, prepare, config.workers)
         self.skipped: dict[str, Failure] = self._train.skipped | self._val.skipped  # by path
         self._require_all_classes()
+        self._measured = Subset(self._train, spread(len(self._train), len(self._val)), prepare)
         self.learner = self._make_learner()
-        self.history = [EpochResult(**fields) for fields in part["history"]] if part else []
-        self._best_weights: Mapping[str, Tensor] = part["best"] if part else {}
+        steps, hyperparameters = self._steps_per_epoch, self._hyperparameters
+        self.resumed = describe_resuming(self.history, config.epochs, steps, hyperparameters) if part else ""
+        self._best_weights: Mapping[str, Tensor] = {}
         self._best_validation = ValidationPredictions.from_state_dict(part["validation"]) if part else None
         if part:
             self.learner.load_state_dict(part["learner"])
+            self._best_weights = part["best"] or self._copy_averaged_weights()
 
     @property
     def best(self) -> EpochResult:
@@ -183,22 +163,39 @@ class Trainer:
         patience = max(1, round(self.recipe.patience * self.config.epochs))
         return done == self.config.epochs or (done > 0 and done - self.best.number >= patience)
 
-    def epochs(self) -> Iterator[EpochResult]:
+    @property
+    def images(self) -> ImageCounts:
+        """Number of images for each purpose."""
+        per_class = np.bincount(self._val.labels, minlength=len(self.classes)).tolist()
+        return ImageCounts(len(self._train), len(self._measured), len(self._val), per_class)
+
+    @property
+    def part_bytes(self) -> tuple[int, int]:
+        """Size of the part file in bytes: while the last epoch is the best one, and while an earlier one is."""
+        network, averaged = self.learner.network, self.learner.averaged_weights()
+        tensors = [*network.state_dict().values(), *network.parameters()]  # the optimizer has a value per parameter
+        best = sum(value.nbytes for value in averaged.values())
+        size = sum(value.nbytes for value in tensors) + best
+        return size, size + best
+
+    def epochs(self, progress: EpochProgress = lambda done, total: None) -> Iterator[EpochResult]:
         """Train the remaining epochs; each is saved to the part file before its result is yielded."""
         while not self.finished:
-            result, validation = self._run_epoch(len(self.history))
+            result, validation = self._run_epoch(len(self.history), progress)
             self.history.append(result)
             if result.best:
-                weights = self.learner.averaged_network.state_dict()
-                self._best_weights = {name: value.clone() for name, value in weights.items()}
+                self._best_weights = self._copy_averaged_weights()
                 self._best_validation = validation
             write_part(self.config.part, self._configuration, self._state_dict())
             yield result
 
-    def save(self) -> dict[str, Any]:
-        """Write the best weights to the output file, remove the part file, and return the training's metadata."""
+    def save(self, on_saved: Callable[[dict[str, Any]], None] = lambda metadata: None) -> dict[str, Any]:
+        """Write the best weights to the output file, remove the part file, and return the training's metadata.
+
+        `on_saved` is called with these before the part file is removed: if it raises, the training can be resumed.
+        """
         config, network = self.config, self.learner.averaged_network
-        network.load_state_dict(self._best_weights)
+        network.load_state_dict(network.state_dict() | dict(self._best_weights))
         familiarity, labels, classes = None, torch.from_numpy(self._train.labels), len(self.classes)
         metadata = self._metadata() | {"familiarity": too_few_photos(labels, classes)}
         if not metadata["familiarity"]:
@@ -208,14 +205,18 @@ class Trainer:
             save_folder(config.out, network, self.classes, config.preset, metadata, card, familiarity)
         else:
             save_weights(config.out, network, self.classes, config.preset, metadata, familiarity=familiarity)
+        on_saved(metadata)
         self.config.part.unlink(missing_ok=True)
         return metadata
+
+    def _copy_averaged_weights(self) -> dict[str, Tensor]:
+        return {name: value.clone() for name, value in self.learner.averaged_weights().items()}
 
     def _state_dict(self) -> dict[str, Any]:
         """Return all that a resumed training needs."""
         return {
             "learner": self.learner.state_dict(),
-            "best": self._best_weights,
+            "best": None if self.history[-1].best else self._best_weights,  # else they are the averaged weights
             "history": [asdict(result) for result in self.history],
             "validation": self.best_validation.state_dict(),
         }
@@ -243,7 +244,6 @@ class Trainer:
             "validation images": digest_samples(val_samples),
             "initial weights": f"{config.start.name} ({config.start.sha256[:8]})" if config.start else SCRATCH,
             "input resolution": config.size,
-            "epochs": config.epochs,
             "random seed": config.seed,
             "batch size": config.batch_size,
             "device": config.device,
@@ -262,30 +262,39 @@ class Trainer:
                 "add some, or give another validation folder"
             )
 
+    @property
+    def _hyperparameters(self) -> Hyperparameters:
+        """The recipe's, with the learning rate for this batch size and start."""
+        rate = self.recipe.hyperparameters.learning_rate * self.config.batch_size / DEFAULT_BATCH_SIZE
+        rate *= self.recipe.pretrained_rate if self.config.start else 1
+        return replace(self.recipe.hyperparameters, learning_rate=rate)
+
     def _make_learner(self) -> Learner:
-        config, hyperparameters = self.config, self.recipe.hyperparameters
+        config, hyperparameters = self.config, self._hyperparameters
         network = InceptionV3(len(self.classes), aux=True, dropout=hyperparameters.dropout).initialise(config.seed)
-        rate = hyperparameters.learning_rate * config.batch_size / DEFAULT_BATCH_SIZE
         if config.start:
             start = load_network(config.start).state_dict()
-            trunk = {name: value for name, value in start.items() if not name.startswith(("fc.", "AuxLogits."))}
-            network.load_state_dict(trunk, strict=False)
-            rate *= self.recipe.pretrained_rate
+            own = ("AuxLogits.",) if config.start.classes.names == self.classes else ("AuxLogits.", "fc.")
+            kept = {name: value for name, value in start.items() if not name.startswith(own)}
+            network.load_state_dict(kept, strict=False)
         steps, plan = config.epochs * self._steps_per_epoch, Plan(config.device, config.precision)
-        return Learner(network, replace(hyperparameters, learning_rate=rate), steps, plan)
+        return Learner(network, hyperparameters, steps, plan)
 
-    def _run_epoch(self, epoch: int) -> tuple[EpochResult, ValidationPredictions]:
+    def _run_epoch(self, epoch: int, progress: EpochProgress) -> tuple[EpochResult, ValidationPredictions]:
         """Train for an epoch, counted from 0, and evaluate the averaged weights."""
-        started = time.monotonic()
-        loss = self._train_epoch(epoch)
+        started, learning_rate = time.monotonic(), self.learner.learning_rate()
+        loss = self._train_epoch(epoch, progress)
         training_seconds = time.monotonic() - started
-        validation = self._evaluate()
+        measured, validation = self._evaluate(self._measured), self._evaluate(self._val)
         seconds = time.monotonic() - started
         pixels_left = sum(self._crop_size(later) ** 2 for later in range(epoch + 1, self.config.epochs))
         result = EpochResult(
             number=epoch + 1,
+            planned=self.config.epochs,
             crop_size=self._crop_size(epoch),
+            learning_rate=learning_rate,
             loss=loss,
+            train_top1=measured.top1,
             top1=validation.top1,
             class_average=validation.class_average,
             best=is_best(validation.top1, [result.top1 for result in self.history], len(self._val)),
@@ -295,7 +304,7 @@ class Trainer:
         )
         return result, validation
 
-    def _train_epoch(self, epoch: int) -> float:
+    def _train_epoch(self, epoch: int, progress: EpochProgress) -> float:
         """Train for an epoch, counted from 0, and return the mean loss; all randomness comes from seed and epoch."""
         config, labels = self.config, self._train.labels
         torch.manual_seed(int(np.random.SeedSequence((config.seed, DROPOUT, epoch)).generate_state(1)[0]))
@@ -304,10 +313,10 @@ class Trainer:
         plan = EpochPlan(positions, config.batch_size, self._crop_size(epoch), (config.seed, CROPPING, epoch))
         batches = training_batches(self._train, plan, self.recipe.augmentation, config.workers)
         batch_labels = torch.from_numpy(labels[positions].reshape(-1, config.batch_size))
-        losses = [
-            self.learner.step(self._images(batch), self._targets(batch, labels_of_batch))
-            for batch, labels_of_batch in zip(batches, batch_labels, strict=True)
-        ]
+        losses = []
+        for number, (batch, labels_of_batch) in enumerate(zip(batches, batch_labels, strict=True), 1):
+            losses.append(self.learner.step(self._images(batch), self._targets(batch, labels_of_batch)))
+            progress(number * config.batch_size, len(positions))
         return torch.stack(losses).mean().item()
 
     def _crop_size(self, epoch: int) -> int:
@@ -317,12 +326,12 @@ class Trainer:
         side = self.config.size * (recipe.first_crop + (recipe.last_crop - recipe.first_crop) * grown)
         return max(MIN_SIDE, 16 * round(side / 16))
 
-    def _evaluate(self) -> ValidationPredictions:
-        """Return the predictions of the averaged weights for the validation images."""
-        batches = validation_batches(self._val, self.config.batch_size, self.config.workers)
+    def _evaluate(self, images: ImageDataset | Subset) -> ValidationPredictions:
+        """Return the predictions of the averaged weights for some images."""
+        batches = validation_batches(images, self.config.batch_size, self.config.workers)
         probabilities = torch.cat([self.learner.predict(self._images(batch)).softmax(1).cpu() for batch in batches])
         scores, predicted = probabilities.max(1)
-        return ValidationPredictions(self._val.paths, self._val.labels, predicted.numpy(), scores.numpy())
+        return ValidationPredictions(images.paths, images.labels, predicted.numpy(), scores.numpy())
 
     def _images(self, batch: CropBatch) -> Tensor:
         """Return the network's input: float32 (N, 3, S, S) on the device."""
@@ -338,23 +347,30 @@ class Trainer:
     def _metadata(self) -> dict[str, Any]:
         """Return how the weights were trained, for their file."""
         config, best = self.config, self.best
-        return {
-            "start": config.start_name,
-            "photos": len(self._train),
-            "skipped": len(self.skipped),
-            "val_photos": len(self._val),
-            "val_top1": best.top1,
-            "val_class_average": best.class_average,
-            "val_per_class": self.best_validation.per_class(len(self.classes)),
-            "epochs": len(self.history),
-            "best_epoch": best.number,
-            "seed": config.seed,
-            "batch_size": config.batch_size,
-            "device": config.device,
-            "precision": config.precision,
-            "seconds": round(sum(result.seconds for result in self.history), 1),
-            "recipe": json.dumps(asdict(self.recipe)),
-        }
+        record = TrainingRecord(
+            start=config.start_name,
+            photos=len(self._train),
+            skipped=len(self.skipped),
+            val_photos=len(self._val),
+            val_top1=best.top1,
+            val_class_average=best.class_average,
+            val_per_class=ClassCounts(**self.best_validation.per_class(len(self.classes))),
+            train_top1=best.train_top1,
+            train_photos_measured=len(self._measured),
+            epochs=len(self.history),
+            best_epoch=best.number,
+            seed=config.seed,
+            batch_size=config.batch_size,
+            device=config.device,
+            precision=config.precision,
+            machine=describe(config.device),
+            versions={"inception": __version__, "torch": torch.__version__},
+            seconds=round(sum(result.seconds for result in self.history), 1),
+            finished=datetime.now(UTC).isoformat(timespec="seconds"),
+            recipe=json.dumps(asdict(self.recipe)),
+            history=tuple(self.history),
+        )
+        return asdict(record)
 
 
 def _is_replaceable(config: TrainConfig) -> bool:
@@ -368,7 +384,10 @@ def require_writable(config: TrainConfig) -> None:
     """Raise InceptionError if the output file exists, or cannot be written, before time is spent on training."""
     out, folder = config.out, config.out.parent
     if out.exists() and not _is_replaceable(config):
-        kind = "folder" if config.folder else "file"
-        raise InceptionError(f"{out}: already exists; move it away, or choose another output {kind}")
+        kind, again = ("folder", f"local-dir:{out}") if config.folder else ("file", out)
+        raise InceptionError(
+            f"{out}: already exists; move it away, or choose another output {kind}, with --from {again} to train it "
+            "further"
+        )
     if not (folder.is_dir() and os.access(folder, os.W_OK)):
         raise InceptionError(f"{folder}: not a writable folder; create it, or choose another output file")

@@ -39,7 +39,7 @@ from inception_cli.network.familiarity import (
     statistics_of,
 )
 from inception_cli.network.fusion import optimize
-from inception_cli.predictions.interval import wilson
+from inception_cli.predictions.intervals import wilson
 from inception_cli.weights.load import find_weights, load_network
 from inception_cli.weights.read import FAMILIARITY
 

@@ -24,8 +24,9 @@ from draw import write_pictures  # noqa: E402
 
 from inception_cli.machine import fastest_precision  # noqa: E402
 from inception_cli.network.model import InceptionV3  # noqa: E402
+from inception_cli.training.recipe import Recipe  # noqa: E402
 from inception_cli.training.settings import TrainConfig  # noqa: E402
-from inception_cli.training.train import Recipe, Trainer  # noqa: E402
+from inception_cli.training.train import Trainer  # noqa: E402
 
 TARGET_RATIO = 0.9
 

@@ -1,0 +1,136 @@
+"""The command `train`: connect a training with its progress, log and report, and print what it does."""
+
+import json as jsonlib
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from inception_cli.cli.console import MAX_NAMES, print_line
+from inception_cli.cli.outputs import LOG_MARKER, REPORT_MARKER, OutputFile, check_outputs
+from inception_cli.cli.progress import TrainingProgress
+from inception_cli.errors import UsageError, plural
+from inception_cli.files.remote import is_remote
+from inception_cli.training.settings import TrainSettings, is_folder
+from inception_cli.weights.registry import FOLDER_PREFIX
+
+if TYPE_CHECKING:
+    from inception_cli.images.failure import Failure
+    from inception_cli.training.train import Trainer
+    from inception_cli.weights.training_record import EpochResult
+
+
+@dataclass(frozen=True)
+class TrainOutput:
+    """What `train` writes and prints besides the weights."""
+
+    report: str | None
+    log: str | None
+    json: bool
+    quiet: bool
+
+    def check(self, out: str, inputs: Sequence[str | None]) -> None:
+        """Raise an error if one of the files is an input or another output, or cannot be written."""
+        outputs = [
+            OutputFile("--out", out),
+            OutputFile("--report", self.report, REPORT_MARKER),
+            OutputFile("--log", self.log, LOG_MARKER),
+        ]
+        for output in outputs:
+            if output.path and is_remote(output.path):
+                raise UsageError(f"{output.option} {output.path}: give a file on this machine")
+        check_outputs(outputs, [*inputs, f"{out}.part"], can_force=False)
+
+
+def train(settings: TrainSettings, output: TrainOutput) -> None:
+    """Train, or resume a training; write the weights, the log and the report."""
+    with TrainingProgress(output.quiet) as progress:
+        progress.loading([settings.start])
+        from inception_cli.training.log import write_log
+        from inception_cli.training.train import Trainer, resolve
+
+        trainer = Trainer(resolve(settings, progress.downloading))
+        write_epochs = partial(write_log, Path(output.log)) if output.log else _write_nothing
+        write_epochs(trainer.history)
+        by_class = has_unequal_classes(trainer.images.val_per_class)
+        if not output.quiet:
+            print_unreadable(trainer.skipped)
+            print_beginning(trainer, by_class)
+        progress.training(trainer)
+        for epoch in trainer.epochs(progress.crops):
+            write_epochs(trainer.history)
+            progress.epoch(epoch, trainer.config.size, by_class)
+            progress.training(trainer)
+        progress.working("saving the weights")
+        metadata = trainer.save(partial(_write_report, trainer, output))
+    if not output.quiet:
+        print_trained(metadata, trainer.classes, settings.out, output.report)
+    if output.json:
+        print(jsonlib.dumps(metadata))
+
+
+def _write_nothing(history: "Sequence[EpochResult]") -> None:
+    pass
+
+
+def has_unequal_classes(counts: Sequence[int]) -> bool:
+    """Return whether classes differ in their number of images: else the mean of their accuracies is the accuracy."""
+    return len({*counts} - {0}) > 1
+
+
+def _write_report(trainer: "Trainer", output: TrainOutput, metadata: Mapping[str, Any]) -> None:
+    """Write the report of a training, if it is wanted."""
+
+
+def print_unreadable(skipped: "Mapping[str, Failure]") -> None:
+    """Print the images that could not be read."""
+    if not skipped:
+        return
+    images = plural(len(skipped), "image is unreadable and left out", "images are unreadable and left out")
+    print_line(f"{images}:", "yellow")
+    for path, failure in [*skipped.items()][:MAX_NAMES]:
+        print_line(f"  {path}: {failure.status}, {failure.error}", "yellow")
+
+
+def print_beginning(trainer: "Trainer", by_class: bool) -> None:
+    """Print the data, the checkpoint file, and what the figures of an epoch mean."""
+    images, part = trainer.images, trainer.config.part
+    print_line(
+        f"{plural(images.training, 'image')} of {len(trainer.classes)} classes for training, "
+        f"{images.validation:,} others for validation"
+    )
+    least, most = (f"{size / 1e6:,.0f} MB" for size in trainer.part_bytes)
+    print_line(f"checkpoint {part}: {least} after each epoch, {most} while an earlier epoch is the best", "dim")
+    if trainer.resumed:
+        print_line(trainer.resumed)
+    if trainer.finished:
+        return
+    measured = f"train, val: accuracy on {images.measured:,} of the training images and on the validation images"
+    for line in (
+        "loss: mean over the crops, which are random parts of the images; crop: their side, of the input resolution",
+        f"{measured}; by class: mean of the classes' accuracies" if by_class else measured,
+        "*: the best epoch so far, which is kept; of epochs within one standard error the last",
+    ):
+        print_line(f"  {line}", "dim")
+
+
+def print_trained(metadata: Mapping[str, Any], classes: Sequence[str], out: str, report: str | None) -> None:
+    """Print the result of a training, what it says, and how to use the weights."""
+    from inception_cli.evaluation import training
+    from inception_cli.weights.training_record import TrainingRecord
+
+    record = TrainingRecord.of(metadata)
+    print_line(f"written to {out}: epoch {record.best_epoch} of {record.epochs}, the last with *")
+    print_line(training.describe_accuracy(record), "bold")
+    chance, gap = training.describe_chance(record, classes), training.describe_gap(record)
+    for finding in filter(None, (chance, gap)):
+        print_line(finding, "yellow")
+    if record.familiarity:
+        print_line(f"no statistics for --familiar: {record.familiarity}", "yellow")
+    if report:
+        print_line(f"report written to {report}; open it in a browser")
+    if not chance:
+        weights = f"{FOLDER_PREFIX}{out}" if is_folder(out) else out
+        print_line(f"to use them: inception classify PHOTOS --weights {shlex.quote(weights)} --out preds.csv", "dim")

@@ -1,0 +1,75 @@
+"""What the accuracies of a training say, in sentences: how certain they are, chance, and overfitting."""
+
+from collections.abc import Sequence
+from statistics import fmean
+
+from inception_cli.errors import plural
+from inception_cli.predictions.intervals import class_average_interval, least_difference, wilson
+from inception_cli.weights.training_record import EpochResult, TrainingRecord
+
+
+def describe_accuracy(record: TrainingRecord) -> str:
+    """Return the accuracy of the epoch that was kept, with its 95 % interval, and that it was used to choose it."""
+    low, high = accuracy_interval(record)
+    sentence = f"top-1 {record.val_top1:.1f} % on {plural(record.val_photos, 'validation image')}"
+    sentence += f" (95 % interval {low:.1f} to {high:.1f})"
+    if f"{record.val_class_average:.1f}" != f"{record.val_top1:.1f}":
+        sentence += f", mean of the classes {record.val_class_average:.1f} %"
+    if record.epochs > 1:
+        sentence += "; it also chose the epoch, so expect a little less on other images"
+    return sentence
+
+
+def accuracy_interval(record: TrainingRecord) -> tuple[float, float]:
+    """Return the 95 % interval of the accuracy on the validation images, in percent."""
+    return wilson(round(record.val_top1 * record.val_photos / 100), record.val_photos)
+
+
+def describe_chance(record: TrainingRecord, classes: Sequence[str]) -> str:
+    """Return a sentence if the network may be no better than one that always predicts the most frequent class, else "".
+
+    Such a network has the share of that class as its accuracy, and the same mean accuracy of the classes as guessing.
+    A network is better if the 95 % interval of one of the two is above that: where most images are of one class, only
+    the second one can show it.
+    """
+    counts = record.val_per_class
+    if not sum(counts.n):
+        return ""
+    most = max(counts.n)
+    level, guessed = 100 * most / sum(counts.n), 100 / sum(n > 0 for n in counts.n)
+    if accuracy_interval(record)[0] > level or class_average_interval(counts.right, counts.n)[0] > guessed:
+        return ""
+    always = f'always predicting "{classes[counts.n.index(most)]}" is right for {level:.1f} % of these images'
+    published = "from published weights (without --from scratch), " if record.start == "scratch" else ""
+    remedy = f"train with more epochs, {published}or with more images"
+    if record.val_top1 <= level:
+        return f"no better than chance: {always}; {remedy}"
+    images = plural(record.val_photos, "image is", "images are")
+    return f"not clearly better than chance: {always}, and {images} too few to tell; {remedy}"
+
+
+def describe_gap(record: TrainingRecord) -> str:
+    """Return a sentence if the accuracy on training images has become higher than on validation images, else "".
+
+    Compares the first third of the epochs with the last one, in which the 95 % interval of the gap must be above 0.
+    """
+    third = len(record.history) // 3
+    if not third or not record.train_photos_measured:
+        return ""
+    before = _means(record.history[:third])
+    training, validation = _means(record.history[-third:])
+    gap, earlier = training - validation, before[0] - before[1]
+    measured, images = record.train_photos_measured, record.val_photos
+    least = least_difference(round(training * measured / 100), measured, round(validation * images / 100), images)
+    if least <= 0 or gap <= earlier:
+        return ""
+    return (
+        f"overfitting: in the last epochs {training:.0f} % of the training images are right and {validation:.0f} % of "
+        f"the validation images, a gap of {gap:.0f} points after {earlier:.0f} in the first epochs; more images of "
+        "each class help most"
+    )
+
+
+def _means(results: Sequence[EpochResult]) -> tuple[float, float]:
+    """Return the mean accuracies on training and on validation images."""
+    return fmean(each.train_top1 for each in results), fmean(each.top1 for each in results)

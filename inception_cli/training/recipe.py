@@ -1,0 +1,25 @@
+"""Everything about a training that is not an option of the user."""
+
+from dataclasses import dataclass, field
+
+from inception_cli.training.augment import Augmentation
+from inception_cli.training.learner import Hyperparameters
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything about the training that is not an option of the user."""
+
+    hyperparameters: Hyperparameters = field(default_factory=Hyperparameters)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    pretrained_rate: float = 0.25  # factor of the learning rate when training starts from existing weights
+    balance: float = 0.5  # classes of n images are sampled in proportion to n ** (1 - balance)
+    # Objects look larger in a random crop than in the centre crop that is classified, so crops are smaller than the
+    # input resolution (Touvron et al., arXiv:1906.06423). They start even smaller, which saves time.
+    first_crop: float = 0.6  # size of the crops in the first epoch, as a share of the input resolution
+    last_crop: float = 0.85
+    growth: float = 0.7  # share of the epochs after which `last_crop` is reached
+    cached_side: float = 1.5  # short side of the decoded images in memory, as a multiple of the input resolution
+    val_every: int = 10  # without a validation folder, one image in this many is for validation,
+    val_run_length: int = 10  # in runs of up to this many consecutive files
+    patience: float = 0.5  # training stops after this share of the epochs without a better one
