@@ -103,8 +103,8 @@ WeightsNames = Annotated[
         metavar="NAME|FILE",
         autocompletion=complete(WEIGHTS_NAMES),
         help=(
-            "Published weights (see inception info; demo needs no download), a file, hf-hub:USER/MODEL[@REVISION], or "
-            "local-dir:DIR with timm's config.json. Repeat for an ensemble."
+            "Published weights (see inception info; demo needs no download), a file, local-dir:DIR in timm's layout, "
+            "or hf-hub:USER/MODEL, with @REVISION if needed. Repeat for an ensemble."
         ),
         show_default="torchvision",
         rich_help_panel=WEIGHTS,

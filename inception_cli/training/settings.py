@@ -1,5 +1,6 @@
 """Records of a training: what was requested (`TrainSettings`) and what is done (`TrainConfig`)."""
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -34,6 +35,11 @@ def is_folder(out: str) -> bool:
     return out.endswith("/") or Path(out).is_dir()
 
 
+def real_folder(out: str) -> Path:
+    """Return the path of a folder; that of its target for a symbolic link, which no folder can replace."""
+    return Path(os.path.realpath(out)) if Path(out).is_symlink() else Path(out)
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """What a training does, to the last value."""
@@ -59,14 +65,21 @@ class TrainConfig:
         require_range("seed", self.seed, 0)
         require(self.precision in ("fp32", "bf16"), f"precision {self.precision}: training runs in fp32 or bf16")
         if self.folder:
-            require(self.out.name not in ("", ".."), f"{self.out}: give the name of a new folder, such as mine/")
-            require(
-                self.preset.antialias,
-                f"{self.out}: timm cannot resize as the preset {self.preset.name} does, without antialias; give a "
-                ".safetensors file as output, or start from other weights",
-            )
+            self._require_folder()
         else:
             require(self.out.suffix == ".safetensors", f"{self.out}: trained weights are a .safetensors file")
+
+    def _require_folder(self) -> None:
+        """Raise UsageError unless `out` can be a folder in timm's layout."""
+        require(self.out.name not in ("", ".."), f"{self.out}: give the name of a new folder, such as mine/")
+        for images in filter(None, (self.train_dir, self.val_dir)):
+            inside = self.out.resolve().is_relative_to(images.resolve())
+            require(not inside, f"{self.out}: is in {images}, where it would be a class; choose another output folder")
+        require(
+            self.preset.antialias,
+            f"{self.out}: timm cannot resize as the preset {self.preset.name} does, without antialias; give a "
+            ".safetensors file as output, or start from other weights",
+        )
 
     @property
     def preset(self) -> Preset:

@@ -51,7 +51,7 @@ from inception_cli.training.familiarity import measure_familiarity
 from inception_cli.training.learner import Hyperparameters, Learner
 from inception_cli.training.model_card import model_card
 from inception_cli.training.recipe import Recipe
-from inception_cli.training.settings import SCRATCH, TrainConfig, TrainSettings, is_folder
+from inception_cli.training.settings import SCRATCH, TrainConfig, TrainSettings, is_folder, real_folder
 from inception_cli.training.validation import ValidationPredictions, is_best
 from inception_cli.weights.download import DownloadProgress, ignore_progress
 from inception_cli.weights.load import find_weights, is_saved_folder, load_network, save_folder, save_weights
@@ -78,7 +78,7 @@ def resolve(settings: TrainSettings, progress: DownloadProgress = ignore_progres
         precision = "fp32"  # fp16 would need loss scaling
     config = TrainConfig(
         train_dir=Path(settings.train_dir),
-        out=_real_folder(settings.out) if is_folder(settings.out) else Path(settings.out),
+        out=real_folder(settings.out) if is_folder(settings.out) else Path(settings.out),
         folder=is_folder(settings.out),
         val_dir=Path(settings.val_dir) if settings.val_dir else None,
         size=DEFAULT_SIZE if settings.size == "auto" else settings.size,
@@ -94,11 +94,6 @@ def resolve(settings: TrainSettings, progress: DownloadProgress = ignore_progres
         return config
     start = _find_start(settings, progress)
     return replace(config, start=start, size=start.preset.size if settings.size == "auto" else config.size)
-
-
-def _real_folder(name: str) -> Path:
-    """Return the path of a folder, that of its target if it is a symbolic link, which a folder cannot replace."""
-    return Path(os.path.realpath(name)) if Path(name).is_symlink() else Path(name)
 
 
 def _find_start(settings: TrainSettings, progress: DownloadProgress) -> Weights:
