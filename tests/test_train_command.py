@@ -1,6 +1,7 @@
 """The command `train`: its log, its report, and the checks of its files."""
 
 import os
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from running import Inception
 from tiny_training import Tiny, draw
 
 from inception_cli.errors import InceptionError
+from inception_cli.report import training
 from inception_cli.training import train
 from inception_cli.training.log import write_log
 from inception_cli.training.train import EpochProgress, Trainer
@@ -141,6 +143,48 @@ def test_an_interrupted_training_goes_on_with_more_epochs(command: Inception, mo
     assert Path("log.csv").read_text().splitlines()[:3] == lines
     assert pd.read_csv("log.csv")["epoch"].tolist() == [1, 2, 3, 4, 5, 6]
     assert not Path("m.safetensors.part").exists()
+
+
+def test_the_report_of_a_training_shows_its_validation_images(command: Inception) -> None:
+    ended = command("--epochs", 2, "--report", "page.html")
+
+    page = Path("page.html").read_text()
+    assert ended.code == 0
+    assert "report written to page.html; open it in a browser" in ended.err.splitlines()
+    assert "<dt>Data</dt><dd>photos: 13 training images of 3 classes, 3 validation images</dd>" in page
+    mistakes = page.count('class="card wrong" href="photos/')
+    right = re.search(r"<h1>Training of m\.safetensors: ([\d.]+) % on 3 images</h1>", page)
+    assert right
+    assert float(right[1]) == pytest.approx(100 * (3 - mistakes) / 3, abs=0.1)
+    assert page.count("data:image/jpeg;base64,") == mistakes
+
+
+def test_a_report_that_cannot_be_written_leaves_a_training_that_resumes(
+    command: Inception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise InceptionError("page.html: no space left on device; free some disk space and run the same command again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "write_training_report", full)
+        failed = command("--epochs", 2, "--report", "page.html")
+    assert Path("m.safetensors").exists()
+    again = command("--epochs", 2, "--report", "page.html")
+
+    assert failed.code == 1
+    assert failed.err.splitlines()[-1].startswith("error: page.html: no space left")
+    assert again.code == 0
+    assert "resuming after epoch 2 of 2" in again.err
+    assert Path("page.html").exists()
+    assert not Path("m.safetensors.part").exists()
+
+
+def test_an_accuracy_that_is_chance_ends_in_a_remedy_instead_of_the_next_command(command: Inception) -> None:
+    ended = command("--epochs", 1)  # 3 images are too few to be better than chance, unless all are right
+
+    *_, last = ended.err.splitlines()
+    assert re.match('(no|not clearly) better than chance: always predicting "blue" is right for 33.3 % of', last)
+    assert "classify" not in ended.err
 
 
 def test_the_log_can_be_wanted_when_the_training_resumes(command: Inception, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from inception_cli.cli.console import stdout
+from inception_cli.cli.training_lines import training_lines
 from inception_cli.errors import plural
 from inception_cli.predictions.text import harmless
 
@@ -106,6 +107,8 @@ def print_info(description: Mapping[str, Any]) -> None:
     for weights in description["weights"]:
         if "sha256" in weights:
             console.print(Text(_weights_details(weights)))
+            for line in training_lines(weights["trained"], weights["classes"]):
+                console.print(Text(f"  {harmless(line)}"))
     for note in description["notes"]:
         console.print(Text(harmless(note), "yellow"))
     console.print(f"this machine: {description['device']}, {description['precision']}")

@@ -82,6 +82,26 @@ def has_unequal_classes(counts: Sequence[int]) -> bool:
 
 def _write_report(trainer: "Trainer", output: TrainOutput, metadata: Mapping[str, Any]) -> None:
     """Write the report of a training, if it is wanted."""
+    if not output.report:
+        return
+    from inception_cli.config import Classes
+    from inception_cli.images.thumbnail import thumbnail
+    from inception_cli.predictions.prediction import Prediction
+    from inception_cli.report.training import Training, write_training_report
+    from inception_cli.weights.training_record import TrainingRecord
+
+    validation, classes, config = trainer.best_validation, trainer.classes, trainer.config
+    rows = zip(validation.paths, validation.predicted.tolist(), validation.scores.tolist(), strict=True)
+    predictions = [Prediction(path, "ok", (index,), (classes[index],), (score,)) for path, index, score in rows]
+    training = Training(
+        name=config.out.name,
+        data=f"{config.train_dir} and {config.val_dir}" if config.val_dir else str(config.train_dir),
+        classes=Classes(classes),
+        record=TrainingRecord.of(metadata),
+        labels=validation.labels.tolist(),
+        predictions=predictions,
+    )
+    write_training_report(Path(output.report), training, thumbnail)
 
 
 def print_unreadable(skipped: "Mapping[str, Failure]") -> None:
@@ -124,13 +144,14 @@ def print_trained(metadata: Mapping[str, Any], classes: Sequence[str], out: str,
     record = TrainingRecord.of(metadata)
     print_line(f"written to {out}: epoch {record.best_epoch} of {record.epochs}, the last with *")
     print_line(training.describe_accuracy(record), "bold")
-    chance, gap = training.describe_chance(record, classes), training.describe_gap(record)
-    for finding in filter(None, (chance, gap)):
-        print_line(finding, "yellow")
+    if gap := training.describe_gap(record):
+        print_line(gap, "yellow")
     if record.familiarity:
         print_line(f"no statistics for --familiar: {record.familiarity}", "yellow")
     if report:
         print_line(f"report written to {report}; open it in a browser")
-    if not chance:
+    if chance := training.describe_chance(record, classes):
+        print_line(chance, "yellow")
+    else:
         weights = f"{FOLDER_PREFIX}{out}" if is_folder(out) else out
         print_line(f"to use them: inception classify PHOTOS --weights {shlex.quote(weights)} --out preds.csv", "dim")

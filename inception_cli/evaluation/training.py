@@ -25,6 +25,12 @@ def accuracy_interval(record: TrainingRecord) -> tuple[float, float]:
     return wilson(round(record.val_top1 * record.val_photos / 100), record.val_photos)
 
 
+def chance_level(record: TrainingRecord) -> float | None:
+    """Return the share of the most frequent class among the validation images, in percent; None if it is unknown."""
+    counts = record.val_per_class.n
+    return 100 * max(counts) / sum(counts) if sum(counts) else None
+
+
 def describe_chance(record: TrainingRecord, classes: Sequence[str]) -> str:
     """Return a sentence if the network may be no better than one that always predicts the most frequent class, else "".
 
@@ -32,14 +38,13 @@ def describe_chance(record: TrainingRecord, classes: Sequence[str]) -> str:
     A network is better if the 95 % interval of one of the two is above that: where most images are of one class, only
     the second one can show it.
     """
-    counts = record.val_per_class
-    if not sum(counts.n):
+    counts, level = record.val_per_class, chance_level(record)
+    if level is None:
         return ""
-    most = max(counts.n)
-    level, guessed = 100 * most / sum(counts.n), 100 / sum(n > 0 for n in counts.n)
+    guessed = 100 / sum(n > 0 for n in counts.n)
     if accuracy_interval(record)[0] > level or class_average_interval(counts.right, counts.n)[0] > guessed:
         return ""
-    always = f'always predicting "{classes[counts.n.index(most)]}" is right for {level:.1f} % of these images'
+    always = f'always predicting "{classes[counts.n.index(max(counts.n))]}" is right for {level:.1f} % of these images'
     published = "from published weights (without --from scratch), " if record.start == "scratch" else ""
     remedy = f"train with more epochs, {published}or with more images"
     if record.val_top1 <= level:

@@ -5,7 +5,6 @@ only its own style and script.
 """
 
 import base64
-import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -13,12 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date
 from functools import partial
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from inception_cli import __version__
@@ -32,6 +29,7 @@ from inception_cli.report import groups, plots
 from inception_cli.report.groups import tree_contents
 from inception_cli.report.matrix import matrix_table
 from inception_cli.report.samples import CONFUSIONS, Samples, collect_samples
+from inception_cli.report.template import environment, read
 from inception_cli.storage.store import Manifest, classes_of
 
 if TYPE_CHECKING:  # imports numpy and pandas
@@ -131,8 +129,8 @@ def build_page(
     by_label = tree_contents(samples.labels, tree)
     gallery = [sample.number for group in samples.gallery.values() for sample in group]
     page = (
-        _environment()
-        .from_string(_read("page.html.j2"))
+        environment()
+        .get_template("page.html.j2")
         .render(
             description=description,
             evaluation=evaluation,
@@ -150,8 +148,8 @@ def build_page(
             class_bars_shown=CLASS_BARS,
             gallery_blank=sum(not thumbnails[number] for number in gallery),
             data=_data(samples, labels, link),
-            style=Markup(_read("page.css")),
-            script=Markup(_read("page.js")),
+            style=Markup(read("page.css")),
+            script=Markup(read("page.js")),
             version=__version__,
             date=date.today().isoformat(),
         )
@@ -227,27 +225,3 @@ def _data(samples: Samples, labels: "Labels | None", link: Callable[[str], str])
         if labels:
             classes.update((index, harmless(labels.classes.names[index])) for index in sample.labels)
     return {"classes": classes, "photos": photos}
-
-
-def _environment() -> Environment:
-    """Return a Jinja2 environment that makes control characters visible and escapes HTML in every value."""
-    environment = Environment(
-        autoescape=True, finalize=_visible, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["thousands"] = "{:,}".format
-    environment.filters["csp_hash"] = _csp_hash
-    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
-    return environment
-
-
-def _visible(value: object) -> object:
-    return harmless(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-def _csp_hash(content: str) -> str:
-    """Return the hash by which the content security policy allows a style or a script."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
-
-
-def _read(name: str) -> str:
-    return files(__package__).joinpath(name).read_text(encoding="utf-8")

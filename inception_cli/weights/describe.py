@@ -13,6 +13,7 @@ from inception_cli.predictions.classes import read_classes
 from inception_cli.storage.store import NetworkCounts
 from inception_cli.weights.download import UnknownHash, cached_path
 from inception_cli.weights.load import find_weights
+from inception_cli.weights.read import read_trained
 from inception_cli.weights.registry import DEMO, PUBLISHED
 
 
@@ -87,6 +88,7 @@ def _describe_weights(name: str, preset: str | None, classes: str | None) -> dic
         "sha256": weights.sha256,
         "classes": list(weights.classes.names),
         "notes": list(weights.notes),
+        "trained": read_trained(Path(weights.file)),
     }
 
 

@@ -155,6 +155,13 @@ def _read_safetensors(file: Path) -> CheckpointFile:
     return CheckpointFile(tensors, _decode_metadata(metadata), ())
 
 
+def read_trained(file: Path) -> dict[str, Any]:
+    """Return how the weights in a file that `read_checkpoint` can read were trained; empty if it does not say so."""
+    if file.suffix.lower() != ".safetensors" or not file.is_file():
+        return {}
+    return _read_metadata(file).trained
+
+
 def has_metadata(file: Path) -> bool:
     """Return whether this program has written a safetensors file."""
     try:
@@ -181,7 +188,7 @@ def find_familiarity(file: Path) -> Path | None:
         if any(map(_is_familiarity, stream.keys())):
             return file
     beside = file.with_name(FAMILIARITY_FILE)
-    return beside if _familiarity_sha256(file) and beside.is_file() else None
+    return beside if _read_metadata(file).familiarity_sha256 and beside.is_file() else None
 
 
 def read_familiarity(file: Path) -> dict[str, Tensor]:
@@ -190,16 +197,16 @@ def read_familiarity(file: Path) -> dict[str, Tensor]:
     Raises ValueError if it is a file beside the weights, and not the one that was written with them.
     """
     found = find_familiarity(file) or file
-    if found != file and sha256(found) != _familiarity_sha256(file):
+    if found != file and sha256(found) != _read_metadata(file).familiarity_sha256:
         raise ValueError(f"{FAMILIARITY_FILE} does not belong to these weights")
     with safe_open(found, framework="pt") as stream:
         names = filter(_is_familiarity, stream.keys())
         return {name.removeprefix(FAMILIARITY): stream.get_tensor(name) for name in names}
 
 
-def _familiarity_sha256(file: Path) -> str | None:
+def _read_metadata(file: Path) -> Metadata:
     with safe_open(file, framework="pt") as stream:
-        return _decode_metadata((stream.metadata() or {}).get(METADATA_KEY, "{}")).familiarity_sha256
+        return _decode_metadata((stream.metadata() or {}).get(METADATA_KEY, "{}"))
 
 
 def _is_familiarity(name: str) -> bool:

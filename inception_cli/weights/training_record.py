@@ -1,6 +1,6 @@
 """How weights were trained: the record that is stored in their file, and read by `info` and the reports."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -35,6 +35,28 @@ class ClassCounts:
     n: list[int] = field(default_factory=list)
     right: list[int] = field(default_factory=list)  # those of the n that are predicted as this class
     predicted: list[int] = field(default_factory=list)  # all images predicted as this class
+
+
+def recipe_facts(recipe: str) -> list[tuple[str, str]]:
+    """Return the values of a recipe (JSON) by name, of nested records too; nothing if it is not a record."""
+    try:
+        return list(_facts(msgspec.json.decode(recipe, type=dict[str, Any])))
+    except msgspec.DecodeError:
+        return []
+
+
+def _facts(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _facts(value)
+        elif isinstance(value, list):
+            yield name, " to ".join(map(_shown, value))
+        else:
+            yield name, _shown(value)
+
+
+def _shown(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 @dataclass(frozen=True)
