@@ -230,7 +230,17 @@ def test_hashes_that_did_not_come_over_https_are_not_accepted(monkeypatch: pytes
 
 
 @pytest.mark.parametrize(
-    "name", ["hf-hub:", "hf-hub:fruit", "hf-hub:me/", "hf-hub:me/fruit@", "hf-hub:../fruit/x", "local-dir:"]
+    "name",
+    [
+        "hf-hub:",
+        "hf-hub:fruit",
+        "hf-hub:me/",
+        "hf-hub:me/fruit@",
+        "hf-hub:../fruit/x",
+        "hf-hub:me/..",
+        "hf-hub:me/a@../b",
+        "local-dir:",
+    ],
 )
 def test_names_of_another_form_are_refused(name: str) -> None:
     with pytest.raises(UsageError, match=f"^weights {name}: give "):
@@ -253,6 +263,7 @@ def test_info_and_classify_take_a_model_of_the_hub(
     assert weights["source"] == described["source"] == f"{hub}/{REPO}/resolve/{FIRST}/model.safetensors"
     assert (weights["name"], weights["classes"]["names"]) == (name, list(NAMES))
     assert (weights["preset"]["size"], weights["preset"]["resize"], weights["preset"]["filter"]) == (80, 88, "bilinear")
+    assert f"  from {hub}/{REPO}/resolve/{FIRST}/" in "".join(inception("info", "-w", name).out.split("\n"))
     assert (not_here.code, not_here.err.count("\n"), "not on this machine" in not_here.err) == (1, 1, True)
 
 

@@ -41,7 +41,7 @@ class TrainOutput:
         for output in outputs:
             if output.path and is_remote(output.path):
                 raise UsageError(f"{output.option} {output.path}: give a file on this machine")
-        check_outputs(outputs, [*inputs, f"{out}.part"], can_force=False)
+        check_outputs(outputs, [*inputs, f"{out.rstrip('/')}.part"], can_force=False)
 
 
 def train(settings: TrainSettings, output: TrainOutput) -> None:

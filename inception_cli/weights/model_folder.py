@@ -41,7 +41,7 @@ def find_model_folder(name: str, offline: bool, progress: DownloadProgress) -> W
     if not name.startswith(HUB_PREFIX):
         return None
     repo, at, revision = name.removeprefix(HUB_PREFIX).partition("@")
-    if not _REPO.fullmatch(repo) or (at and not revision):
+    if not _REPO.fullmatch(repo) or (at and not revision) or ".." in f"{repo}@{revision}":
         raise UsageError(f"weights {name}: give {HUB_PREFIX}USER/MODEL, or {HUB_PREFIX}USER/MODEL@REVISION")
     with _hub_errors(name, repo, revision):
         return _HubModel(name, repo, revision or "main", offline or _hub_is_offline(), progress).find()
