@@ -308,3 +308,21 @@ def test_timm_gives_our_logits(folder: Path) -> None:
     (changed / "config.json").hardlink_to(folder / "config.json")
     with torch.inference_mode():
         assert (timm_model(changed)(pixels / 127.5 - 1) - logits).abs().max() > 1e-3
+
+
+def test_a_folder_that_timm_has_saved_gives_its_logits(folder: Path, tmp_path: Path) -> None:
+    model = timm_model(folder)
+    pixel_settings = {"input_size": (3, 107, 107), "crop_pct": 0.9, "interpolation": "bilinear", "std": (0.5, 0.4, 0.3)}
+    model.pretrained_cfg |= pixel_settings
+    labels = {"label_names": list(NAMES)}
+    import_module("timm.models._hub").save_config_for_hf(model, str(tmp_path / "config.json"), labels)
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+
+    weights = find_weights(f"local-dir:{tmp_path}")
+
+    assert Path(weights.file).name == "pytorch_model.bin"
+    assert weights.classes.names == NAMES
+    assert (weights.preset.size, weights.preset.resize, weights.preset.std) == (107, 118, (0.5, 0.4, 0.3))
+    pixels = torch.rand(2, 3, 107, 107, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        assert torch.equal(load_network(weights)(pixels), model(pixels))

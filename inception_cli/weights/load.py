@@ -61,7 +61,7 @@ def find_weights(
     offline: bool = False,
     progress: DownloadProgress = ignore_progress,
 ) -> Weights:
-    """Return the weights of a name, downloaded if necessary, or of a file.
+    """Return the weights of a name, downloaded if necessary, of a file, or of a folder in timm's layout.
 
     `preset` and `classes` replace the weights' own. Raises UsageError for an unknown name, and InceptionError for a
     file that is missing or is not Inception V3.

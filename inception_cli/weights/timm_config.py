@@ -53,7 +53,7 @@ class _Pretrained:
     label_names: list[str] | dict[str, str] | None = None
     hf_hub_filename: str | None = None
     custom_load: bool | str | None = None
-    global_pool: str | None = None  # only before timm 0.6.12
+    global_pool: str | None = None  # only before timm 0.9
     model_args: dict[str, Any] | None = field(default_factory=dict)
 
 
@@ -84,7 +84,7 @@ def read_config(file: Path) -> ModelConfig:
 def _flat(data: bytes) -> dict[str, Any]:
     """Return the fields of `pretrained_cfg`, with those beside it that replace them.
 
-    Before timm 0.6.12 all fields were beside one another, and the class names were called `labels`.
+    Before timm 0.9 all fields were beside one another, and the class names were called `labels`.
     """
     fields: dict[str, Any] = msgspec.json.decode(data)
     require(isinstance(fields, dict), "it is not a JSON object")
@@ -96,12 +96,10 @@ def _flat(data: bytes) -> dict[str, Any]:
     )
     if "pretrained_cfg" not in fields:
         return {"label_names": fields.get("labels")} | fields
-    pretrained = fields["pretrained_cfg"]
+    pretrained: dict[str, Any] = fields["pretrained_cfg"]
     require(isinstance(pretrained, dict), "pretrained_cfg is not a JSON object")
     replacing = ("num_classes", "label_names", "model_args")
-    return {name: value for name, value in pretrained.items() if name not in ("global_pool", "model_args")} | {
-        name: fields[name] for name in replacing if name in fields
-    }
+    return pretrained | {name: fields[name] for name in replacing if name in fields}
 
 
 def _model_config(fields: Mapping[str, Any]) -> ModelConfig:
