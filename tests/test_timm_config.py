@@ -315,7 +315,7 @@ def test_a_folder_that_timm_has_saved_gives_its_logits(folder: Path, tmp_path: P
     pixel_settings = {"input_size": (3, 107, 107), "crop_pct": 0.9, "interpolation": "bilinear", "std": (0.5, 0.4, 0.3)}
     model.pretrained_cfg |= pixel_settings
     labels = {"label_names": list(NAMES)}
-    import_module("timm.models._hub").save_config_for_hf(model, str(tmp_path / "config.json"), labels)
+    import_module("timm.models._hub").save_config_for_hf(model, tmp_path / "config.json", labels)
     torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
 
     weights = find_weights(f"local-dir:{tmp_path}")
