@@ -36,7 +36,7 @@ def test_the_wheel_holds_what_the_program_reads(wheel: Path) -> None:
         "data/LICENSE",
         "training/model_card.md.j2",
     ]
-    read += [f"report/page.{suffix}" for suffix in ("html.j2", "css", "js")]
+    read += [f"report/{name}" for name in ("page.html.j2", "page.css", "page.js", "training.html.j2", "training.css")]
     assert [name for name in read if f"inception_cli/{name}" not in names] == []
     assert not [name for name in names if name.startswith("tests")]
 

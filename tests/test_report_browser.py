@@ -12,8 +12,10 @@ from urllib.parse import quote, unquote
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 from reported import HOSTILE, evaluation, page_of, rows
+from trained import training
 
 from inception_cli.predictions.text import harmless
+from inception_cli.report.training import write_training_report
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -70,6 +72,23 @@ def slide(page: Page, to: int) -> None:
 
 def column(page: Page, place: int) -> list[str]:
     return page.locator(f"#per-class tbody td:nth-child({place})").all_text_contents()
+
+
+def test_the_report_of_a_training_fits_a_phone_and_loads_nothing(browser: Browser, tmp_path: Path) -> None:
+    write_training_report(tmp_path / "training.html", training(), lambda path: b"")
+    page, messages, fetched = browser.new_page(viewport={"width": 390, "height": 800}), list[str](), list[str]()
+    page.on("console", lambda message: messages.append(message.text))
+    page.on("request", lambda request: fetched.append(request.url))
+
+    page.goto((tmp_path / "training.html").as_uri())
+
+    assert "owned" not in page.title()
+    assert page.locator("main script, main b, [onerror], [onclick], [onmouseover]").count() == 0
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    assert page.locator("#mistakes .card").count() == 3
+    assert page.locator("path.line.val").first.evaluate("line => getComputedStyle(line).fill") == "none"
+    assert (messages, [url for url in fetched if not url.startswith("data:")]) == ([], [page.url])
+    page.close()
 
 
 def test_names_of_files_and_classes_are_escaped(page: Page) -> None:

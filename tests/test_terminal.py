@@ -230,6 +230,7 @@ def test_a_training_shows_a_bar_for_the_epoch_that_runs(
     assert "96/108" in shown.sent
     assert re.search(r"\d images/s", shown.sent)
     assert "epoch 3/2" not in shown.sent
+    assert shown.lines[0] == "108 images of 2 classes for training, 12 others for validation"
     assert not any("training:" in line for line in shown.lines)
     assert [line[:9] for line in shown.lines if line.startswith("epoch")] == ["epoch 1/2", "epoch 2/2"]
 
@@ -275,6 +276,13 @@ def test_a_training_says_what_its_figures_mean(
         "the epoch, so expect a little less on other images",
         f"to use them: inception classify PHOTOS --weights {out} --out preds.csv",
     ]
+    early = asdict(training_record()) | {"stopped_early": True, "best_epoch": 1}
+    monkeypatch.setattr(TwoEpochs, "save", lambda self, on_saved: early)
+    stopped = inception("train", classes, "--from", "scratch", "--epochs", 2, "-o", out)
+    assert (
+        f"written to {out}: epoch 1 of 2, the last with *\nstopped before epoch 3: 1 epoch without a bett"
+        in stopped.err
+    )
     quiet = inception("train", classes, "--from", "scratch", "-o", out, "-q", "--json")
     assert (quiet.err, json.loads(quiet.out)["val_photos"]) == ("", 12)
 

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from limits import file_size_limit
 from PIL import Image
+from running import Inception
 from tiny_training import Tiny, draw
 from torch import Tensor
 
@@ -22,6 +25,7 @@ from inception_cli.config import PRESETS, PixelConfig, Plan
 from inception_cli.errors import InceptionError, UsageError
 from inception_cli.images.preprocess import views
 from inception_cli.network.model import InceptionV3
+from inception_cli.report import training as training_report
 from inception_cli.training import augment, dataset, train
 from inception_cli.training.augment import Augmentation, CropBatch, EpochPlan
 from inception_cli.training.checkpoint import write_part
@@ -29,7 +33,7 @@ from inception_cli.training.dataset import ImageDataset, Sample
 from inception_cli.training.learner import EMA_INTERVAL, Hyperparameters, Learner, parameter_groups
 from inception_cli.training.recipe import Recipe
 from inception_cli.training.settings import TrainConfig, TrainSettings
-from inception_cli.training.train import Trainer
+from inception_cli.training.train import EpochProgress, Trainer
 from inception_cli.training.validation import ValidationPredictions, is_best
 from inception_cli.weights.load import find_weights, load_network, save_weights
 from inception_cli.weights.read import read_checkpoint
@@ -471,6 +475,21 @@ def test_the_weights_of_the_best_epoch_are_saved(config: TrainConfig) -> None:
 
 
 @pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize(("accuracies", "best"), [((50, 90, 10), 1), ((50, 60, 90), 2)])
+def test_a_resumed_training_saves_the_weights_of_the_best_epoch(
+    accuracies: tuple[int, ...], best: int, config: TrainConfig
+) -> None:
+    trainer = Trainer(config)
+    fix_scores(trainer, *accuracies)
+    weights = [trainer.learner.averaged_network.fc.weight.clone() for _ in trainer.epochs()]
+
+    Trainer(config).save()  # from the part file
+
+    saved = read_checkpoint(config.out).tensors["fc.weight"]
+    assert [torch.equal(each, saved) for each in weights] == [epoch == best for epoch in range(3)]
+
+
+@pytest.mark.usefixtures("tiny")
 def test_among_epochs_within_one_standard_error_the_last_is_the_best(config: TrainConfig) -> None:
     trainer = Trainer(config)
     fix_scores(trainer, 50, 90, 80)
@@ -527,6 +546,7 @@ def test_training_stops_after_epochs_without_improvement(config: TrainConfig) ->
     trainer = Trainer(replace(config, epochs=10), Recipe(patience=0.2))
     fix_scores(trainer, 50, 90, 60, 60, 60, 60)
     assert [result.number for result in trainer.epochs()] == [1, 2, 3, 4]
+    assert trainer.save()["stopped_early"] is True
 
 
 @pytest.mark.usefixtures("tiny")
@@ -616,7 +636,8 @@ def test_as_many_epochs_as_are_done_save_the_best_of_them(config: TrainConfig) -
 
     assert trainer.resumed == "resuming after epoch 2 of 3: --epochs 2 ends the training here"
     assert [*trainer.epochs()] == []
-    assert trainer.save()["epochs"] == 2
+    record = TrainingRecord.of(trainer.save())
+    assert (record.epochs, record.stopped_early) == (2, False)
 
 
 @pytest.mark.usefixtures("tiny")
@@ -753,11 +774,112 @@ def test_saved_weights_contain_classes_and_preset(config: TrainConfig) -> None:
     torch.testing.assert_close(network(images), trainer.learner.averaged_network.eval()(images))
 
 
+# The command
+
+
+@pytest.fixture
+def command(config: TrainConfig, tiny: None, inception: Inception, monkeypatch: pytest.MonkeyPatch) -> Inception:
+    """Return a function that trains a tiny network into m.safetensors, with more options."""
+    monkeypatch.chdir(config.out.parent)
+    words = "train photos --from scratch --size 80 -b 4 --device cpu -o m.safetensors"
+    return lambda *more: inception(*words.split(), *more)
+
+
+def interrupt(after: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupt the next training in the epoch after so many."""
+    run_epoch = Trainer._run_epoch
+
+    def interrupted(trainer: Trainer, epoch: int, progress: EpochProgress) -> object:
+        if epoch == after:
+            raise KeyboardInterrupt
+        return run_epoch(trainer, epoch, progress)
+
+    monkeypatch.setattr(Trainer, "_run_epoch", interrupted)
+
+
+def test_an_interrupted_training_goes_on_with_more_epochs(command: Inception, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        interrupt(2, patch)
+        stopped = command("--epochs", 4, "--log", "log.csv")
+    lines = Path("log.csv").read_text().splitlines()
+
+    refused = command("--epochs", 1)
+    ended = command("--epochs", 6, "--log", "log.csv")
+
+    assert stopped.code == 130
+    assert refused.err == (
+        "error: --epochs 1: m.safetensors.part has 2 epochs already; give --epochs 2 to save the best of them, or more "
+        "to train on\n"
+    )
+    assert refused.code == 2
+    assert ended.code == 0
+    assert "resuming after epoch 2 of 4: from here on learning rate and crop size follow the schedule of 6" in ended.err
+    assert [line[:9] for line in ended.err.splitlines() if line.startswith("epoch")] == [
+        f"epoch {n}/6" for n in range(3, 7)
+    ]
+    assert Path("log.csv").read_text().splitlines()[:3] == lines
+    assert pd.read_csv("log.csv")["epoch"].tolist() == [1, 2, 3, 4, 5, 6]
+    assert not Path("m.safetensors.part").exists()
+
+
+def test_the_report_of_a_training_shows_its_validation_images(command: Inception) -> None:
+    ended = command("--epochs", 2, "--report", "page.html")
+
+    page = Path("page.html").read_text()
+    assert ended.code == 0
+    assert "report written to page.html; open it in a browser" in ended.err.splitlines()
+    assert "<dt>Data</dt><dd>photos: 13 training images of 3 classes, 3 validation images</dd>" in page
+    mistakes = page.count('class="card wrong" href="photos/')
+    right = re.search(r"<h1>Training of m\.safetensors: ([\d.]+) % on 3 images</h1>", page)
+    assert right
+    assert float(right[1]) == pytest.approx(100 * (3 - mistakes) / 3, abs=0.1)
+    assert page.count("data:image/jpeg;base64,") == mistakes
+
+
+def test_a_report_that_cannot_be_written_leaves_a_training_that_resumes(
+    command: Inception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise InceptionError("page.html: no space left on device; free some disk space and run the same command again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training_report, "write_training_report", full)
+        failed = command("--epochs", 2, "--report", "page.html")
+    assert Path("m.safetensors").exists()
+    again = command("--epochs", 2, "--report", "page.html")
+
+    assert failed.code == 1
+    assert failed.err.splitlines()[-1].startswith("error: page.html: no space left")
+    assert again.code == 0
+    assert "resuming after epoch 2 of 2" in again.err
+    assert Path("page.html").exists()
+    assert not Path("m.safetensors.part").exists()
+
+
+def test_an_accuracy_that_is_chance_ends_in_a_remedy_instead_of_the_next_command(command: Inception) -> None:
+    ended = command("--epochs", 1)  # 3 images are too few to be better than chance, unless all are right
+
+    *_, last = ended.err.splitlines()
+    assert re.match('(no|not clearly) better than chance: always predicting "blue" is right for 33.3 % of', last)
+    assert "classify" not in ended.err
+
+
+def test_the_log_can_be_wanted_when_the_training_resumes(command: Inception, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        interrupt(1, patch)
+        command("--epochs", 2)
+
+    ended = command("--epochs", 2, "--log", "log.csv")
+
+    assert ended.code == 0
+    assert pd.read_csv("log.csv")["epoch"].tolist() == [1, 2]
+
+
 SCRIPT = """
 import sys
 from pathlib import Path
 from inception_cli.training.settings import TrainConfig
-from inception_cli.training.train import Trainer
+from inception_cli.training.train import EpochProgress, Trainer
 trainer = Trainer(TrainConfig(Path(sys.argv[1]), Path(sys.argv[2]), size=80, epochs=3, batch_size=4))
 for result in trainer.epochs():
     print(result.number, flush=True)

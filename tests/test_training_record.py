@@ -68,6 +68,12 @@ def test_the_record_is_shown_in_lines() -> None:
     ]
 
 
+def test_a_training_that_stopped_early_is_called_that() -> None:
+    first = next(training_lines(stored(replace(RECORD, stopped_early=True)), CLASSES))
+
+    assert first.endswith("schedule of 2 epochs, from epoch 3 on 4, stopped early as none was better")
+
+
 def test_the_record_of_many_classes_lists_the_first_ones() -> None:
     counts = [1] * 20
     lines = [

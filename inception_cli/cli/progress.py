@@ -58,6 +58,10 @@ class ProgressBar(AbstractContextManager["ProgressBar"]):
         if self.progress:
             self.progress.stop()
 
+    def erase(self) -> None:
+        """Erase what is shown, so that a line can be printed."""
+        self.__exit__()
+
     def loading(self, weights: Sequence[str]) -> None:
         """Show a spinner while torch and the weights are loaded, which takes seconds."""
         names = ", ".join(harmless(PurePath(name).name) for name in weights)
@@ -140,7 +144,7 @@ class TrainingProgress(ProgressBar):
 
         `size` is the input resolution in pixels; with `by_class` the mean accuracy of the classes is one of them.
         """
-        self.__exit__()
+        self.erase()
         if not self.quiet:
             width = self.console.width if self.console.is_terminal else MAX_WIDTH
             for line in _lines(_figures(epoch, size, by_class), width):

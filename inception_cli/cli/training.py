@@ -47,7 +47,7 @@ class TrainOutput:
 def train(settings: TrainSettings, output: TrainOutput) -> None:
     """Train, or resume a training; write the weights, the log and the report."""
     with TrainingProgress(output.quiet) as progress:
-        progress.loading([settings.start])
+        progress.loading([] if settings.start == "scratch" else [settings.start])
         from inception_cli.training.log import write_log
         from inception_cli.training.train import Trainer, resolve
 
@@ -55,6 +55,7 @@ def train(settings: TrainSettings, output: TrainOutput) -> None:
         write_epochs = partial(write_log, Path(output.log)) if output.log else _write_nothing
         write_epochs(trainer.history)
         by_class = has_unequal_classes(trainer.images.val_per_class)
+        progress.erase()
         if not output.quiet:
             print_unreadable(trainer.skipped)
             print_beginning(trainer, by_class)
@@ -143,6 +144,9 @@ def print_trained(metadata: Mapping[str, Any], classes: Sequence[str], out: str,
 
     record = TrainingRecord.of(metadata)
     print_line(f"written to {out}: epoch {record.best_epoch} of {record.epochs}, the last with *")
+    if record.stopped_early:
+        without = plural(record.epochs - record.best_epoch, "epoch")
+        print_line(f"stopped before epoch {record.epochs + 1}: {without} without a better one", "dim")
     print_line(training.describe_accuracy(record), "bold")
     if gap := training.describe_gap(record):
         print_line(gap, "yellow")

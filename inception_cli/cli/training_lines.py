@@ -21,6 +21,7 @@ def training_lines(metadata: Mapping[str, Any], classes: Sequence[str]) -> Itera
     start = "from scratch" if record.start == "scratch" else f"from {record.start}"
     kept = f"epoch {record.best_epoch} of {record.epochs} kept"
     schedule = f", schedule of {record.schedule}" if record.schedule else ""
+    schedule += ", stopped early as none was better" if record.stopped_early else ""
     yield f"trained {start} on {plural(record.photos, 'image')}{when}: {kept}{schedule}"
     yield (
         f"seed {record.seed}, batches of {record.batch_size}, {record.precision} on {record.device}{on}, "

@@ -164,7 +164,8 @@ def _facts(training: Training) -> dict[str, str]:
         "Data": f"{training.data}: {plural(record.photos, 'training image')} of {len(training.classes)} classes, "
         f"{record.val_photos:,} validation images{skipped}",
         "Start": start,
-        "Epochs": f"{record.epochs} done, the weights of epoch {record.best_epoch} kept; schedule: {record.schedule}",
+        "Epochs": f"{record.epochs} done, the weights of epoch {record.best_epoch} kept; schedule: {record.schedule}"
+        f"{', stopped early: no better epoch' if record.stopped_early else ''}",
         "Batches": f"{plural(record.batch_size, 'image')} each; random seed {record.seed}",
         "Machine": f"{record.device}: {record.machine}, training in {record.precision}",
         "Time": f"{record.seconds:,.0f} seconds with validation; finished {record.finished}",

@@ -354,6 +354,7 @@ class Trainer:
             train_photos_measured=len(self._measured),
             epochs=len(self.history),
             best_epoch=best.number,
+            stopped_early=len(self.history) < config.epochs,
             seed=config.seed,
             batch_size=config.batch_size,
             device=config.device,

@@ -76,6 +76,7 @@ class TrainingRecord:
     precision: str
     seconds: float
     recipe: str  # JSON
+    stopped_early: bool = False  # as too many epochs in a row brought no better one
     skipped: int = 0  # unreadable images
     val_per_class: ClassCounts = field(default_factory=ClassCounts)
     train_top1: float | None = None  # percent of `train_photos_measured` training images, in the best epoch

@@ -1,7 +1,6 @@
-"""The command `train`: its log, its report, and the checks of its files."""
+"""The files of the command `train`: its log, and the checks before the training."""
 
 import os
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,13 +8,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from running import Inception
-from tiny_training import Tiny, draw
+from tiny_training import draw
 
 from inception_cli.errors import InceptionError
-from inception_cli.report import training
 from inception_cli.training import train
 from inception_cli.training.log import write_log
-from inception_cli.training.train import EpochProgress, Trainer
 from inception_cli.weights.training_record import EpochResult
 
 RESULTS = [
@@ -31,27 +28,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(train, "find_weights", lambda *_, **__: pytest.fail("weights before the check"))
     return tmp_path
-
-
-@pytest.fixture
-def command(here: Path, inception: Inception, monkeypatch: pytest.MonkeyPatch) -> Inception:
-    """Return a function that trains a tiny network into m.safetensors, with more options."""
-    monkeypatch.setattr(train, "InceptionV3", Tiny)
-    monkeypatch.setattr(train, "cores", lambda: 1)
-    words = "train photos --from scratch --size 80 -b 4 --device cpu -o m.safetensors"
-    return lambda *more: inception(*words.split(), *more)
-
-
-def interrupt(after: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Interrupt the next training in the epoch after so many."""
-    run_epoch = Trainer._run_epoch
-
-    def interrupted(trainer: Trainer, epoch: int, progress: EpochProgress) -> object:
-        if epoch == after:
-            raise KeyboardInterrupt
-        return run_epoch(trainer, epoch, progress)
-
-    monkeypatch.setattr(Trainer, "_run_epoch", interrupted)
 
 
 def test_the_log_has_a_line_for_each_epoch_that_pandas_reads(tmp_path: Path) -> None:
@@ -118,84 +94,6 @@ def test_only_the_log_of_the_same_training_is_replaced(content: str, tmp_path: P
         write_log(file, RESULTS)
 
     assert file.read_text() == other
-
-
-def test_an_interrupted_training_goes_on_with_more_epochs(command: Inception, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patch:
-        interrupt(2, patch)
-        stopped = command("--epochs", 4, "--log", "log.csv")
-    lines = Path("log.csv").read_text().splitlines()
-
-    refused = command("--epochs", 1)
-    ended = command("--epochs", 6, "--log", "log.csv")
-
-    assert stopped.code == 130
-    assert refused.err == (
-        "error: --epochs 1: m.safetensors.part has 2 epochs already; give --epochs 2 to save the best of them, or more "
-        "to train on\n"
-    )
-    assert refused.code == 2
-    assert ended.code == 0
-    assert "resuming after epoch 2 of 4: from here on learning rate and crop size follow the schedule of 6" in ended.err
-    assert [line[:9] for line in ended.err.splitlines() if line.startswith("epoch")] == [
-        f"epoch {n}/6" for n in range(3, 7)
-    ]
-    assert Path("log.csv").read_text().splitlines()[:3] == lines
-    assert pd.read_csv("log.csv")["epoch"].tolist() == [1, 2, 3, 4, 5, 6]
-    assert not Path("m.safetensors.part").exists()
-
-
-def test_the_report_of_a_training_shows_its_validation_images(command: Inception) -> None:
-    ended = command("--epochs", 2, "--report", "page.html")
-
-    page = Path("page.html").read_text()
-    assert ended.code == 0
-    assert "report written to page.html; open it in a browser" in ended.err.splitlines()
-    assert "<dt>Data</dt><dd>photos: 13 training images of 3 classes, 3 validation images</dd>" in page
-    mistakes = page.count('class="card wrong" href="photos/')
-    right = re.search(r"<h1>Training of m\.safetensors: ([\d.]+) % on 3 images</h1>", page)
-    assert right
-    assert float(right[1]) == pytest.approx(100 * (3 - mistakes) / 3, abs=0.1)
-    assert page.count("data:image/jpeg;base64,") == mistakes
-
-
-def test_a_report_that_cannot_be_written_leaves_a_training_that_resumes(
-    command: Inception, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: object) -> None:
-        raise InceptionError("page.html: no space left on device; free some disk space and run the same command again")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(training, "write_training_report", full)
-        failed = command("--epochs", 2, "--report", "page.html")
-    assert Path("m.safetensors").exists()
-    again = command("--epochs", 2, "--report", "page.html")
-
-    assert failed.code == 1
-    assert failed.err.splitlines()[-1].startswith("error: page.html: no space left")
-    assert again.code == 0
-    assert "resuming after epoch 2 of 2" in again.err
-    assert Path("page.html").exists()
-    assert not Path("m.safetensors.part").exists()
-
-
-def test_an_accuracy_that_is_chance_ends_in_a_remedy_instead_of_the_next_command(command: Inception) -> None:
-    ended = command("--epochs", 1)  # 3 images are too few to be better than chance, unless all are right
-
-    *_, last = ended.err.splitlines()
-    assert re.match('(no|not clearly) better than chance: always predicting "blue" is right for 33.3 % of', last)
-    assert "classify" not in ended.err
-
-
-def test_the_log_can_be_wanted_when_the_training_resumes(command: Inception, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patch:
-        interrupt(1, patch)
-        command("--epochs", 2)
-
-    ended = command("--epochs", 2, "--log", "log.csv")
-
-    assert ended.code == 0
-    assert pd.read_csv("log.csv")["epoch"].tolist() == [1, 2]
 
 
 @pytest.mark.parametrize(
