@@ -13,7 +13,6 @@ import pytest
 import torch
 from lively import lively, pictures
 from PIL import Image
-from safetensors.torch import load_file, save_file
 
 from inception_cli.config import PRESETS, PixelConfig, Preset
 from inception_cli.errors import InceptionError
@@ -290,7 +289,7 @@ def test_the_transform_of_timm_gives_our_pixels(name: str, shape: tuple[int, int
 def test_timm_gives_our_logits(folder: Path) -> None:
     model, ours = timm_model(folder), load_network(find_weights(f"local-dir:{folder}"))
     transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
-    images = [Image.fromarray(picture.permute(1, 2, 0).numpy()) for picture in pictures(8, seed=1, side=200)]
+    images = [Image.fromarray(picture.permute(1, 2, 0).numpy()) for picture in pictures(6, seed=1, side=200)]
     pixels = torch.from_numpy(np.stack([views(image, PixelConfig(SMALL))[0] for image in images])).permute(0, 3, 1, 2)
 
     with torch.inference_mode():
@@ -300,14 +299,9 @@ def test_timm_gives_our_logits(folder: Path) -> None:
     assert tuple(model.pretrained_cfg["label_names"]) == NAMES
     torch.testing.assert_close(logits, expected, atol=1e-4, rtol=0)
     assert len(set(logits.argmax(1).tolist())) >= len(images) / 3
-    changed = folder.with_name("changed")
-    changed.mkdir()
-    tensors = load_file(folder / "model.safetensors")
-    tensors["Mixed_5b.branch1x1.conv.weight"][0, 0] += 0.5
-    save_file(tensors, changed / "model.safetensors")
-    (changed / "config.json").hardlink_to(folder / "config.json")
     with torch.inference_mode():
-        assert (timm_model(changed)(pixels / 127.5 - 1) - logits).abs().max() > 1e-3
+        model.get_parameter("Mixed_5b.branch1x1.conv.weight")[0, 0] += 0.5
+        assert (model(pixels / 127.5 - 1) - logits).abs().max() > 1e-3
 
 
 def test_a_folder_that_timm_has_saved_gives_its_logits(folder: Path, tmp_path: Path) -> None:
