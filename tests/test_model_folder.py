@@ -1,6 +1,7 @@
 """Weights in timm's layout, in folders and on a hub on this machine: what is found, fetched, checked and refused."""
 
 import json
+import re
 import shutil
 import socket
 from collections.abc import Iterator
@@ -226,7 +227,16 @@ def test_hashes_that_did_not_come_over_https_are_not_accepted(monkeypatch: pytes
     monkeypatch.setattr("inception_cli.weights.hub._LOCAL_HOSTS", ())
     publish(REPO, FILES)
 
-    assert "is not https, so its hashes are not accepted" in refusal()
+    assert re.search(
+        r"config\.json: no hash is known for this file, so it is not accepted \(HF_ENDPOINT .*\); give", refusal()
+    )
+
+
+def test_weights_without_a_sha256_are_not_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(REPO, FILES)
+    Hub.git_only = True
+
+    assert "model.safetensors: no hash is known for this file, so it is not accepted (the hub gives no SHA" in refusal()
 
 
 @pytest.mark.parametrize(

@@ -114,16 +114,21 @@ class _HubModel:
         if cached is None and self.offline:
             raise self._missing(file)
         path = cached or hub.download(file, self.name, download.TIMEOUT, self.progress)
-        expected = hub.recorded_hash(file)
-        if not expected and self.offline:
-            raise InceptionError(
-                f"{path}: no hash is known for this file, so it is not accepted offline; run once without offline to "
-                f"get the hash from the hub, or give a folder that you trust: {FOLDER_PREFIX}DIR"
-            )
-        request = hub.request_hash if file.filename == CONFIG else hub.request_sha256
-        expected = expected or request(file, download.TIMEOUT)
+        expected = hub.recorded_hash(file) or self._request_hash(file, path)
         require_hash(path, sha256(path) if len(expected) == 64 else git_sha1(path), expected)
         return path
+
+    def _request_hash(self, file: HubFile, path: Path) -> str:
+        """Return the hash that the hub gives for a file at a commit; InceptionError if it cannot be trusted."""
+        refusal = f"{path}: no hash is known for this file, so it is not accepted"
+        remedy = f"give a folder that you trust: {FOLDER_PREFIX}DIR"
+        if self.offline:
+            raise InceptionError(f"{refusal} offline; run once without offline to get it from the hub, or {remedy}")
+        request = hub.request_hash if file.filename == CONFIG else hub.request_sha256
+        try:
+            return request(file, download.TIMEOUT)
+        except InceptionError as error:
+            raise InceptionError(f"{refusal} ({error}); {remedy}") from error
 
     def _fetch_familiarity(self, commit: str) -> None:
         """Fetch the statistics of the training photos; the metadata of the weights has their hash."""
