@@ -8,11 +8,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import huggingface_hub.constants
 import pytest
 import torch
 from hub_server import FIRST, SECOND, TOKEN, Hub, publish, serve
+from huggingface_hub.errors import LocalEntryNotFoundError
 from lively import lively, pictures
 from PIL import Image
 from running import Inception
@@ -22,10 +25,12 @@ from safetensors.torch import save
 from inception_cli.config import PRESETS
 from inception_cli.errors import InceptionError, UsageError
 from inception_cli.network.familiarity import Familiarity, fit
+from inception_cli.weights import hub
 from inception_cli.weights.checkpoint import compress
 from inception_cli.weights.download import ignore_progress
 from inception_cli.weights.load import find_weights, load_familiarity, load_network, save_folder, save_weights
 from inception_cli.weights.model_folder import WeightsFiles, find_model_folder
+from inception_cli.weights.registry import HubFile
 
 State = dict[str, torch.Tensor]
 
@@ -37,7 +42,7 @@ PRESET = replace(PRESETS["torchvision"], name="torchvision-80", size=80, resize=
 
 
 @pytest.fixture(autouse=True)
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Start a hub, and create empty caches of the hub and of this program; return the hub's URL."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "own"))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
@@ -71,12 +76,12 @@ def tensors() -> State:
 # On the hub
 
 
-def test_files_are_downloaded_once_and_the_commit_is_recorded(hub: str, tmp_path: Path) -> None:
+def test_files_are_downloaded_once_and_the_commit_is_recorded(served: str, tmp_path: Path) -> None:
     publish(REPO, FILES)
 
     files = find()
 
-    assert files.source == f"{hub}/{REPO}/resolve/{FIRST}/model.safetensors"
+    assert files.source == f"{served}/{REPO}/resolve/{FIRST}/model.safetensors"
     assert files.config
     assert [file.read_bytes() for file in (files.weights, files.config)] == [b"tensors", CONFIG.encode()]
     assert str(files.weights).startswith(str(tmp_path / "hub"))
@@ -144,22 +149,22 @@ def test_a_private_model_needs_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
     assert find().weights.read_bytes() == b"tensors"
 
 
-def test_no_such_model(hub: str) -> None:
-    assert refusal().startswith(f"hf-hub:{REPO}: {hub}/{REPO} does not exist, or is private; correct the name")
+def test_no_such_model(served: str) -> None:
+    assert refusal().startswith(f"hf-hub:{REPO}: {served}/{REPO} does not exist, or is private; correct the name")
 
 
-def test_a_gated_model(hub: str) -> None:
+def test_a_gated_model(served: str) -> None:
     publish(REPO, FILES)
     Hub.restricted[REPO] = "gated"
 
-    assert refusal().startswith(f"hf-hub:{REPO}: is gated; accept its conditions at {hub}/{REPO}, and log in")
+    assert refusal().startswith(f"hf-hub:{REPO}: is gated; accept its conditions at {served}/{REPO}, and log in")
 
 
-def test_an_unknown_revision(hub: str) -> None:
+def test_an_unknown_revision(served: str) -> None:
     publish(REPO, FILES)
 
     assert refusal(f"hf-hub:{REPO}@v9") == (
-        f"hf-hub:{REPO}@v9: has no revision v9; choose one of {hub}/{REPO}/commits/main"
+        f"hf-hub:{REPO}@v9: has no revision v9; choose one of {served}/{REPO}/commits/main"
     )
 
 
@@ -182,6 +187,21 @@ def test_a_hub_that_does_not_respond(monkeypatch: pytest.MonkeyPatch) -> None:
     assert refusal().endswith(
         f"connect once, or copy the files of http://127.0.0.1:{port}/{REPO} into a folder and give local-dir:FOLDER"
     )
+
+
+@pytest.mark.parametrize("lost", ["config.json", "model.safetensors"])
+def test_a_connection_that_is_lost_is_not_a_missing_file(lost: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(REPO, FILES)
+    download = hub.download
+
+    def lose(file: HubFile, *rest: Any) -> Path:
+        if file.filename == lost:
+            raise LocalEntryNotFoundError("no connection")
+        return download(file, *rest)
+
+    monkeypatch.setattr(hub, "download", lose)
+
+    assert refusal().startswith(f"hf-hub:{REPO}: download failed (no connection); connect once, or copy the files of")
 
 
 @pytest.mark.parametrize("by", ["option", "environment"])
@@ -258,7 +278,7 @@ def test_names_of_another_form_are_refused(name: str) -> None:
 
 
 def test_info_and_classify_take_a_model_of_the_hub(
-    tensors: State, hub: str, inception: Inception, photos: Path
+    tensors: State, served: str, inception: Inception, photos: Path
 ) -> None:
     pixels = {"input_size": [3, 80, 80], "crop_pct": 0.9, "interpolation": "bilinear"}
     config = json.loads(CONFIG) | {"pretrained_cfg": pixels}
@@ -270,10 +290,10 @@ def test_info_and_classify_take_a_model_of_the_hub(
     described = json.loads(inception("info", "-w", name, "--json").out)["weights"][0]
 
     (weights,) = json.loads(classified.out)["run"]["weights"]
-    assert weights["source"] == described["source"] == f"{hub}/{REPO}/resolve/{FIRST}/model.safetensors"
+    assert weights["source"] == described["source"] == f"{served}/{REPO}/resolve/{FIRST}/model.safetensors"
     assert (weights["name"], weights["classes"]["names"]) == (name, list(NAMES))
     assert (weights["preset"]["size"], weights["preset"]["resize"], weights["preset"]["filter"]) == (80, 88, "bilinear")
-    assert f"  from {hub}/{REPO}/resolve/{FIRST}/" in "".join(inception("info", "-w", name).out.split("\n"))
+    assert f"  from {served}/{REPO}/resolve/{FIRST}/" in "".join(inception("info", "-w", name).out.split("\n"))
     assert (not_here.code, not_here.err.count("\n"), "not on this machine" in not_here.err) == (1, 1, True)
 
 
@@ -384,9 +404,12 @@ def test_statistics_are_fetched_from_the_hub(folder: Path, tensors: State) -> No
         assert torch.equal(load_familiarity(weights).means, familiarity().means)
 
 
-def test_a_repository_may_lack_the_statistics() -> None:
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_repository_may_lack_the_statistics(broken: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     publish(REPO, FILES)
     files = find()
+    if broken:
+        monkeypatch.setattr(hub, "download", mock.Mock(side_effect=LocalEntryNotFoundError("no connection")))
 
     files.fetch_familiarity()
 

@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 
 from inception_cli.errors import InceptionError, UsageError
@@ -75,18 +76,22 @@ class _HubModel:
     progress: DownloadProgress
 
     def find(self) -> WeightsFiles:
-        """Return its files at the commit that the revision is at; EntryNotFoundError if it lacks one."""
-        from huggingface_hub.errors import EntryNotFoundError
+        """Return its files at the commit that the revision is at; RemoteEntryNotFoundError without a config.json."""
+        from huggingface_hub.errors import RemoteEntryNotFoundError
 
         commit, notes = self._find_commit()
         config = self._fetch(HubFile(self.repo, CONFIG, commit))
         for filename in WEIGHTS_FILES:
             file = HubFile(self.repo, filename, commit)
+            if self.offline and not hub.find_in_cache(file):
+                continue
             try:
                 weights = self._fetch(file)
-            except EntryNotFoundError:
+            except RemoteEntryNotFoundError:
                 continue
             return WeightsFiles(weights, file.url, config, notes, lambda: self._fetch_familiarity(commit))
+        if self.offline:
+            raise self._not_here()
         raise InceptionError(f"{self.name}: has no {' or '.join(WEIGHTS_FILES)}; {_layout_remedy(None)}")
 
     def _find_commit(self) -> tuple[str, tuple[str, ...]]:
@@ -110,10 +115,7 @@ class _HubModel:
 
     def _fetch(self, file: HubFile) -> Path:
         """Return a file at a commit, downloaded unless it is in the cache; its hash is checked either way."""
-        cached = hub.find_in_cache(file)
-        if cached is None and self.offline:
-            raise self._missing(file)
-        path = cached or hub.download(file, self.name, download.TIMEOUT, self.progress)
+        path = hub.find_in_cache(file) or hub.download(file, self.name, download.TIMEOUT, self.progress)
         expected = hub.recorded_hash(file) or self._request_hash(file, path)
         require_hash(path, sha256(path) if len(expected) == 64 else git_sha1(path), expected)
         return path
@@ -131,22 +133,15 @@ class _HubModel:
             raise InceptionError(f"{refusal} ({error}); {remedy}") from error
 
     def _fetch_familiarity(self, commit: str) -> None:
-        """Fetch the statistics of the training photos; the metadata of the weights has their hash."""
-        from huggingface_hub.errors import EntryNotFoundError
+        """Fetch the statistics of the training photos, whose hash is in the metadata of the weights.
 
+        If they are not available nothing happens: the only option that needs them says so.
+        """
         file = HubFile(self.repo, FAMILIARITY_FILE, commit)
         if self.offline or hub.find_in_cache(file):
             return
-        try:
+        with suppress(Exception):  # httpx, ssl and the hub each have their own
             hub.download(file, self.name, download.TIMEOUT, self.progress)
-        except EntryNotFoundError:
-            return
-
-    def _missing(self, file: HubFile) -> Exception:
-        """Return the error for a file that is not in the cache; the next one may be there."""
-        from huggingface_hub.errors import LocalEntryNotFoundError
-
-        return self._not_here() if file.filename == WEIGHTS_FILES[-1] else LocalEntryNotFoundError(file.filename)
 
     def _not_here(self) -> InceptionError:
         return InceptionError(
@@ -166,7 +161,8 @@ def _is_unreachable(error: Exception) -> bool:
     """Return whether an exception means that the hub did not respond, rather than that it refused."""
     from huggingface_hub.errors import HfHubHTTPError
 
-    return not isinstance(error, HfHubHTTPError) or error.response.status_code >= 500
+    status = error.response.status_code if isinstance(error, HfHubHTTPError) else 0
+    return not 400 <= status < 500 or status in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
 
 
 @contextmanager
@@ -185,7 +181,7 @@ def _hub_errors(name: str, repo: str, revision: str) -> Iterator[None]:
         raise InceptionError(f"{name}: {page} does not exist, or is private; correct the name, or {log_in}") from error
     except errors.RevisionNotFoundError as error:
         raise InceptionError(f"{name}: has no revision {revision}; choose one of {page}/commits/main") from error
-    except errors.EntryNotFoundError as error:
+    except errors.RemoteEntryNotFoundError as error:
         raise InceptionError(f"{name}: has no {CONFIG}; {_layout_remedy(None)}") from error
     except Exception as error:  # httpx, ssl and the hub each have their own
         if isinstance(error, errors.HfHubHTTPError) and error.response.status_code in (401, 403):
