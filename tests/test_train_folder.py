@@ -267,7 +267,13 @@ def test_the_licence_is_left_to_the_user(config: TrainConfig) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "shown"), [("/home/me/old.safetensors", "old.safetensors"), ("hf-hub:me/fruit@v1", "hf-hub:me/fruit@v1")]
+    ("name", "shown"),
+    [
+        ("/home/me/old.safetensors", "old.safetensors"),
+        ("hf-hub:me/fruit@v1", "hf-hub:me/fruit@v1"),
+        ("local-dir:/home/me/old/", "old"),
+        ("local-dir:old", "old"),
+    ],
 )
 def test_the_card_names_no_folder_of_this_machine(name: str, shown: str, config: TrainConfig) -> None:
     text = card(replace(config, start=start(name)))

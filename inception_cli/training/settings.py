@@ -6,7 +6,7 @@ from pathlib import Path
 
 from inception_cli.config import MIN_SIDE, PRESETS, Auto, Precision, Preset, TrainPrecisionChoice, Weights
 from inception_cli.errors import require, require_range
-from inception_cli.weights.registry import HUB_PREFIX
+from inception_cli.weights.registry import FOLDER_PREFIX, HUB_PREFIX
 
 #: The start that means random weights.
 SCRATCH = "scratch"
@@ -93,7 +93,8 @@ class TrainConfig:
         """The name of the weights that training starts from, without folders of this machine; "scratch" if none."""
         if not self.start:
             return SCRATCH
-        return self.start.name if self.start.name.startswith(HUB_PREFIX) else Path(self.start.name).name
+        name = self.start.name.removeprefix(FOLDER_PREFIX)
+        return name if name.startswith(HUB_PREFIX) else Path(name).name
 
     @property
     def part(self) -> Path:

@@ -75,25 +75,24 @@ def read_config(file: Path) -> ModelConfig:
         data = file.read_bytes() if file.stat().st_size <= MAX_BYTES else b""
     try:
         require(bool(data), f"it is empty, or has over {MAX_BYTES >> 20} MB")
-        return _model_config(_flat(data))
+        return _model_config(_flat(file, data))
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         reason = one_line(error).replace(" - at `$.", " - at `").replace(" - at `", ": at `")
         raise InceptionError(f"{file}: {reason.rstrip('.')}; {_REMEDY}") from error
 
 
-def _flat(data: bytes) -> dict[str, Any]:
+def _flat(file: Path, data: bytes) -> dict[str, Any]:
     """Return the fields of `pretrained_cfg`, with those beside it that replace them.
 
-    Before timm 0.9 all fields were beside one another, and the class names were called `labels`.
+    Before timm 0.9 all fields were beside one another, and the class names were called `labels`. Raises InceptionError
+    for another architecture, and ValueError for what is no configuration.
     """
     fields: dict[str, Any] = msgspec.json.decode(data)
     require(isinstance(fields, dict), "it is not a JSON object")
     architecture = str(fields.get("architecture") or "")
     require(bool(architecture), "it names no architecture, so it is not timm's layout")
-    require(
-        architecture.partition(".")[0] in ARCHITECTURES,
-        f"the architecture is {excerpt(architecture)}, but this program runs {ARCHITECTURES[0]} alone",
-    )
+    if architecture.partition(".")[0] not in ARCHITECTURES:
+        raise InceptionError(f"{file}: the architecture is {excerpt(architecture)}; give weights of {ARCHITECTURES[0]}")
     if "pretrained_cfg" not in fields:
         return {"label_names": fields.get("labels")} | fields
     pretrained: dict[str, Any] = fields["pretrained_cfg"]
