@@ -137,4 +137,5 @@ def test_info_shows_the_record_of_a_file(inception: Inception, monkeypatch: pyte
     assert "  right by class: apple 1 of 2, " in shown.out
     assert "A\\x1b[31m processor" in shown.out
     assert "\x1b" not in shown.out
+    assert "trained from scratch" not in inception("info").out
     assert json.loads(described.out)["weights"][0]["trained"] == stored(hostile)

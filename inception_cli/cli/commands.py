@@ -338,7 +338,7 @@ def info(
     if json:
         print(jsonlib.dumps(description))
     else:
-        tables.print_info(description)
+        tables.print_info(description, trained=bool(weights))
 
 
 def _values_of(record: type[Settings | TrainSettings], context: typer.Context) -> dict[str, Any]:

@@ -91,8 +91,11 @@ def _form(
 # ── info ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def print_info(description: Mapping[str, Any]) -> None:
-    """Print the weights, the stages of the network, three ways of counting its operations, and this machine."""
+def print_info(description: Mapping[str, Any], trained: bool) -> None:
+    """Print the weights, the stages of the network, three ways of counting its operations, and this machine.
+
+    With `trained` also how the weights were trained, where their file says it.
+    """
     console = stdout()
     _print_weights(console, description["weights"])
     _print_stages(description["stages"], description["params"], description["macs"])
@@ -108,7 +111,7 @@ def print_info(description: Mapping[str, Any]) -> None:
     for weights in description["weights"]:
         if "sha256" in weights:
             console.print(Text(_weights_details(weights)))
-            for line in training_lines(weights["trained"], weights["classes"]):
+            for line in training_lines(weights["trained"] if trained else {}, weights["classes"]):
                 console.print(Text(f"  {harmless(line)}"))
     for note in description["notes"]:
         console.print(Text(harmless(note), "yellow"))

@@ -18,6 +18,9 @@ class Recipe:
     # input resolution (Touvron et al., arXiv:1906.06423). They start even smaller, which saves time.
     first_crop: float = 0.6  # size of the crops in the first epoch, as a share of the input resolution
     last_crop: float = 0.85
+    # Of crops below this most cells of the last grids are at the border, where zeros are added. Then the statistics of
+    # the batch norms are not those of the input resolution, and the validation accuracy stays at chance.
+    smallest_crop: int = 112  # pixels; or the input resolution, if that is smaller
     growth: float = 0.7  # share of the epochs after which `last_crop` is reached
     cached_side: float = 1.5  # short side of the decoded images in memory, as a multiple of the input resolution
     val_every: int = 10  # without a validation folder, one image in this many is for validation,

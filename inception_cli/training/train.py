@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from inception_cli import __version__
-from inception_cli.config import MIN_SIDE, PixelConfig, Plan, Weights
+from inception_cli.config import PixelConfig, Plan, Weights
 from inception_cli.errors import InceptionError
 from inception_cli.files.atomic import remove_temporaries
 from inception_cli.images.failure import Failure
@@ -315,11 +315,11 @@ class Trainer:
         return torch.stack(losses).mean().item()
 
     def _crop_size(self, epoch: int) -> int:
-        """Return the side of the crops in pixels in an epoch, counted from 0: a multiple of 16, but at least 75."""
+        """Return the side of the crops in pixels in an epoch, counted from 0: a multiple of 16, or the input's side."""
         recipe = self.recipe
         grown = min(1.0, epoch / (recipe.growth * self.config.epochs))
         side = self.config.size * (recipe.first_crop + (recipe.last_crop - recipe.first_crop) * grown)
-        return max(MIN_SIDE, 16 * round(side / 16))
+        return max(min(self.config.size, recipe.smallest_crop), 16 * round(side / 16))
 
     def _evaluate(self, images: ImageDataset | Subset) -> ValidationPredictions:
         """Return the predictions of the averaged weights for some images."""
