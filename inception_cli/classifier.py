@@ -27,7 +27,8 @@ Path = str | os.PathLike[str]
 class Classifier:
     """Loaded weights that turn images into predictions.
 
-    The arguments are the options of `inception classify`. `weights` is a name, a file, or several of them: an ensemble.
+    The arguments are the options of `inception classify`. `weights` is a name, a file, `local-dir:DIR`,
+    `hf-hub:USER/MODEL`, or several of them: an ensemble.
     With `features` each prediction has the network's features (2048,) in fp32: the input of the last layer, mean over
     the crops.
     `calibration` are photos for the precision int8, like those that will be classified: 64 are enough.

@@ -83,8 +83,8 @@ def test_the_values_of_an_option_are_those_of_the_configuration(option: str, cho
 
 
 def test_the_names_of_weights_are_those_of_the_registry() -> None:
-    assert offered("classify", "--weights") == (*PUBLISHED, DEMO)
-    assert offered("train", "--from") == (*PUBLISHED, DEMO, "scratch")
+    assert offered("classify", "--weights") == (*PUBLISHED, DEMO, "hf-hub:", "local-dir:")
+    assert offered("train", "--from") == (*PUBLISHED, DEMO, "hf-hub:", "local-dir:", "scratch")
 
 
 def test_every_offered_value_is_accepted() -> None:

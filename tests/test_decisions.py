@@ -13,10 +13,10 @@ from running import Inception
 from inception_cli.config import Classes, Thresholds
 from inception_cli.errors import InceptionError
 from inception_cli.evaluation.decisions import Answered, DecisionMetrics, measure_decisions
-from inception_cli.evaluation.intervals import wilson
 from inception_cli.evaluation.labels import Labels
 from inception_cli.predictions.decision import parse_path
 from inception_cli.predictions.formats import csv_header, to_csv
+from inception_cli.predictions.intervals import wilson
 from inception_cli.predictions.prediction import Prediction, with_decision
 from inception_cli.predictions.table import to_frame
 from inception_cli.predictions.tree import tree_of

@@ -11,9 +11,9 @@ import pytest
 from inception_cli.config import Classes
 from inception_cli.errors import InceptionError
 from inception_cli.evaluation.confusion_matrix import write_confusion_matrix
-from inception_cli.evaluation.intervals import wilson
 from inception_cli.evaluation.labels import Labels
 from inception_cli.evaluation.metrics import Confusion, compute_metrics, confusion_matrix, hits, per_class_csv
+from inception_cli.predictions.intervals import wilson
 from inception_cli.predictions.prediction import Prediction
 from inception_cli.predictions.table import class_indices, to_frame
 

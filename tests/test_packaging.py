@@ -34,6 +34,7 @@ def test_the_wheel_holds_what_the_program_reads(wheel: Path) -> None:
         "data/demo.safetensors",
         "data/MODEL_CARD.md",
         "data/LICENSE",
+        "training/model_card.md.j2",
     ]
     read += [f"report/{name}" for name in ("page.html.j2", "page.css", "page.js", "training.html.j2", "training.css")]
     assert [name for name in read if f"inception_cli/{name}" not in names] == []

@@ -115,3 +115,31 @@ def test_there_is_an_actor_for_each_gpu_or_node(actors: Any, device: str, expect
 @pytest.mark.parametrize(("actors", "threads"), [(1, 8), (2, 6), (3, 4), (100, 1)])
 def test_each_actor_gets_its_share_of_the_cores(actors: int, threads: int) -> None:
     assert ray_backend._threads(actors) == threads
+
+
+def test_an_actor_gets_all_files_of_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Statistics of the training photos are beside weights in timm's layout, and nodes have no copy of the files."""
+    ray = ModuleType("ray")
+    vars(ray).update(get=lambda stored: stored)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    networks = ("one", "other")
+    runs: list[RunConfig] = []
+    contents: list[bytes] = []
+
+    class Predictor:
+        def __init__(self, run: RunConfig) -> None:
+            runs.append(run)
+
+        def load(self) -> None:
+            for weights in runs[0].weights:
+                contents.extend(file.read_bytes() for file in sorted(Path(weights.file).parent.iterdir()))
+
+    monkeypatch.setattr(ray_backend, "DevicePredictor", Predictor)
+    run = run_config()
+    weights = tuple(replace(run.weights[0], name=name, file=f"/{name}/model.safetensors") for name in networks)
+    files = [{"model.safetensors": name.encode(), "familiarity.safetensors": b"statistics"} for name in networks]
+
+    ray_backend._Actor(replace(run, weights=weights), files)
+
+    assert contents == [b"statistics", b"one", b"statistics", b"other"]
+    assert {Path(each.file).name for each in runs[0].weights} == {"model.safetensors"}

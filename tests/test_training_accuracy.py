@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from inception_cli.evaluation.intervals import best_of, class_average_interval, least_difference, wilson
 from inception_cli.evaluation.training import describe_accuracy, describe_chance, describe_gap
+from inception_cli.predictions.intervals import best_of, class_average_interval, least_difference, wilson
 from inception_cli.weights.training_record import ClassCounts, EpochResult, TrainingRecord
 
 CLASSES = ["apple", "banana", "carton"]

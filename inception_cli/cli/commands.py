@@ -305,7 +305,7 @@ def train(
     from inception_cli.training.dataset import find_classes
 
     if not out:
-        raise UsageError("--out FILE is missing: give --out mine.safetensors, for example")
+        raise UsageError("--out is missing: give --out mine.safetensors, or a folder: --out mine/")
     output = training.TrainOutput(report, log, json, quiet)
     output.check(out, [start, train_dir, val_dir])
     find_classes(Path(train_dir))  # an error is reported before torch is imported, which takes seconds

@@ -29,9 +29,9 @@ from inception_cli.config import (
     PresetName,
     TrainPrecisionChoice,
 )
-from inception_cli.weights.registry import DEMO, PUBLISHED
+from inception_cli.weights.registry import DEMO, FOLDER_PREFIX, HUB_PREFIX, PUBLISHED
 
-WEIGHTS_NAMES = (*PUBLISHED, DEMO)
+WEIGHTS_NAMES = (*PUBLISHED, DEMO, HUB_PREFIX, FOLDER_PREFIX)
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 Inputs = Annotated[
@@ -65,7 +65,13 @@ RowsOut = Annotated[
 ]
 WeightsOut = Annotated[
     str | None,
-    typer.Option("--out", "-o", metavar="FILE", callback=weights_file, help="The .safetensors file to write."),
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="FILE|DIR/",
+        callback=weights_file,
+        help="The .safetensors file to write, or a new folder in timm's layout for the Hugging Face hub.",
+    ),
 ]
 OnnxOut = Annotated[
     str | None, typer.Option("--out", "-o", metavar="FILE", callback=onnx_file, help="The .onnx file to write.")
@@ -100,7 +106,10 @@ WeightsNames = Annotated[
         "-w",
         metavar="NAME|FILE",
         autocompletion=complete(WEIGHTS_NAMES),
-        help="Published weights (see inception info; demo needs no download) or a file. Repeat for an ensemble.",
+        help=(
+            "Published weights (see inception info; demo needs no download), a file, local-dir:DIR in timm's layout, "
+            "or hf-hub:USER/MODEL, with @REVISION if needed. Repeat for an ensemble."
+        ),
         show_default="torchvision",
         rich_help_panel=WEIGHTS,
     ),
@@ -124,7 +133,7 @@ DescribedWeights = Annotated[
         "-w",
         metavar="NAME|FILE",
         autocompletion=complete(WEIGHTS_NAMES),
-        help="Published weights or a file. Repeat for an ensemble.",
+        help="Published weights, a file, hf-hub:USER/MODEL or local-dir:DIR. Repeat for an ensemble.",
         show_default="all published weights",
         rich_help_panel=WEIGHTS,
     ),
@@ -324,7 +333,7 @@ From = Annotated[
         "--from",
         metavar="NAME|FILE|scratch",
         autocompletion=complete((*WEIGHTS_NAMES, "scratch")),
-        help="Weights to start from.",
+        help="Weights to start from, as for classify.",
     ),
 ]
 TrainValDir = Annotated[

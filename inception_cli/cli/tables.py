@@ -14,6 +14,7 @@ from inception_cli.cli.console import stdout
 from inception_cli.cli.training_lines import training_lines
 from inception_cli.errors import plural
 from inception_cli.predictions.text import harmless
+from inception_cli.weights.registry import HUB_PREFIX
 
 if TYPE_CHECKING:
     from inception_cli.evaluation.compare import Comparison
@@ -161,6 +162,7 @@ def _weights_details(weights: Mapping[str, Any]) -> str:
         f"{'' if preset['antialias'] else ' without antialias'}, centre {preset['size']}",
         f"  red from {low} to {high} at the first convolution (there is no transform_input)",
         f"  sha256 {weights['sha256']}",
+        *([f"  from {harmless(weights['source'])}"] if weights["name"].startswith(HUB_PREFIX) else []),
         *(f"  {harmless(note)}" for note in weights["notes"]),
     ]
     return "\n".join(lines)

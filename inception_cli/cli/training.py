@@ -13,7 +13,8 @@ from inception_cli.cli.outputs import LOG_MARKER, REPORT_MARKER, OutputFile, che
 from inception_cli.cli.progress import TrainingProgress
 from inception_cli.errors import UsageError, plural
 from inception_cli.files.remote import is_remote
-from inception_cli.training.settings import TrainSettings
+from inception_cli.training.settings import TrainSettings, is_folder
+from inception_cli.weights.registry import FOLDER_PREFIX
 
 if TYPE_CHECKING:
     from inception_cli.images.failure import Failure
@@ -40,7 +41,7 @@ class TrainOutput:
         for output in outputs:
             if output.path and is_remote(output.path):
                 raise UsageError(f"{output.option} {output.path}: give a file on this machine")
-        check_outputs(outputs, [*inputs, f"{out}.part"], can_force=False)
+        check_outputs(outputs, [*inputs, f"{out.rstrip('/')}.part"], can_force=False)
 
 
 def train(settings: TrainSettings, output: TrainOutput) -> None:
@@ -156,4 +157,5 @@ def print_trained(metadata: Mapping[str, Any], classes: Sequence[str], out: str,
     if chance := training.describe_chance(record, classes):
         print_line(chance, "yellow")
     else:
-        print_line(f"to use them: inception classify PHOTOS --weights {shlex.quote(out)} --out preds.csv", "dim")
+        weights = f"{FOLDER_PREFIX}{out}" if is_folder(out) else out
+        print_line(f"to use them: inception classify PHOTOS --weights {shlex.quote(weights)} --out preds.csv", "dim")

@@ -10,6 +10,7 @@ from inception_cli.config import ARRAY_SUFFIX, Auto, Crops
 from inception_cli.errors import InceptionError, UsageError
 from inception_cli.files.remote import is_remote
 from inception_cli.predictions.formats import check_suffix
+from inception_cli.training.settings import is_folder
 
 if TYPE_CHECKING:
     CountOrAuto = int | Auto
@@ -61,11 +62,11 @@ def html_file(option: typer.CallbackParam, name: str | None) -> str | None:
 
 
 def weights_file(name: str | None) -> str | None:
-    """Check that trained weights can get this name."""
-    if name and Path(name).is_dir():
-        raise InceptionError(f"{name} is a folder; name a file in it, such as {Path(name, 'mine.safetensors')}")
-    if name and Path(name).suffix != ".safetensors":
-        raise UsageError(f"--out {name}: trained weights are a .safetensors file; give a name that ends in that")
+    """Check that trained weights can get this name: of a .safetensors file, or of a folder."""
+    if name and is_folder(name) == (Path(name).suffix == ".safetensors"):
+        raise UsageError(
+            f"--out {name}: give a file that ends in .safetensors, or a folder (timm's layout) that ends in /"
+        )
     return name
 
 

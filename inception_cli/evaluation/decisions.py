@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from inception_cli.config import Thresholds
 from inception_cli.errors import InceptionError, excerpt
-from inception_cli.evaluation.intervals import wilson
 from inception_cli.evaluation.labels import Labels
 from inception_cli.evaluation.metrics import Mask, has_label, hits
 from inception_cli.predictions.decision import REASONS, Decision, decide, parse_path
+from inception_cli.predictions.intervals import wilson
 from inception_cli.predictions.retune import DAMAGED_DECISION
 from inception_cli.predictions.table import class_indices, is_ok
 from inception_cli.predictions.tree import Tree, tree_of

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from inception_cli.errors import InceptionError, plural
 from inception_cli.evaluation.confusion_matrix import ConfusionMatrix
-from inception_cli.evaluation.intervals import wilson
 from inception_cli.evaluation.labels import Labels
+from inception_cli.predictions.intervals import wilson
 from inception_cli.predictions.table import class_indices, is_ok
 
 BINS = 15  # of confidence, as in Guo et al. (arXiv 1706.04599)

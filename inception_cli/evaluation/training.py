@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from inception_cli.errors import plural
-from inception_cli.evaluation.intervals import best_of, class_average_interval, least_difference, wilson
+from inception_cli.predictions.intervals import best_of, class_average_interval, least_difference, wilson
 from inception_cli.weights.training_record import EpochResult, TrainingRecord
 
 

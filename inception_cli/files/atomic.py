@@ -5,6 +5,7 @@ import fcntl
 import glob
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -31,7 +32,7 @@ def replacing(file: Path, remedy: str = OTHER_OUTPUT) -> Iterator[BinaryIO]:
     rename, and the rename before this returns. If `file` is a symbolic link, the link is replaced. Raises
     InceptionError for an OSError, those of the block included.
     """
-    temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}.tmp")
+    temporary = _temporary(file)
     # Mode "x" creates the file or fails: it never opens an existing file or follows a symbolic link.
     with writing(file, remedy), temporary.open("xb") as stream:
         try:
@@ -45,10 +46,47 @@ def replacing(file: Path, remedy: str = OTHER_OUTPUT) -> Iterator[BinaryIO]:
         sync_folder(file)
 
 
+@contextmanager
+def new_folder(folder: Path, remedy: str = "choose another output folder") -> Iterator[Path]:
+    """Yield an empty folder to fill with files, which gets the name `folder` at the end of the block.
+
+    A killed process leaves either the complete folder or none of this name. `folder` may exist if it is empty.
+    Raises InceptionError for an OSError, those of the block included; then nothing is left.
+    """
+    temporary = _temporary(folder)
+    with writing(folder, remedy):
+        temporary.mkdir()
+        try:
+            yield temporary
+            for file in temporary.iterdir():
+                with file.open("rb") as stream:
+                    os.fsync(stream.fileno())
+            sync_folder(temporary / "file")
+            temporary.rename(folder)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        sync_folder(folder)
+
+
+def set_aside(folder: Path) -> Path:
+    """Rename a folder so that `remove_temporaries(folder)` removes it, and return its new name."""
+    with writing(folder, "choose another output folder"):
+        return folder.rename(_temporary(folder))
+
+
 def remove_temporaries(file: Path) -> None:
-    """Remove what killed processes left of `replacing(file)`; no process may be writing `file` at the moment."""
+    """Remove what killed processes left of `replacing(file)` or `new_folder(file)`; none may be running."""
     for temporary in file.parent.glob(f".{glob.escape(file.name)}.{'[0-9a-f]' * 8}.tmp"):
-        temporary.unlink(missing_ok=True)
+        if temporary.is_dir() and not temporary.is_symlink():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
+
+
+def _temporary(file: Path) -> Path:
+    """Return the name under which `file` is written, or kept until it is removed."""
+    return file.with_name(f".{file.name}.{secrets.token_hex(4)}.tmp")
 
 
 def sync_folder(file: Path) -> None:

@@ -22,6 +22,7 @@ from inception_cli.images.fetch import fetch_remote
 from inception_cli.inference.predictor import BatchResult, DevicePredictor
 from inception_cli.inference.resolve import resolve_plan
 from inception_cli.storage.input_list import InputList
+from inception_cli.weights.read import files_of
 
 if TYPE_CHECKING:
     from ray import ObjectRef
@@ -76,7 +77,8 @@ class RayPredictor:
             return
         remote = any(is_remote(paths[piece.start]) for piece in pieces)
         items = [{"first": piece.start, "paths": paths.encoded(piece)} for piece in pieces]
-        stored = [ray.put(Path(each.file).read_bytes()) for each in run.weights]  # nodes need no copy of the files
+        # Nodes need no copy of the files.
+        stored = [ray.put({file.name: file.read_bytes() for file in files_of(Path(each.file))}) for each in run.weights]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             decoded = from_items(items, override_num_blocks=len(items)).flat_map(
@@ -139,15 +141,17 @@ def _decode(piece: dict[str, Any], run: RunConfig, directory: str) -> Iterator[d
 class _Actor:
     """An actor of the cluster: the networks of a run, which predict the batches that it receives."""
 
-    def __init__(self, run: RunConfig, stored: "Sequence[ObjectRef[bytes]]") -> None:
+    def __init__(self, run: RunConfig, stored: "Sequence[ObjectRef[dict[str, bytes]]]") -> None:
         import ray
 
         with tempfile.TemporaryDirectory() as folder:
             weights = []
-            for number, (each, data) in enumerate(zip(run.weights, ray.get([*stored]), strict=True)):
-                file = Path(folder, f"{number}{Path(each.file).suffix}")
-                file.write_bytes(data)
-                weights.append(replace(each, file=str(file)))
+            for number, (each, files) in enumerate(zip(run.weights, ray.get([*stored]), strict=True)):
+                place = Path(folder, str(number))
+                place.mkdir()
+                for name, data in files.items():
+                    (place / name).write_bytes(data)
+                weights.append(replace(each, file=str(place / Path(each.file).name)))
             self._predictor = DevicePredictor(replace(run, weights=tuple(weights))).load()
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:

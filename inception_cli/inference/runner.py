@@ -32,7 +32,7 @@ from inception_cli.predictions.tree import file_before_node
 from inception_cli.storage.label_sources import LabelSources
 from inception_cli.storage.store import Int8Check, Manifest, NetworkCounts, RunStore, differences
 from inception_cli.weights.describe import same_weights
-from inception_cli.weights.read import has_familiarity
+from inception_cli.weights.read import find_familiarity
 
 #: Differences from an interrupted run that are listed, and their characters.
 MAX_DIFFERENCES, MAX_SHOWN = 5, 120
@@ -330,7 +330,9 @@ def _notes(settings: Settings, run: RunConfig, manifest: Manifest, images: int) 
 
 def _can_be_familiar(run: RunConfig) -> bool:
     """Return whether the run could have had `familiar`: single weights with statistics of their training photos."""
-    return run.thresholds.familiar is None and len(run.weights) == 1 and has_familiarity(Path(run.weights[0].file))
+    if run.thresholds.familiar is not None or len(run.weights) > 1:
+        return False
+    return find_familiarity(Path(run.weights[0].file)) is not None
 
 
 def _details(run: RunConfig, manifest: Manifest) -> list[str]:

@@ -15,8 +15,8 @@ from inception_cli import __version__
 from inception_cli.config import Classes
 from inception_cli.errors import plural
 from inception_cli.evaluation import training as findings
-from inception_cli.evaluation.intervals import wilson
 from inception_cli.files.atomic import replacing
+from inception_cli.predictions.intervals import wilson
 from inception_cli.predictions.prediction import Prediction
 from inception_cli.predictions.text import escape_bytes
 from inception_cli.report import plots

@@ -1,10 +1,15 @@
 """Records of a training: what was requested (`TrainSettings`) and what is done (`TrainConfig`)."""
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from inception_cli.config import MIN_SIDE, PRESETS, Auto, Precision, Preset, TrainPrecisionChoice, Weights
 from inception_cli.errors import require, require_range
+from inception_cli.weights.registry import FOLDER_PREFIX, HUB_PREFIX
+
+#: The start that means random weights.
+SCRATCH = "scratch"
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,16 @@ class TrainSettings:
     offline: bool = False
 
 
+def is_folder(out: str) -> bool:
+    """Return whether trained weights are to be written as a folder in timm's layout, rather than as a file."""
+    return out.endswith("/") or Path(out).is_dir()
+
+
+def real_folder(out: str) -> Path:
+    """Return the path of a folder; that of its target for a symbolic link, which no folder can replace."""
+    return Path(os.path.realpath(out)) if Path(out).is_symlink() else Path(out)
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """What a training does, to the last value."""
@@ -40,6 +55,7 @@ class TrainConfig:
     workers: int = 1  # threads that decode and crop
     device: str = "cpu"
     precision: Precision = "fp32"
+    folder: bool = False  # `out` is a folder in timm's layout, not a .safetensors file
 
     def __post_init__(self) -> None:
         require(self.size >= MIN_SIDE, f"size {self.size}: Inception V3 needs at least {MIN_SIDE} pixels")
@@ -48,7 +64,22 @@ class TrainConfig:
         require_range("workers", self.workers, 0)
         require_range("seed", self.seed, 0)
         require(self.precision in ("fp32", "bf16"), f"precision {self.precision}: training runs in fp32 or bf16")
-        require(self.out.suffix == ".safetensors", f"{self.out}: trained weights are a .safetensors file")
+        if self.folder:
+            self._require_folder()
+        else:
+            require(self.out.suffix == ".safetensors", f"{self.out}: trained weights are a .safetensors file")
+
+    def _require_folder(self) -> None:
+        """Raise UsageError unless `out` can be a folder in timm's layout."""
+        require(self.out.name not in ("", ".."), f"{self.out}: give the name of a new folder, such as mine/")
+        for images in filter(None, (self.train_dir, self.val_dir)):
+            inside = self.out.resolve().is_relative_to(images.resolve())
+            require(not inside, f"{self.out}: is in {images}, where it would be a class; choose another output folder")
+        require(
+            self.preset.antialias,
+            f"{self.out}: timm cannot resize as the preset {self.preset.name} does, without antialias; give a "
+            ".safetensors file as output, or start from other weights",
+        )
 
     @property
     def preset(self) -> Preset:
@@ -56,6 +87,14 @@ class TrainConfig:
         base = self.start.preset if self.start else PRESETS["torchvision"]
         resize = round(self.size * base.resize / base.size)
         return replace(base, name=f"{base.name}-{self.size}", size=self.size, resize=resize, exif=True)
+
+    @property
+    def start_name(self) -> str:
+        """The name of the weights that training starts from, without folders of this machine; "scratch" if none."""
+        if not self.start:
+            return SCRATCH
+        name = self.start.name.removeprefix(FOLDER_PREFIX)
+        return name if name.startswith(HUB_PREFIX) else Path(name).name
 
     @property
     def part(self) -> Path:

@@ -49,15 +49,14 @@ from inception_cli.training.dataset import (
 )
 from inception_cli.training.familiarity import measure_familiarity
 from inception_cli.training.learner import Hyperparameters, Learner
+from inception_cli.training.model_card import model_card
 from inception_cli.training.recipe import Recipe
-from inception_cli.training.settings import TrainConfig, TrainSettings
+from inception_cli.training.settings import SCRATCH, TrainConfig, TrainSettings, is_folder, real_folder
 from inception_cli.training.validation import ValidationPredictions, is_best
 from inception_cli.weights.download import DownloadProgress, ignore_progress
-from inception_cli.weights.load import find_weights, load_network, save_weights
+from inception_cli.weights.load import find_weights, is_saved_folder, load_network, save_folder, save_weights
 from inception_cli.weights.training_record import ClassCounts, EpochResult, TrainingRecord
 
-#: The start that means random weights.
-SCRATCH = "scratch"
 DEFAULT_SIZE = 176  # pixels: input resolution of a network trained from scratch
 DEFAULT_BATCH_SIZE = 32  # the learning rate is proportional to the batch size
 #: Streams of random numbers. A generator's seed is (seed, stream, epoch, …), so that no two share their numbers.
@@ -79,7 +78,8 @@ def resolve(settings: TrainSettings, progress: DownloadProgress = ignore_progres
         precision = "fp32"  # fp16 would need loss scaling
     config = TrainConfig(
         train_dir=Path(settings.train_dir),
-        out=Path(settings.out),
+        out=real_folder(settings.out) if is_folder(settings.out) else Path(settings.out),
+        folder=is_folder(settings.out),
         val_dir=Path(settings.val_dir) if settings.val_dir else None,
         size=DEFAULT_SIZE if settings.size == "auto" else settings.size,
         epochs=settings.epochs,
@@ -195,7 +195,11 @@ class Trainer:
         metadata = self._metadata() | {"familiarity": too_few_photos(labels, classes)}
         if not metadata["familiarity"]:
             familiarity = measure_familiarity(network, self._train_samples, classes, config)
-        save_weights(config.out, network, self.classes, config.preset, metadata, familiarity=familiarity)
+        if config.folder:
+            card = model_card(config, self.classes, metadata, familiarity is not None)
+            save_folder(config.out, network, self.classes, config.preset, metadata, card, familiarity)
+        else:
+            save_weights(config.out, network, self.classes, config.preset, metadata, familiarity=familiarity)
         on_saved(metadata)
         self.config.part.unlink(missing_ok=True)
         return metadata
@@ -339,7 +343,7 @@ class Trainer:
         """Return how the weights were trained, for their file."""
         config, best = self.config, self.best
         record = TrainingRecord(
-            start=Path(config.start.name).name if config.start else SCRATCH,
+            start=config.start_name,
             photos=len(self._train),
             skipped=len(self.skipped),
             val_photos=len(self._val),
@@ -365,12 +369,21 @@ class Trainer:
         return asdict(record)
 
 
+def _is_replaceable(config: TrainConfig) -> bool:
+    """Return whether the existing output is an empty folder, or was written by this training before it was killed."""
+    if config.folder and config.out.is_dir() and not any(config.out.iterdir()):
+        return True
+    return config.part.exists() and (not config.folder or is_saved_folder(config.out))
+
+
 def require_writable(config: TrainConfig) -> None:
     """Raise InceptionError if the output file exists, or cannot be written, before time is spent on training."""
     out, folder = config.out, config.out.parent
-    if out.exists() and not config.part.exists():
+    if out.exists() and not _is_replaceable(config):
+        kind, again = ("folder", f"local-dir:{out}") if config.folder else ("file", out)
         raise InceptionError(
-            f"{out}: already exists; move it away, or choose another output file, with --from {out} to train it further"
+            f"{out}: already exists; move it away, or choose another output {kind}, with --from {again} to train it "
+            "further"
         )
     if not (folder.is_dir() and os.access(folder, os.W_OK)):
         raise InceptionError(f"{folder}: not a writable folder; create it, or choose another output file")

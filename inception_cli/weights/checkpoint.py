@@ -67,6 +67,7 @@ class Checkpoint:
 
     tensors: Mapping[str, Tensor]
     notes: tuple[str, ...] = ()
+    stored_classes: int = 0  # of the classifier as stored, TensorFlow's background class included
 
     @property
     def num_classes(self) -> int:
@@ -166,7 +167,7 @@ def convert(tensors: Mapping[str, Tensor], num_names: int | None = None) -> Chec
         notes.append("1001 classes: assumed to be TensorFlow's, whose background class is removed")
     if num_classes == 1:
         notes.append("the network has a single class, which every photo gets with the score 1")
-    return Checkpoint(_with_counters(network), tuple(notes))
+    return Checkpoint(_with_counters(network), tuple(notes), num_classes)
 
 
 def _find_prefix(tensors: Mapping[str, Tensor]) -> str:

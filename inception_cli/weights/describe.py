@@ -72,8 +72,8 @@ def _describe_weights(name: str, preset: str | None, classes: str | None) -> dic
         return _describe_published(name)
     try:
         weights = find_weights(name, preset, read_classes(Path(classes)) if classes else None, offline=True)
-    except UnknownHash:
-        return _describe_published(name)  # as at the first use, the hub must be asked
+    except UnknownHash:  # of published weights: as at the first use, the hub must be asked
+        return _describe_published(name)
     return {
         "name": name,
         "top1": weights.top1,

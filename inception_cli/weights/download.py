@@ -32,7 +32,7 @@ class UnknownHash(InceptionError):
 def find_cached(entry: Published) -> Path | None:
     """Return the file in torchvision's cache (`TORCH_HOME`) or the hub's (`HF_HOME`); None when it is not there."""
     if entry.repo:
-        return hub.find_in_cache(entry)
+        return hub.find_in_cache(entry.hub_file)
     file = _torch_cache() / entry.filename
     return file if file.is_file() else None
 
@@ -50,17 +50,17 @@ def fetch(entry: Published, offline: bool, progress: DownloadProgress) -> Path:
     file = cached_path(entry)
     if file.is_file():
         actual = sha256(file)
-        _require_hash(file, actual, _expected_hash(entry, file, actual, offline))
+        require_hash(file, actual, _expected_hash(entry, file, actual, offline))
         return file
     if offline:
         raise _unavailable(entry, "not on this machine, and offline is set")
     try:
         expected = _download(entry, file, progress)
     except Exception as error:  # urllib, http, socket, ssl and the hub each have their own
-        raise _unavailable(entry, _download_failure(error)) from error
+        raise _unavailable(entry, download_failure(error)) from error
     file = cached_path(entry)
     try:
-        _require_hash(file, sha256(file), expected)
+        require_hash(file, sha256(file), expected)
     except InceptionError:
         file.resolve().unlink()
         file.unlink(missing_ok=True)  # in the hub's cache a link to the file
@@ -73,8 +73,8 @@ def _download(entry: Published, file: Path, progress: DownloadProgress) -> str:
     if entry.url:
         _download_from_url(entry, file, progress)
         return entry.sha256
-    expected = entry.sha256 or hub.request_sha256(entry, TIMEOUT)
-    hub.download(entry, TIMEOUT, progress)
+    expected = entry.sha256 or hub.request_sha256(entry.hub_file, TIMEOUT)
+    hub.download(entry.hub_file, entry.name, TIMEOUT, progress)
     return expected
 
 
@@ -94,7 +94,7 @@ def _expected_hash(entry: Published, file: Path, actual: str, offline: bool) -> 
 
     `actual` is the file's own. When it is not the recorded one, the hub may have a newer file, and is asked again.
     """
-    expected = entry.sha256 or hub.recorded_sha256(entry)
+    expected = entry.sha256 or hub.recorded_sha256(entry.hub_file)
     if entry.sha256 or actual == expected or (expected and offline):
         return expected
     refusal = f"{file}: no hash is known for this file, so it is not accepted"
@@ -102,14 +102,14 @@ def _expected_hash(entry: Published, file: Path, actual: str, offline: bool) -> 
     if offline:
         raise UnknownHash(f"{refusal} offline; run once without offline to get the hash from the hub, {remedy}")
     try:
-        return hub.request_sha256(entry, TIMEOUT)
+        return hub.request_sha256(entry.hub_file, TIMEOUT)
     except Exception as error:  # the hub has many, and they have no common class
         if expected:
             return expected
         raise UnknownHash(f"{refusal} ({one_line(error, limit=60)}); connect to the hub once, {remedy}") from error
 
 
-def _require_hash(file: Path, actual: str, expected: str) -> None:
+def require_hash(file: Path, actual: str, expected: str) -> None:
     """Raise InceptionError unless a hash is the expected one, or begins with it."""
     if not (expected and actual.startswith(expected)):
         # In the hub's cache the file is a link, and deleting the link would not delete the file.
@@ -127,7 +127,7 @@ def _unavailable(entry: Published, reason: str) -> InceptionError:
     return InceptionError(f"{entry.name}: {reason}; {remedy}")
 
 
-def _download_failure(error: Exception) -> str:
+def download_failure(error: Exception) -> str:
     """Return in a few words why a download failed."""
     text = one_line(error, limit=80)
     if isinstance(error, TimeoutError) or "timed out" in text:

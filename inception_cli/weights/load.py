@@ -5,7 +5,9 @@ file is executed: it is read by safetensors, or by `torch.load` with `weights_on
 """
 
 import difflib
+import hashlib
 import json
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache
@@ -17,7 +19,7 @@ from torch import Tensor
 
 from inception_cli.config import FEATURES, PRESETS, Classes, Preset, Weights
 from inception_cli.errors import InceptionError, UsageError, os_errors, plural
-from inception_cli.files.atomic import replacing
+from inception_cli.files.atomic import new_folder, replacing, set_aside
 from inception_cli.files.hashing import sha256
 from inception_cli.network.familiarity import MIN_PER_CLASS, MIN_PHOTOS, Familiarity
 from inception_cli.network.model import InceptionV3
@@ -25,19 +27,31 @@ from inception_cli.predictions.classes import imagenet
 from inception_cli.weights import checkpoint
 from inception_cli.weights.checkpoint import Checkpoint, CheckpointError
 from inception_cli.weights.download import DownloadProgress, fetch, ignore_progress
+from inception_cli.weights.model_folder import WeightsFiles, find_model_folder
 from inception_cli.weights.read import (
     FAMILIARITY,
+    FAMILIARITY_FILE,
     FILE_REMEDY,
     METADATA_KEY,
     SUFFIXES,
     Metadata,
-    has_familiarity,
+    find_familiarity,
+    has_metadata,
     read_checkpoint,
     read_familiarity,
     refusal,
     require_readable,
 )
-from inception_cli.weights.registry import DEMO, PUBLISHED, Published, demo_file
+from inception_cli.weights.registry import DEMO, FOLDER_PREFIX, PUBLISHED, Published, demo_file
+from inception_cli.weights.timm_config import (
+    CARD,
+    CONFIG,
+    WEIGHTS_FILES,
+    config_fields,
+    merge,
+    read_config,
+    require_stored_classes,
+)
 
 
 def find_weights(
@@ -47,23 +61,30 @@ def find_weights(
     offline: bool = False,
     progress: DownloadProgress = ignore_progress,
 ) -> Weights:
-    """Return the weights of a name, downloaded if necessary, or of a file.
+    """Return the weights of a name, downloaded if necessary, of a file, or of a folder in timm's layout.
 
     `preset` and `classes` replace the weights' own. Raises UsageError for an unknown name, and InceptionError for a
     file that is missing or is not Inception V3.
     """
     published = PUBLISHED.get(name)
-    file = _find_file(name, published, offline, progress)
+    files = find_model_folder(name, offline, progress) or _find_file(name, published, offline, progress)
+    file, config = files.weights, read_config(files.config) if files.config else None
     tensors, metadata, notes = read_checkpoint(file)
+    if config:
+        metadata, notes = merge(config, metadata), (*files.notes, *config.notes, *notes)
     names = classes.names if classes else metadata.classes
-    converted = _convert(file, tensors, len(names) if names else None)
+    converted = _convert(file, tensors, config.num_classes if config else len(names) if names else None)
+    if config and files.config:
+        require_stored_classes(files.config, config, converted.stored_classes)
+    if metadata.familiarity_sha256:
+        files.fetch_familiarity()
     own_preset = PRESETS[published.preset] if published else metadata.preset
     chosen_preset, preset_notes = _choose_preset(preset, own_preset)
     chosen_classes, classes_notes = _choose_classes(name, converted.num_classes, classes, metadata.classes)
     return Weights(
         name=name,
         file=str(file),
-        source=published.source if published else str(file),
+        source=files.source,
         sha256=_hash(file),
         preset=chosen_preset,
         classes=chosen_classes,
@@ -86,7 +107,7 @@ def load_network(weights: Weights) -> InceptionV3:
 
 def load_familiarity(weights: Weights) -> Familiarity:
     """Return the statistics of the training photos; InceptionError if the weights have none, or damaged ones."""
-    if not has_familiarity(Path(weights.file)):
+    if not find_familiarity(Path(weights.file)):
         raise InceptionError(
             f"{weights.name} has no statistics of its training photos, which familiar needs; leave it out, or train "
             f"weights that have them: inception train (at least {MIN_PHOTOS} photos, {MIN_PER_CLASS} of each class)"
@@ -116,19 +137,64 @@ def save_weights(
     `compress` stores int8 with a scale for each output channel: a quarter of the size, for weights that are shipped.
     `familiarity` are statistics of the training photos.
     """
-    metadata = asdict(Metadata(tuple(classes), preset, dict(trained)))
-    tensors = {
+    tensors = checkpoint.compress(_tensors(network)) if compress else _tensors(network)
+    data = _serialize(tensors | _statistics(familiarity), Metadata(tuple(classes), preset, dict(trained)))
+    with replacing(file) as new:
+        new.write(data)
+
+
+def save_folder(
+    folder: Path,
+    network: InceptionV3,
+    classes: Sequence[str],
+    preset: Preset,
+    trained: Mapping[str, Any],
+    card: str,
+    familiarity: Familiarity | None = None,
+) -> None:
+    """Write weights in timm's layout to a new or empty folder, atomically: config.json, tensors, model card.
+
+    A folder that this function has written is replaced. `card` is the text of README.md. Statistics of the training
+    photos are in a file of their own, FAMILIARITY_FILE, whose hash is in the metadata of the weights.
+    """
+    statistics = save(_statistics(familiarity)) if familiarity else None
+    sha256_of_statistics = hashlib.sha256(statistics).hexdigest() if statistics else None
+    metadata = Metadata(tuple(classes), preset, dict(trained), sha256_of_statistics)
+    fields = json.dumps(config_fields(preset, classes), ensure_ascii=False, indent=2)
+    with new_folder(folder) as new:
+        (new / WEIGHTS_FILES[0]).write_bytes(_serialize(_tensors(network), metadata))
+        (new / CONFIG).write_text(f"{fields}\n", encoding="utf-8")
+        (new / CARD).write_text(card, encoding="utf-8")
+        if statistics:
+            (new / FAMILIARITY_FILE).write_bytes(statistics)
+        earlier = set_aside(folder) if is_saved_folder(folder) else None
+    if earlier:
+        shutil.rmtree(earlier, ignore_errors=True)
+
+
+def is_saved_folder(folder: Path) -> bool:
+    """Return whether this is a folder with the files that `save_folder` writes, and no others."""
+    names = {file.name for file in folder.iterdir()} if folder.is_dir() else set()
+    written = {WEIGHTS_FILES[0], CONFIG, CARD}
+    return written <= names <= {*written, FAMILIARITY_FILE} and has_metadata(folder / WEIGHTS_FILES[0])
+
+
+def _tensors(network: InceptionV3) -> dict[str, Tensor]:
+    """Return the tensors of a network for a file: on the CPU, without the auxiliary classifier."""
+    return {
         name: value.detach().to("cpu").contiguous()
         for name, value in network.state_dict().items()
         if not name.startswith("AuxLogits.")
     }
-    statistics = {FAMILIARITY + name: value for name, value in (familiarity.tensors() if familiarity else {}).items()}
-    data = save(
-        (checkpoint.compress(tensors) if compress else tensors) | statistics,
-        {METADATA_KEY: json.dumps(metadata, ensure_ascii=False)},
-    )
-    with replacing(file) as new:
-        new.write(data)
+
+
+def _statistics(familiarity: Familiarity | None) -> dict[str, Tensor]:
+    return {FAMILIARITY + name: value for name, value in (familiarity.tensors() if familiarity else {}).items()}
+
+
+def _serialize(tensors: dict[str, Tensor], metadata: Metadata) -> bytes:
+    """Return the bytes of a safetensors file."""
+    return save(tensors, {METADATA_KEY: json.dumps(asdict(metadata), ensure_ascii=False)})
 
 
 def named_preset(name: str) -> Preset:
@@ -146,13 +212,14 @@ def unknown_name(parameter: str, name: str, known: Iterable[str]) -> str:
     return f"{parameter} {name!r} is unknown: {remedy}"
 
 
-def _find_file(name: str, published: Published | None, offline: bool, progress: DownloadProgress) -> Path:
+def _find_file(name: str, published: Published | None, offline: bool, progress: DownloadProgress) -> WeightsFiles:
     if published:
-        return fetch(published, offline, progress)
-    if name == DEMO:
-        return demo_file()
-    if name.lower().endswith(SUFFIXES) or "/" in name or Path(name).is_file():
-        return Path(name)
+        return WeightsFiles(fetch(published, offline, progress), published.source)
+    file = demo_file() if name == DEMO else Path(name)
+    if (file / CONFIG).is_file():
+        raise UsageError(f"{name}: is a folder in timm's layout; give {FOLDER_PREFIX}{name}")
+    if name == DEMO or name.lower().endswith(SUFFIXES) or "/" in name or file.is_file():
+        return WeightsFiles(file, str(file))
     raise UsageError(f"{unknown_name('weights', name, [*PUBLISHED, DEMO])} (a file ends in {', '.join(SUFFIXES)})")
 
 

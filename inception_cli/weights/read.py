@@ -22,6 +22,7 @@ from torch import Tensor
 
 from inception_cli.config import MAX_CLASSES, MIN_SIDE, Classes, Preset
 from inception_cli.errors import InceptionError, one_line, os_errors, os_reason, require
+from inception_cli.files.hashing import sha256
 from inception_cli.weights import checkpoint
 from inception_cli.weights.checkpoint import CheckpointError
 
@@ -31,6 +32,8 @@ FILE_REMEDY = f"give the name of published weights, or a file that ends in {', '
 METADATA_KEY = "inception"
 #: Names of tensors that are not the network's: statistics of the training photos (network/familiarity.py).
 FAMILIARITY = "familiarity."
+#: The file of these tensors beside weights in timm's layout: timm refuses weights with tensors that it does not know.
+FAMILIARITY_FILE = "familiarity.safetensors"
 
 MAX_LINE = 300  # characters of an error
 MAX_INDEX = 16 << 20  # bytes of the pickle, or of the header of a safetensors file: Inception V3's have 0.1 MB
@@ -69,6 +72,7 @@ class Metadata:
     classes: tuple[str, ...] | None = None
     preset: Preset | None = None
     trained: dict[str, Any] = field(default_factory=dict)  # how the weights were trained
+    familiarity_sha256: str | None = None  # of FAMILIARITY_FILE, if the statistics are in it
 
     def __post_init__(self) -> None:
         if self.classes is not None:
@@ -76,7 +80,7 @@ class Metadata:
             require(len(max(self.classes, key=len, default="")) <= MAX_NAME, f"classes: a name is over {MAX_NAME} long")
             Classes(self.classes)  # raises UsageError for names that are empty or not unique
         if self.preset is not None:
-            _require_usable(self.preset)
+            require_usable(self.preset)
 
 
 class CheckpointFile(NamedTuple):
@@ -116,9 +120,9 @@ def _system_reason(error: Exception) -> str:
     return "out of memory" if isinstance(error, MemoryError) else ""
 
 
-def require_readable(file: Path) -> None:
+def require_readable(file: Path, remedy: str = FILE_REMEDY) -> None:
     """Raise InceptionError unless a file can be read; one that is no regular file might never end."""
-    with os_errors(file, FILE_REMEDY):
+    with os_errors(file, remedy):
         if not (file.is_file() or file.is_dir()) and file.exists():
             raise InceptionError(f"{file}: not a regular file (a pipe or a device); copy it to a file first")
         with file.open("rb"):
@@ -155,23 +159,54 @@ def read_trained(file: Path) -> dict[str, Any]:
     """Return how the weights in a file that `read_checkpoint` can read were trained; empty if it does not say so."""
     if file.suffix.lower() != ".safetensors" or not file.is_file():
         return {}
-    with safe_open(file, framework="pt") as stream:
-        return _decode_metadata((stream.metadata() or {}).get(METADATA_KEY, "{}")).trained
+    return _read_metadata(file).trained
 
 
-def has_familiarity(file: Path) -> bool:
-    """Return whether a file that `read_checkpoint` can read has statistics of the training photos."""
-    if file.suffix.lower() != ".safetensors" or not file.is_file():
+def has_metadata(file: Path) -> bool:
+    """Return whether this program has written a safetensors file."""
+    try:
+        with safe_open(file, framework="pt") as stream:
+            return METADATA_KEY in (stream.metadata() or {})
+    except (SafetensorError, OSError):
         return False
+
+
+def files_of(file: Path) -> list[Path]:
+    """Return the files that weights consist of: their own, and the statistics of the training photos beside it."""
+    familiarity = find_familiarity(file)
+    return [file] if familiarity in (None, file) else [file, familiarity]
+
+
+def find_familiarity(file: Path) -> Path | None:
+    """Return the file with the statistics of the training photos of weights that `read_checkpoint` can read.
+
+    It is the weights' own file, or FAMILIARITY_FILE beside it if the weights' metadata names that; None if none is.
+    """
+    if file.suffix.lower() != ".safetensors" or not file.is_file():
+        return None
     with safe_open(file, framework="pt") as stream:
-        return any(map(_is_familiarity, stream.keys()))
+        if any(map(_is_familiarity, stream.keys())):
+            return file
+    beside = file.with_name(FAMILIARITY_FILE)
+    return beside if _read_metadata(file).familiarity_sha256 and beside.is_file() else None
 
 
 def read_familiarity(file: Path) -> dict[str, Tensor]:
-    """Return the statistics of the training photos in a file for which `has_familiarity` is true."""
-    with safe_open(file, framework="pt") as stream:
+    """Return the statistics of the training photos of weights for which `find_familiarity` has returned a file.
+
+    Raises ValueError if it is a file beside the weights, and not the one that was written with them.
+    """
+    found = find_familiarity(file) or file
+    if found != file and sha256(found) != _read_metadata(file).familiarity_sha256:
+        raise ValueError(f"{FAMILIARITY_FILE} does not belong to these weights")
+    with safe_open(found, framework="pt") as stream:
         names = filter(_is_familiarity, stream.keys())
         return {name.removeprefix(FAMILIARITY): stream.get_tensor(name) for name in names}
+
+
+def _read_metadata(file: Path) -> Metadata:
+    with safe_open(file, framework="pt") as stream:
+        return _decode_metadata((stream.metadata() or {}).get(METADATA_KEY, "{}"))
 
 
 def _is_familiarity(name: str) -> bool:
@@ -188,7 +223,7 @@ def _decode_metadata(text: str) -> Metadata:
     raise CheckpointError(f"invalid metadata: {reason}", "save the weights again with `inception train`")
 
 
-def _require_usable(preset: Preset) -> None:
+def require_usable(preset: Preset) -> None:
     """Raise UsageError for a preset that no network can be trained with."""
     require(len(preset.name) <= MAX_NAME, f"preset: the name is over {MAX_NAME} characters long")
     require(

@@ -4,8 +4,23 @@ import os
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
+from urllib.parse import quote
 
 from inception_cli.config import PresetName
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """A file of a repository on the Hugging Face hub; `revision` is a branch, a tag or a commit."""
+
+    repo: str
+    filename: str
+    revision: str = "main"
+
+    @property
+    def url(self) -> str:
+        """The URL of the file."""
+        return f"{hub_endpoint()}/{self.repo}/resolve/{quote(self.revision, safe='')}/{self.filename}"
 
 
 @dataclass(frozen=True)
@@ -29,7 +44,12 @@ class Published:
     @property
     def source(self) -> str:
         """The URL of the file."""
-        return self.url or f"{hub_endpoint()}/{self.repo}/resolve/{self.revision}/{self.filename}"
+        return self.url or self.hub_file.url
+
+    @property
+    def hub_file(self) -> HubFile:
+        """The file on the hub."""
+        return HubFile(self.repo, self.filename, self.revision)
 
 
 TORCHVISION = Published(
@@ -64,6 +84,8 @@ PUBLISHED: dict[str, Published] = {
     )
 }
 
+#: What precedes the name of a repository on the hub, and the path of a folder, in timm's layout (model_folder.py).
+HUB_PREFIX, FOLDER_PREFIX = "hf-hub:", "local-dir:"
 #: Name of the bundled weights: ten classes of groceries, which need no download.
 DEMO = "demo"
 

@@ -30,10 +30,11 @@ from numpy.typing import NDArray
 from inception_cli.classifier import Classifier
 from inception_cli.config import Preset
 from inception_cli.evaluation.compare import mcnemar
-from inception_cli.evaluation.metrics import wilson
 from inception_cli.machine import cores, fastest_precision
+from inception_cli.predictions.intervals import wilson
+from inception_cli.training.recipe import Recipe
 from inception_cli.training.settings import TrainConfig
-from inception_cli.training.train import Recipe, Trainer
+from inception_cli.training.train import Trainer
 from inception_cli.weights.load import find_weights, load_network, save_weights
 
 FOLDS = 5

@@ -26,7 +26,6 @@ from safetensors.torch import save
 from torch import Tensor
 
 from inception_cli.config import LoaderConfig, PixelConfig, Plan, Precision, Weights
-from inception_cli.evaluation.intervals import wilson
 from inception_cli.files.atomic import replacing
 from inception_cli.images.dataset import load_batches
 from inception_cli.images.discovery import Discovery
@@ -40,6 +39,7 @@ from inception_cli.network.familiarity import (
     statistics_of,
 )
 from inception_cli.network.fusion import optimize
+from inception_cli.predictions.intervals import wilson
 from inception_cli.weights.load import find_weights, load_network
 from inception_cli.weights.read import FAMILIARITY
 
