@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from functools import wraps
+from multiprocessing.connection import Connection
 from multiprocessing.heap import Heap
 from pathlib import Path
 from threading import Event, Thread
@@ -402,34 +403,28 @@ def test_batches_that_do_not_fit_into_shared_memory_are_loaded(paths: InputList,
 
 
 @pytest.mark.parametrize("method", ["fork", pytest.param("forkserver", marks=pytest.mark.slow)])
-def test_workers_exit_when_their_parent_is_killed(method: str, paths: InputList, tmp_path: Path) -> None:
-    (tmp_path / "list").write_bytes(b"".join(os.fsencode(path) + b"\0" for path in paths))
-    script = tmp_path / "script.py"
-    script.write_text(
-        "import multiprocessing, sys, time\n"
-        "from pathlib import Path\n"
-        "from inception_cli.config import PRESETS, LoaderConfig, PixelConfig\n"
-        "from inception_cli.images.dataset import load_batches\n"
-        "from inception_cli.storage.input_list import InputList\n"
-        "config = PixelConfig(PRESETS['torchvision'])\n"
-        "if __name__ == '__main__':\n"
-        "    multiprocessing.set_start_method(sys.argv[2])\n"
-        "    stream = load_batches(InputList.open(Path(sys.argv[1])), config, LoaderConfig(2, 2))\n"
-        "    next(stream)\n"
-        "    print(*(child.pid for child in multiprocessing.active_children()), flush=True)\n"
-        "    time.sleep(600)\n"
-    )
-    command = [sys.executable, str(script), str(tmp_path / "list"), method]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": ROOT}) as run:
-        assert run.stdout is not None
-        pids = run.stdout.readline().split()
-        run.kill()
+def test_workers_exit_when_their_parent_is_killed(method: str, paths: InputList) -> None:
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    run = multiprocessing.get_context("fork").Process(target=hold_workers, args=(paths, method, sender))
+    run.start()
+    pids = receiver.recv()
+    run.kill()
+    run.join()
 
     assert len(pids) == 2
     until = time.monotonic() + 60
-    while any(alive(int(pid)) for pid in pids) and time.monotonic() < until:
+    while any(alive(pid) for pid in pids) and time.monotonic() < until:
         time.sleep(0.05)
-    assert [pid for pid in pids if alive(int(pid))] == []
+    assert [pid for pid in pids if alive(pid)] == []
+
+
+def hold_workers(paths: InputList, method: str, sender: Connection) -> None:
+    """Start two workers, send their process ids, and wait."""
+    multiprocessing.set_start_method(method, force=True)
+    stream = load_batches(paths, PIXELS, LoaderConfig(2, 2))
+    next(stream)
+    sender.send([child.pid for child in multiprocessing.active_children()])
+    time.sleep(600)
 
 
 def alive(pid: int) -> bool:
