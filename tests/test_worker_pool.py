@@ -1,5 +1,6 @@
 """Workers that die, hang or lack memory: every image gets its result, and only the cause is `failed`."""
 
+import ctypes
 import errno
 import gc
 import multiprocessing
@@ -29,13 +30,14 @@ from torch.multiprocessing import reductions
 from inception_cli.config import PRESETS, LoaderConfig, PixelConfig
 from inception_cli.errors import os_reason
 from inception_cli.images import dataset, decode, worker_pool
-from inception_cli.images.dataset import Batch, load_batches
+from inception_cli.images.dataset import Batch, load_batches, shared_memory_note
 from inception_cli.images.decode import Failure
 from inception_cli.images.failure import OUT_OF_MEMORY
 from inception_cli.storage.input_list import InputList
 
 PIXELS = PixelConfig(PRESETS["torchvision"])
-ROOT = str(Path(__file__).parents[1])
+#: unshare(2): a process gets its own mounts.
+CLONE_NEWNS = 0x20000
 
 
 @pytest.fixture(scope="module")
@@ -369,37 +371,37 @@ def disk_path() -> Iterator[Path]:
         yield Path(folder)
 
 
-@pytest.mark.skipif(not shutil.which("unshare"), reason="unshare (util-linux) makes the small /dev/shm")
-def test_batches_that_do_not_fit_into_shared_memory_are_loaded(paths: InputList, disk_path: Path) -> None:
+def test_batches_that_do_not_fit_into_shared_memory_are_loaded(
+    paths: InputList, disk_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     """Batches of 0.8 MB, and 0.5 MB of shared memory; without the right to mount, share_memory_ is made to fail."""
     for path in paths:
         shutil.copy(path, disk_path)
     paths = InputList.of(sorted(map(str, disk_path.iterdir())))
-    (disk_path / "list").write_bytes(b"".join(os.fsencode(path) + b"\0" for path in paths))
-    script = (
-        "import sys, torch; from pathlib import Path\n"
-        "from inception_cli.config import PRESETS, LoaderConfig, PixelConfig\n"
-        "from inception_cli.images.dataset import load_batches, shared_memory_note\n"
-        "from inception_cli.storage.input_list import InputList\n"
-        "paths, config = InputList.open(Path(sys.argv[1])), PixelConfig(PRESETS['torchvision'])\n"
-        "if sys.argv[2] == 'forced':\n"
-        "    def full(self): raise RuntimeError('No space left on device')\n"
-        "    torch.Tensor.share_memory_ = full\n"
-        "else:\n"
-        "    assert shared_memory_note(config, LoaderConfig(3, 2))\n"
-        "for batch in load_batches(paths, config, LoaderConfig(3, 2)): print(batch.first, int(batch.pixels.sum()))\n"
-    )
-    command = [sys.executable, "-c", script, str(disk_path / "list")]
-    mount = "mount -t tmpfs -o size=512k tmpfs /dev/shm && exec"
-    may_mount = not subprocess.run(["unshare", "-m", "sh", "-c", f"{mount} true"], check=False).returncode
-    small = (
-        ["unshare", "-m", "sh", "-c", f'{mount} "$0" "$@"', *command, "small"] if may_mount else [*command, "forced"]
-    )
-
-    ended = subprocess.run(small, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": ROOT})
+    process = multiprocessing.get_context("fork").Process(target=load_with_small_memory, args=(paths,))
+    process.start()
+    process.join()
 
     expected = [f"{batch.first} {int(batch.pixels.sum())}" for batch in loaded(paths, workers=0)]
-    assert (ended.stdout.splitlines(), ended.stderr) == (expected, "")
+    out, err = capfd.readouterr()
+    assert (process.exitcode, out.splitlines(), err) == (0, expected, "")
+
+
+def load_with_small_memory(paths: InputList) -> None:
+    """Print the sum of each batch; hide /dev/shm of the other processes behind a small one, where that is allowed."""
+    mount = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", "/dev/shm"]
+    own_mounts = ctypes.CDLL(None).unshare(CLONE_NEWNS) == 0
+    private = own_mounts and not subprocess.run(["mount", "--make-rprivate", "/"], check=False).returncode
+    if private and not subprocess.run(mount, check=False).returncode:
+        assert shared_memory_note(PIXELS, LoaderConfig(3, 2))
+    else:
+        torch.Tensor.share_memory_ = full  # type: ignore[method-assign]
+    for batch in load_batches(paths, PIXELS, LoaderConfig(3, 2)):
+        print(batch.first, int(batch.pixels.sum()), flush=True)
+
+
+def full(tensor: torch.Tensor) -> torch.Tensor:
+    raise RuntimeError("No space left on device")
 
 
 @pytest.mark.parametrize("method", ["fork", pytest.param("forkserver", marks=pytest.mark.slow)])
