@@ -1,6 +1,7 @@
 """The layout of the package: imports go down only, functions and files stay short, `--help` loads nothing heavy."""
 
 import ast
+import json
 import statistics
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from fresh import FreshProcesses
 
 PACKAGE = Path(__file__).parent.parent / "inception_cli"
 #: Files by module name; the `__init__.py` of a folder counts as the folder's own module.
@@ -139,37 +141,46 @@ def test_a_torch_free_folder_reaches_torch_by_no_chain_of_imports(folder: str) -
     assert [module for module in reached if libraries(module) & {"torch", "torchvision"}] == []
 
 
+@pytest.fixture(scope="module")
+def loaded() -> dict[str, list[str]]:
+    """Import parts of the package in a new process; return for each the modules of HEAVY that are loaded after it."""
+    light = {"configuration": ["inception_cli.config", "inception_cli.errors", "inception_cli.machine"]}
+    light |= {"sorting": ["inception_cli.actions.sort"]}
+    parts = light | {folder: [each for each in MODULES if folder_of(each) == folder] for folder in TORCH_FREE}
+    program = (
+        "import importlib, json, sys; loaded = {}\n"
+        f"for part, modules in {parts}.items():\n"
+        "    for module in modules: importlib.import_module(module)\n"
+        f"    loaded[part] = [name for name in {HEAVY} if name in sys.modules]\n"
+        "print(json.dumps(loaded))"
+    )
+    command = [sys.executable, "-c", program]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
+    assert ended.stderr == ""
+    by_part: dict[str, list[str]] = json.loads(ended.stdout)
+    return by_part
+
+
 @pytest.mark.parametrize("folder", TORCH_FREE)
-def test_importing_a_torch_free_folder_does_not_load_torch(folder: str) -> None:
-    modules = [module for module in MODULES if folder_of(module) == folder]
-
-    assert loaded_by(f"import {', '.join(modules)}", ("torch", "torchvision")) == "[]"
+def test_importing_a_torch_free_folder_does_not_load_torch(folder: str, loaded: dict[str, list[str]]) -> None:
+    assert {"torch", "torchvision"}.isdisjoint(loaded[folder])
 
 
-def test_importing_the_configuration_loads_nothing_heavy() -> None:
-    assert loaded_by("import inception_cli.config, inception_cli.errors, inception_cli.machine", HEAVY) == "[]"
+def test_importing_the_configuration_loads_nothing_heavy(loaded: dict[str, list[str]]) -> None:
+    assert loaded["configuration"] == []
 
 
-def test_sorting_loads_nothing_heavy() -> None:
-    assert loaded_by("import inception_cli.actions.sort", HEAVY) == "[]"
+def test_sorting_loads_nothing_heavy(loaded: dict[str, list[str]]) -> None:
+    assert loaded["sorting"] == []
 
 
 @pytest.mark.parametrize("argument", ["--help", "--version", *(f"{command} --help" for command in COMMANDS)])
-def test_help_loads_nothing_heavy(argument: str) -> None:
-    run = f"from inception_cli.__main__ import main; sys.argv = ['inception', *{argument.split()!r}]; main()"
+def test_help_loads_nothing_heavy(argument: str, fresh: FreshProcesses) -> None:
+    ended = fresh.run(*argument.split())
 
-    assert loaded_by(run, HEAVY) == "[]"
-
-
-def loaded_by(program: str, names: tuple[str, ...]) -> str:
-    """Run a program in a new process and return which of these modules it has loaded at its end, as a printed list."""
-    report = (
-        f"import atexit, sys; atexit.register(lambda: print([n for n in {names} if n in sys.modules], file=sys.stderr))"
-    )
-    ended = subprocess.run(
-        [sys.executable, "-c", f"{report}; {program}"], capture_output=True, text=True, check=True, cwd=PACKAGE.parent
-    )
-    return ended.stderr.strip()
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out
+    assert ended.modules.isdisjoint(HEAVY)
 
 
 def test_no_function_is_over_60_lines() -> None:

@@ -1,5 +1,7 @@
 """`Classifier`, from Python."""
 
+import multiprocessing
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -107,17 +109,19 @@ def test_the_package_alone_imports_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize("method", ["spawn", pytest.param("forkserver", marks=pytest.mark.slow)])
-def test_a_script_needs_no_main_guard(method: str, tmp_path: Path) -> None:
+def test_a_script_needs_no_main_guard(method: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Workers that are spawned import the main script, unless they are kept from it."""
     script = tmp_path / "script.py"
     script.write_text(
         "import multiprocessing\n"
-        f"multiprocessing.set_start_method({method!r})\n"
+        f"multiprocessing.set_start_method({method!r}, force=True)\n"
         "from inception_cli import Classifier\n"
         f"predictions = Classifier('demo', workers=1)({str(SAMPLES)!r})\n"
         "print(len(predictions), {each.status for each in predictions})\n"
     )
 
-    ended = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, timeout=250)
+    process = multiprocessing.get_context("fork").Process(target=runpy.run_path, args=(str(script), None, "__main__"))
+    process.start()
+    process.join()
 
-    assert (ended.stdout, ended.stderr) == ("40 {'ok'}\n", "")
+    assert (process.exitcode, capfd.readouterr()) == (0, ("40 {'ok'}\n", ""))

@@ -1,12 +1,11 @@
 """Completion in bash, zsh and fish offers what the command accepts, and loads nothing heavy."""
 
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from typing import Any, get_args
 
 import pytest
 import typer
+from fresh import FreshProcesses
 from test_architecture import HEAVY
 from typer.core import TyperGroup
 
@@ -18,23 +17,28 @@ from inception_cli.predictions.classes import imagenet
 from inception_cli.storage import label_sources
 from inception_cli.weights.registry import DEMO, PUBLISHED
 
-PROGRAM = (
-    "import sys; from inception_cli.__main__ import main\n"
-    "sys.argv = ['inception']\n"
-    "try: main()\n"
-    f"finally: print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)"
-)
+Completed = Callable[[str, str], set[str]]
 
 
-def completed(shell: str, line: str) -> set[str]:
+@pytest.fixture
+def completed(fresh: FreshProcesses) -> Completed:
     """Return the words that a shell offers to complete a command line; fail if anything heavy was loaded."""
-    environment = os.environ | {"_INCEPTION_COMPLETE": f"complete_{shell}", "_TYPER_COMPLETE_ARGS": line}
-    environment |= {"COMP_WORDS": line, "COMP_CWORD": str(line.count(" ")), "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
-    ended = subprocess.run([sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=True)
-    assert ended.stderr.strip() == "[]"
-    if shell == "zsh":  # _arguments '*: :(("word":"help" …))'
-        return set(ended.stdout.partition("((")[2].replace('"', " ").split())
-    return {line.partition("\t")[0] for line in ended.stdout.splitlines() if line}
+
+    def complete(shell: str, line: str) -> set[str]:
+        environment = {"_INCEPTION_COMPLETE": f"complete_{shell}", "_TYPER_COMPLETE_ARGS": line}
+        environment |= {
+            "COMP_WORDS": line,
+            "COMP_CWORD": str(line.count(" ")),
+            "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+        }
+        ended = fresh.run(environment=environment)
+        assert (ended.code, ended.err) == (0, "")
+        assert ended.modules.isdisjoint(HEAVY)
+        if shell == "zsh":  # _arguments '*: :(("word":"help" …))'
+            return set(ended.out.partition("((")[2].replace('"', " ").split())
+        return {line.partition("\t")[0] for line in ended.out.splitlines() if line}
+
+    return complete
 
 
 def offered(command: str, option: str) -> tuple[str, ...]:
@@ -47,7 +51,7 @@ def offered(command: str, option: str) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_names_are_completed_without_loading_anything_heavy(shell: str) -> None:
+def test_names_are_completed_without_loading_anything_heavy(shell: str, completed: Completed) -> None:
     assert {"timm-tv", "timm-tf", "timm-adv", "timm-gluon"} <= completed(shell, "inception classify -w timm")
 
 
@@ -62,7 +66,7 @@ def test_names_are_completed_without_loading_anything_heavy(shell: str) -> None:
         ("inception classify --weights ./mine", set()),  # so that the shell offers files
     ],
 )
-def test_words_are_completed(line: str, words: set[str]) -> None:
+def test_words_are_completed(line: str, words: set[str], completed: Completed) -> None:
     assert completed("bash", line) == words
 
 
@@ -98,15 +102,13 @@ def test_every_offered_value_is_accepted() -> None:
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_every_shell_has_its_script(shell: str) -> None:
-    environment = os.environ | {"_INCEPTION_COMPLETE": f"source_{shell}"}
-    ended = subprocess.run([sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=True)
+def test_every_shell_has_its_script(shell: str, fresh: FreshProcesses) -> None:
+    ended = fresh.run(environment={"_INCEPTION_COMPLETE": f"source_{shell}"})
 
-    assert f"_INCEPTION_COMPLETE=complete_{shell}" in ended.stdout
-    assert ended.stderr.strip() == "[]"
+    assert f"_INCEPTION_COMPLETE=complete_{shell}" in ended.out
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.modules.isdisjoint(HEAVY)
 
 
-def test_completion_can_be_installed() -> None:
-    ended = subprocess.run([sys.executable, "-m", "inception_cli", "-h"], capture_output=True, text=True, check=True)
-
-    assert "--install-completion" in ended.stdout
+def test_completion_can_be_installed(fresh: FreshProcesses) -> None:
+    assert "--install-completion" in fresh.run("-h").out

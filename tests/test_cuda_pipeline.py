@@ -1,8 +1,8 @@
 """Batches in flight and batches of a fixed size: one prediction per input, in order. Simulated on a CPU."""
 
-import subprocess
-import sys
+import multiprocessing
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from inception_cli.network.cuda_pipeline import (
     HostToDevice,
     PendingResult,
     copy_to_host,
+    deadline,
     keep_in_flight,
     map_ahead,
     pad_batch,
@@ -253,23 +254,25 @@ def test_batches_for_a_gpu_are_in_pinned_memory(
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 
 
-def test_a_gpu_that_gives_no_result_ends_the_process_in_one_line() -> None:
-    script = """
-import time
-from inception_cli.network.cuda_pipeline import deadline
-with deadline("cpu", 0.1), deadline("cuda:0", 60):
-    time.sleep(0.2)
-with deadline("cuda:0", 0.1):
-    pass
-time.sleep(0.2)  # a timer that was not cancelled would end the process here
-print("in time", flush=True)
-with deadline("cuda:0", 0.5):
-    time.sleep(60)
-"""
-    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+def miss_a_deadline() -> None:
+    with deadline("cpu", 0.1), deadline("cuda:0", 60):
+        time.sleep(0.2)
+    with deadline("cuda:0", 0.1):
+        pass
+    time.sleep(0.2)  # a timer that was not cancelled would end the process here
+    print("in time", flush=True)
+    with deadline("cuda:0", 0.5):
+        time.sleep(60)
 
-    assert (ended.returncode, ended.stdout) == (1, "in time\n")
-    (line,) = ended.stderr.splitlines()
+
+def test_a_gpu_that_gives_no_result_ends_the_process_in_one_line(capfd: pytest.CaptureFixture[str]) -> None:
+    process = multiprocessing.get_context("fork").Process(target=miss_a_deadline)
+    process.start()
+    process.join()
+
+    out, err = capfd.readouterr()
+    assert (process.exitcode, out) == (1, "in time\n")
+    (line,) = err.splitlines()
     assert line.startswith("error: cuda:0: no result within 0.5 seconds; ")
     assert line.endswith("--timeout; the same command resumes")
 

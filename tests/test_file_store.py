@@ -1,12 +1,14 @@
 """A run that writes a file is killed at every moment, and resumes.
 
-Run as a program, this file makes killed runs. `test_file_store.py FOLDER MODE NAME` starts a run that writes NAME in
-FOLDER/1, FOLDER/2, … and kills it (SIGKILL) before its 1st, 2nd, … call that changes the disk, until one finishes.
-`test_file_store.py FOLDER again NAME` resumes the run in each FOLDER/N-MOMENT, and kills it at that moment.
+Run as a program, this file makes killed runs: a small process is forked sooner than that of the tests. It prints a
+line when it has done what a line of its standard input, with tabs, says. "FOLDER MODE NAME": start a run that writes
+NAME in FOLDER/1, FOLDER/2, … and kill it (SIGKILL) before its 1st, 2nd, … call that changes the disk, until one
+finishes. "FOLDER again NAME": resume the run in each FOLDER/N-MOMENT, and kill it at that moment.
 """
 
 import errno
 import fcntl
+import gc
 import hashlib
 import itertools
 import json
@@ -176,9 +178,35 @@ def options_of(mode: str, out: Path) -> dict[str, Any]:
     return with_arrays(out) if mode == "arrays" else {} if mode == "plain" else {mode: True}
 
 
-def child_process(*arguments: str) -> None:
+def make_killed_runs(folder: Path, mode: str, name: str) -> None:
+    """Do what the head of this file says, as a program."""
+    uninterrupted(Path(name).suffix)  # imports happen once, in the parent
+    if mode == "again":
+        for each in folder.iterdir():
+            run_and_kill(each / name, int(each.name.partition("-")[2]))
+    else:
+        moments = itertools.count(1)
+        while prepare_and_kill(folder / str(moment := next(moments)) / name, moment, mode):
+            pass
+
+
+KillRuns = Callable[[Path, str, str], None]
+
+
+@pytest.fixture(scope="module")
+def kill_runs() -> Iterator[KillRuns]:
+    """Make killed runs in a process of its own (see the head of this file)."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join((ROOT, HELPERS))}
-    subprocess.run([sys.executable, __file__, *arguments], env=environment, check=True)
+    with subprocess.Popen([sys.executable, __file__], env=environment, stdin=-1, stdout=-1, text=True) as process:
+
+        def request(folder: Path, mode: str, name: str) -> None:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            print(folder, mode, name, sep="\t", file=process.stdin, flush=True)
+            assert process.stdout.readline() == "done\n"
+
+        yield request
+        process.communicate()
 
 
 def check_that_it_resumes(out: Path, **options: Any) -> None:
@@ -210,8 +238,8 @@ def check_that_it_resumes(out: Path, **options: Any) -> None:
         ("arrays", "preds.csv"),
     ],
 )
-def test_a_run_killed_at_any_moment_resumes(tmp_path: Path, mode: str, name: str) -> None:
-    child_process(str(tmp_path), mode, name)
+def test_a_run_killed_at_any_moment_resumes(kill_runs: KillRuns, tmp_path: Path, mode: str, name: str) -> None:
+    kill_runs(tmp_path, mode, name)
 
     moments = list(tmp_path.iterdir())
     assert len(moments) > (25 if name == "preds.csv" else 30)
@@ -220,20 +248,20 @@ def test_a_run_killed_at_any_moment_resumes(tmp_path: Path, mode: str, name: str
 
 
 @pytest.mark.parametrize("name", ["preds.csv", "preds.jsonl"])
-def test_a_run_killed_twice_resumes(tmp_path: Path, name: str) -> None:
-    child_process(str(tmp_path), "plain", name)
+def test_a_run_killed_twice_resumes(kill_runs: KillRuns, tmp_path: Path, name: str) -> None:
+    kill_runs(tmp_path, "plain", name)
     for folder in list(tmp_path.iterdir()):
         for moment in (2, 5, 9):
             shutil.copytree(folder, tmp_path / f"{folder.name}-{moment}")
         shutil.rmtree(folder)
-    child_process(str(tmp_path), "again", name)
+    kill_runs(tmp_path, "again", name)
 
     for folder in tmp_path.iterdir():
         check_that_it_resumes(folder / name)
 
 
-def test_a_killed_restart_resumes_or_is_refused_with_the_remedy(tmp_path: Path) -> None:
-    child_process(str(tmp_path), "restart", "preds.csv")
+def test_a_killed_restart_resumes_or_is_refused_with_the_remedy(kill_runs: KillRuns, tmp_path: Path) -> None:
+    kill_runs(tmp_path, "restart", "preds.csv")
     refused = 0
     for folder in tmp_path.iterdir():
         before = names_in(folder)
@@ -781,12 +809,8 @@ def test_a_part_file_that_is_published_before_it_is_locked_is_opened_again(
 
 
 if __name__ == "__main__":
-    root, mode, name = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
-    uninterrupted(Path(name).suffix)  # imports happen once, in the parent
-    if mode == "again":
-        for folder in root.iterdir():
-            run_and_kill(folder / name, int(folder.name.partition("-")[2]))
-    else:
-        moments = itertools.count(1)
-        while prepare_and_kill(root / str(moment := next(moments)) / name, moment, mode):
-            pass
+    gc.freeze()  # so that collecting garbage does not copy the memory that forked processes share
+    for line in sys.stdin:
+        where, how, which = line.rstrip("\n").split("\t")
+        make_killed_runs(Path(where), how, which)
+        print("done", flush=True)

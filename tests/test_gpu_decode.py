@@ -46,7 +46,7 @@ def tensor(image: Image.Image) -> torch.Tensor:
 @pytest.mark.parametrize("crops", get_args(Crops))
 def test_views_equal_those_of_pillow_within_two_levels(preset: str, crops: int) -> None:
     pixels = PixelConfig(PRESETS[preset], crops)
-    for image in pictures(3, seed=5):
+    for image in pictures(1 if crops == 144 else 3, seed=5):
         actual = tensor_views([tensor(image)], pixels)[0].numpy().astype(int)
         expected = views(image, pixels)
 
@@ -188,12 +188,15 @@ def assert_close(actual: Sequence[Prediction], expected: Sequence[Prediction]) -
 
 def test_predictions_equal_those_of_exact(mixed: InputList) -> None:
     run = run_on_device("demo")
+    few = InputList.of(
+        [path for path in mixed if not re.search(r"[124578]\.jpg", path)]
+    )  # every third photo, all others
     exact = replace(run, pixels=replace(run.pixels, decode="exact"))
 
-    actual = predict(DevicePredictor(run), mixed)
+    actual = predict(DevicePredictor(run), few)
 
     assert {each.status for each in actual} == {"ok", "truncated", "corrupt", "missing"}
-    assert_close(actual, predict(DevicePredictor(exact), mixed))
+    assert_close(actual, predict(DevicePredictor(exact), few))
 
 
 def test_workers_send_files_unchanged(run: RunConfig, mixed: InputList) -> None:

@@ -5,6 +5,7 @@ import re
 import pytest
 import shots
 import typer
+from fresh import FreshProcesses
 from typer.core import TyperArgument, TyperGroup, TyperOption
 
 from inception_cli.cli.commands import app
@@ -36,10 +37,12 @@ def test_every_command_has_a_snapshot() -> None:
 
 
 @pytest.mark.parametrize("command", shots.COMMANDS)
-def test_help_equals_its_snapshot(command: str) -> None:
+def test_help_equals_its_snapshot(command: str, fresh: FreshProcesses) -> None:
     kept = shots.snapshot(command).read_text()
+    ended = fresh.run(*command.split(), "--help", environment=shots.PLAIN)
 
-    assert words(shots.help_of(command)) == words(kept), "python tests/helpers/shots.py help renews the snapshots"
+    assert (ended.code, ended.err) == (0, "")
+    assert words(ended.out) == words(kept), "python tests/helpers/shots.py help renews the snapshots"
     assert max(map(len, kept.splitlines())) <= shots.WIDTH
 
 

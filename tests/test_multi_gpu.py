@@ -83,12 +83,19 @@ def test_two_processes_give_the_labels_of_one(paths: InputList, run: RunConfig) 
     assert {row.decision.reason for row in rows if row.decision} == {"top1", "rollup", "low_score"}
 
 
+@pytest.mark.usefixtures("_fast_start")
 def test_two_processes_write_the_bytes_of_one(paths: InputList, run: RunConfig, plain: list[bytes]) -> None:
     results = predict(paths, run)
 
     assert csv(results) == plain
     assert [result.first for result in results] == [0, 4, 8, 12, 16, 20]  # none is filled up, none comes twice
     assert multiprocessing.active_children() == []
+
+
+def test_a_process_that_is_spawned_writes_the_same_bytes(paths: InputList, run: RunConfig, plain: list[bytes]) -> None:
+    """As on GPUs; the other tests start processes by forking."""
+    assert multi_gpu.START_METHOD == "spawn"
+    assert csv(predict(paths, run, 1, [range(8, 21)])) == plain[2:]
 
 
 @pytest.mark.usefixtures("_fast_start")

@@ -29,7 +29,7 @@ def browser() -> Iterator[Browser]:
         if not Path(found).exists():
             pytest.skip("no Chromium: install the system's package chromium, or run `playwright install chromium`")
         sandbox = [] if os.geteuid() else ["--no-sandbox"]  # Chromium's sandbox does not run as root
-        opened = playwright.chromium.launch(executable_path=found, args=sandbox)
+        opened = playwright.chromium.launch(executable_path=found, args=["--in-process-gpu", *sandbox])
         yield opened
         opened.close()
 
@@ -44,17 +44,30 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-@pytest.fixture
-def page(browser: Browser, file: Path) -> Iterator[Page]:
-    """Open the report; at the end assert that nothing was fetched and that the console is empty."""
-    context = browser.new_context(reduced_motion="reduce", viewport={"width": 1200, "height": 800})
+@pytest.fixture(scope="module")
+def tab(browser: Browser) -> Iterator[tuple[Page, list[str], list[str]]]:
+    """Open a tab for all tests, since another takes as long as a test; yield its messages and URLs fetched as well."""
+    context = browser.new_context(reduced_motion="reduce")
     page, messages, fetched = context.new_page(), list[str](), list[str]()
     page.on("console", lambda message: messages.append(message.text))
     page.on("pageerror", lambda error: messages.append(str(error)))
     page.on("request", lambda request: fetched.append(request.url))
+    yield page, messages, fetched
+    context.close()
+
+
+@pytest.fixture
+def page(tab: tuple[Page, list[str], list[str]], file: Path) -> Iterator[Page]:
+    """Load the report anew; at the end assert that nothing was fetched and that the console is empty."""
+    page, messages, fetched = tab
+    page.goto("about:blank")
+    page.set_viewport_size({"width": 1200, "height": 800})
+    page.emulate_media(media="screen", color_scheme="light")
+    messages.clear()
+    fetched.clear()
     page.goto(file.as_uri())
     yield page
-    context.close()
+    page.goto("about:blank")  # messages and requests up to here have arrived
     assert messages == []
     assert [url for url in fetched if not url.startswith("data:")] == [file.as_uri()]
 

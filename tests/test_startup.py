@@ -1,11 +1,10 @@
 """What a command shows before torch is imported, which takes seconds."""
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fresh import FreshProcesses
 from running import Inception
 from terminal import run_in_terminal
 
@@ -18,26 +17,18 @@ COMMANDS: list[tuple[str, ...]] = [
     ("evaluate", "--val-dir", "nowhere"),
     ("train", "nowhere", "--out", "mine.safetensors"),
 ]
-#: Run a command, and print whether it has imported torch.
-PROGRAM = """
-import sys
-from inception_cli.__main__ import main
-try:
-    main()
-finally:
-    print("torch" in sys.modules)
-"""
 
 
 @pytest.mark.parametrize("words", COMMANDS)
-def test_missing_folder_is_reported_before_torch_is_imported(words: tuple[str, ...], tmp_path: Path) -> None:
-    command = [sys.executable, "-c", PROGRAM, *words]
+def test_missing_folder_is_reported_before_torch_is_imported(
+    words: tuple[str, ...], fresh: FreshProcesses, tmp_path: Path
+) -> None:
+    ended = fresh.run(*words, folder=tmp_path)
 
-    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-
-    assert ended.returncode == 1
-    assert ended.stderr.startswith("error: nowhere: ")
-    assert ended.stdout == "False\n"
+    assert ended.code == 1
+    assert ended.err.startswith("error: nowhere: ")
+    assert ended.out == ""
+    assert "torch" not in ended.modules
     assert not any(tmp_path.iterdir())
 
 

@@ -58,6 +58,12 @@ def network() -> InceptionV3:
 
 
 @pytest.fixture(scope="module")
+def three() -> InceptionV3:
+    """A network of three classes."""
+    return lively(num_classes=3)
+
+
+@pytest.fixture(scope="module")
 def pixels() -> Tensor:
     return torch.rand(2, 3, 107, 107, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
@@ -148,9 +154,11 @@ def write_with_metadata(file: Path, network: nn.Module, metadata: object) -> Non
         ({"trained": 7}, "$.trained"),
     ],
 )
-def test_invalid_metadata_is_one_line_with_file_and_field(metadata: object, problem: str, tmp_path: Path) -> None:
+def test_invalid_metadata_is_one_line_with_file_and_field(
+    metadata: object, problem: str, three: InceptionV3, tmp_path: Path
+) -> None:
     file = tmp_path / "own.safetensors"
-    write_with_metadata(file, lively(num_classes=3), metadata)
+    write_with_metadata(file, three, metadata)
 
     message = refusal(file)
 
@@ -158,9 +166,9 @@ def test_invalid_metadata_is_one_line_with_file_and_field(metadata: object, prob
     assert problem in message
 
 
-def test_metadata_of_a_newer_version_may_have_more_fields(tmp_path: Path) -> None:
+def test_metadata_of_a_newer_version_may_have_more_fields(three: InceptionV3, tmp_path: Path) -> None:
     file = tmp_path / "own.safetensors"
-    write_with_metadata(file, lively(num_classes=3), {"classes": ["a", "b", "c"], "more": 1})
+    write_with_metadata(file, three, {"classes": ["a", "b", "c"], "more": 1})
 
     assert find_weights(str(file)).classes.names == ("a", "b", "c")
 
@@ -198,8 +206,8 @@ def test_wrong_number_of_class_names_is_refused(checkpoint: Path) -> None:
         find_weights(str(checkpoint), classes=Classes(("cat", "dog")))
 
 
-def test_classes_without_names_are_named_by_their_numbers(tmp_path: Path) -> None:
-    save_file(lively(num_classes=3).state_dict(), tmp_path / "three.safetensors")
+def test_classes_without_names_are_named_by_their_numbers(three: InceptionV3, tmp_path: Path) -> None:
+    save_file(three.state_dict(), tmp_path / "three.safetensors")
 
     weights = find_weights(str(tmp_path / "three.safetensors"))
 
@@ -345,9 +353,9 @@ def test_weights_are_hashed_once_in_a_process(monkeypatch: pytest.MonkeyPatch) -
     load._hash_of_state.cache_clear()
 
 
-def test_weights_file_that_changed_during_a_run_is_refused(tmp_path: Path) -> None:
+def test_weights_file_that_changed_during_a_run_is_refused(three: InceptionV3, tmp_path: Path) -> None:
     file = tmp_path / "own.safetensors"
-    state = lively(num_classes=3).state_dict()
+    state = three.state_dict()
     save_file(state, file)
     weights = find_weights(str(file))
     save_file(state | {"fc.bias": state["fc.bias"] + 1}, file)

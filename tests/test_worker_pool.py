@@ -1,5 +1,6 @@
 """Workers that die, hang or lack memory: every image gets its result, and only the cause is `failed`."""
 
+import ctypes
 import errno
 import gc
 import multiprocessing
@@ -12,7 +13,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from functools import wraps
+from functools import cache, wraps
+from multiprocessing.connection import Connection
 from multiprocessing.heap import Heap
 from pathlib import Path
 from threading import Event, Thread
@@ -28,13 +30,14 @@ from torch.multiprocessing import reductions
 from inception_cli.config import PRESETS, LoaderConfig, PixelConfig
 from inception_cli.errors import os_reason
 from inception_cli.images import dataset, decode, worker_pool
-from inception_cli.images.dataset import Batch, load_batches
+from inception_cli.images.dataset import Batch, load_batches, shared_memory_note
 from inception_cli.images.decode import Failure
 from inception_cli.images.failure import OUT_OF_MEMORY
 from inception_cli.storage.input_list import InputList
 
 PIXELS = PixelConfig(PRESETS["torchvision"])
-ROOT = str(Path(__file__).parents[1])
+#: unshare(2): a process gets its own mounts.
+CLONE_NEWNS = 0x20000
 
 
 @pytest.fixture(scope="module")
@@ -57,13 +60,18 @@ def loaded(paths: InputList, workers: int = 2, timeout: float = 30.0) -> list[Ba
     return list(load_batches(paths, PIXELS, LoaderConfig(3, workers, timeout)))
 
 
+@cache
+def loaded_without_workers(paths: tuple[str, ...]) -> list[Batch]:
+    return loaded(InputList.of(paths), workers=0)
+
+
 def failures(loaded: list[Batch]) -> dict[int, Failure]:
     return {batch.first + offset: failure for batch in loaded for offset, failure in batch.failures}
 
 
 def assert_equal_except(failed: set[int], actual: list[Batch], paths: InputList) -> None:
     """Assert that all images but the failed ones equal those loaded without workers, and that no worker is left."""
-    expected = loaded(paths, workers=0)
+    expected = loaded_without_workers(tuple(paths))
     assert [batch.first for batch in actual] == [batch.first for batch in expected]
     for one, other in zip(expected, actual, strict=True):
         for offset in range(len(one.pixels)):
@@ -257,8 +265,9 @@ def test_memory_that_is_short_between_two_images_fails_none(paths: InputList, mo
         raise MemoryError
 
     monkeypatch.setattr(Batch, "to_shared_memory", no_memory)
+    few = InputList.of(paths[:8])  # workers are replaced for each of the three batches
 
-    assert_equal_except(set(), loaded(paths), paths)
+    assert_equal_except(set(), loaded(few), few)
 
 
 @pytest.mark.parametrize(
@@ -335,7 +344,8 @@ def test_workers_do_not_collect_the_garbage_of_their_parent(monkeypatch: pytest.
         return Failure("corrupt", f"{gc.get_freeze_count()}")
 
     monkeypatch.setattr(decode, "read", failure)
-    counts = {int(failure.error) for failure in failures(loaded(paths)).values()}
+    few = InputList.of(paths[:4])  # counting takes 0.1 s for each
+    counts = {int(failure.error) for failure in failures(loaded(few)).values()}
 
     assert min(counts) > 1000
     assert gc.get_freeze_count() == 0
@@ -368,68 +378,62 @@ def disk_path() -> Iterator[Path]:
         yield Path(folder)
 
 
-@pytest.mark.skipif(not shutil.which("unshare"), reason="unshare (util-linux) makes the small /dev/shm")
-def test_batches_that_do_not_fit_into_shared_memory_are_loaded(paths: InputList, disk_path: Path) -> None:
+def test_batches_that_do_not_fit_into_shared_memory_are_loaded(
+    paths: InputList, disk_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     """Batches of 0.8 MB, and 0.5 MB of shared memory; without the right to mount, share_memory_ is made to fail."""
     for path in paths:
         shutil.copy(path, disk_path)
     paths = InputList.of(sorted(map(str, disk_path.iterdir())))
-    (disk_path / "list").write_bytes(b"".join(os.fsencode(path) + b"\0" for path in paths))
-    script = (
-        "import sys, torch; from pathlib import Path\n"
-        "from inception_cli.config import PRESETS, LoaderConfig, PixelConfig\n"
-        "from inception_cli.images.dataset import load_batches, shared_memory_note\n"
-        "from inception_cli.storage.input_list import InputList\n"
-        "paths, config = InputList.open(Path(sys.argv[1])), PixelConfig(PRESETS['torchvision'])\n"
-        "if sys.argv[2] == 'forced':\n"
-        "    def full(self): raise RuntimeError('No space left on device')\n"
-        "    torch.Tensor.share_memory_ = full\n"
-        "else:\n"
-        "    assert shared_memory_note(config, LoaderConfig(3, 2))\n"
-        "for batch in load_batches(paths, config, LoaderConfig(3, 2)): print(batch.first, int(batch.pixels.sum()))\n"
-    )
-    command = [sys.executable, "-c", script, str(disk_path / "list")]
-    mount = "mount -t tmpfs -o size=512k tmpfs /dev/shm && exec"
-    may_mount = not subprocess.run(["unshare", "-m", "sh", "-c", f"{mount} true"], check=False).returncode
-    small = (
-        ["unshare", "-m", "sh", "-c", f'{mount} "$0" "$@"', *command, "small"] if may_mount else [*command, "forced"]
-    )
-
-    ended = subprocess.run(small, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": ROOT})
+    process = multiprocessing.get_context("fork").Process(target=load_with_small_memory, args=(paths,))
+    process.start()
+    process.join()
 
     expected = [f"{batch.first} {int(batch.pixels.sum())}" for batch in loaded(paths, workers=0)]
-    assert (ended.stdout.splitlines(), ended.stderr) == (expected, "")
+    out, err = capfd.readouterr()
+    assert (process.exitcode, out.splitlines(), err) == (0, expected, "")
+
+
+def load_with_small_memory(paths: InputList) -> None:
+    """Print the sum of each batch; hide /dev/shm of the other processes behind a small one, where that is allowed."""
+    mount = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", "/dev/shm"]
+    own_mounts = ctypes.CDLL(None).unshare(CLONE_NEWNS) == 0
+    private = own_mounts and not subprocess.run(["mount", "--make-rprivate", "/"], check=False).returncode
+    if private and not subprocess.run(mount, check=False).returncode:
+        assert shared_memory_note(PIXELS, LoaderConfig(3, 2))
+    else:
+        torch.Tensor.share_memory_ = full  # type: ignore[method-assign]
+    for batch in load_batches(paths, PIXELS, LoaderConfig(3, 2)):
+        print(batch.first, int(batch.pixels.sum()), flush=True)
+
+
+def full(tensor: torch.Tensor) -> torch.Tensor:
+    raise RuntimeError("No space left on device")
 
 
 @pytest.mark.parametrize("method", ["fork", pytest.param("forkserver", marks=pytest.mark.slow)])
-def test_workers_exit_when_their_parent_is_killed(method: str, paths: InputList, tmp_path: Path) -> None:
-    (tmp_path / "list").write_bytes(b"".join(os.fsencode(path) + b"\0" for path in paths))
-    script = tmp_path / "script.py"
-    script.write_text(
-        "import multiprocessing, sys, time\n"
-        "from pathlib import Path\n"
-        "from inception_cli.config import PRESETS, LoaderConfig, PixelConfig\n"
-        "from inception_cli.images.dataset import load_batches\n"
-        "from inception_cli.storage.input_list import InputList\n"
-        "config = PixelConfig(PRESETS['torchvision'])\n"
-        "if __name__ == '__main__':\n"
-        "    multiprocessing.set_start_method(sys.argv[2])\n"
-        "    stream = load_batches(InputList.open(Path(sys.argv[1])), config, LoaderConfig(2, 2))\n"
-        "    next(stream)\n"
-        "    print(*(child.pid for child in multiprocessing.active_children()), flush=True)\n"
-        "    time.sleep(600)\n"
-    )
-    command = [sys.executable, str(script), str(tmp_path / "list"), method]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": ROOT}) as run:
-        assert run.stdout is not None
-        pids = run.stdout.readline().split()
-        run.kill()
+def test_workers_exit_when_their_parent_is_killed(method: str, paths: InputList) -> None:
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    run = multiprocessing.get_context("fork").Process(target=hold_workers, args=(paths, method, sender))
+    run.start()
+    pids = receiver.recv()
+    run.kill()
+    run.join()
 
     assert len(pids) == 2
     until = time.monotonic() + 60
-    while any(alive(int(pid)) for pid in pids) and time.monotonic() < until:
+    while any(alive(pid) for pid in pids) and time.monotonic() < until:
         time.sleep(0.05)
-    assert [pid for pid in pids if alive(int(pid))] == []
+    assert [pid for pid in pids if alive(pid)] == []
+
+
+def hold_workers(paths: InputList, method: str, sender: Connection) -> None:
+    """Start two workers, send their process ids, and wait."""
+    multiprocessing.set_start_method(method, force=True)
+    stream = load_batches(paths, PIXELS, LoaderConfig(2, 2))
+    next(stream)
+    sender.send([child.pid for child in multiprocessing.active_children()])
+    time.sleep(600)
 
 
 def alive(pid: int) -> bool:

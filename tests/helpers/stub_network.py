@@ -28,7 +28,7 @@ NAME, IMAGENET = "stub", "stub-imagenet"
 #: Modules that a fork server imports once, for all its processes. Before Python 3.13.1 it finds no helpers of tests.
 PRELOAD = [
     *("pytest", "inception_cli.inference.runner", "inception_cli.cli.commands", "inception_cli.cli.console"),
-    "inception_cli.storage.file_store",
+    *("inception_cli.storage.file_store", "pyarrow.parquet"),
 ]
 WEIGHTS = replace(run_config().weights[0], name=NAME, file=NAME, source=NAME)
 STUBS = {
