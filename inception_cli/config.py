@@ -37,8 +37,7 @@ Crops = Literal[1, 10, 12, 144]
 ArrayName = Literal["features", "scores"]
 ArrayType = Literal["float32", "float16"]
 
-#: Features of a photo: the input of the classifier. Middle features: mean and standard deviation of the 768 channels
-#: in the middle of the network.
+#: Features of a photo: the input of the classifier; mean and standard deviation of 768 channels in the middle.
 FEATURES, MIDDLE_FEATURES = 2048, 2 * 768
 #: Smallest input side of Inception V3 in pixels; below it the last grid would be empty.
 MIN_SIDE = 75

@@ -299,6 +299,18 @@ def test_several_processes_decide_like_one(rows: list[Prediction], stub: str) ->
     assert [row for result in results for row in result.predictions] == rows
 
 
+def test_features_and_distances_of_one_run_are_those_of_two(
+    command: tuple[object, ...], rows: list[Prediction], inception: Inception, tmp_path: Path
+) -> None:
+    inception(*command, "-o", tmp_path / "alone.csv", "--features", tmp_path / "alone.npy")
+
+    options = ("--familiar", SHARE, "--min-score", 0.6, "--features", tmp_path / "both.npy")
+    inception(*command, "-o", tmp_path / "both.csv", *options)
+
+    assert list(read_predictions(tmp_path / "both.csv")) == rows
+    np.testing.assert_array_equal(np.load(tmp_path / "both.npy"), np.load(tmp_path / "alone.npy"))
+
+
 def test_crops_are_averaged_before_the_distance(stub: str, photos: Path) -> None:
     classifier = Classifier(stub, familiar=SHARE, crops=12, decode="exact", workers=0)
     pixels = torch.randint(256, (3, 6, 75, 75, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)

@@ -152,7 +152,7 @@ def channel_statistics(x: Tensor) -> Tensor:
     """
     x = x.float().permute(0, 2, 3, 1).flatten(1, 2)  # (N, H · W, C)
     mean = x.mean(1, keepdim=True)
-    std = (x - mean).square().mean(1).sqrt()
+    std = (x - mean).square_().mean(1).sqrt()
     return torch.cat([mean.squeeze(1), std], 1)
 
 

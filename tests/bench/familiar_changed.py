@@ -63,8 +63,9 @@ def unknown(folder: str, change: Change | None, options: list[str]) -> tuple[int
     """Return how many photos of a folder are unknown after a change, and of how many."""
     with tempfile.TemporaryDirectory() as temporary:
         out = Path(temporary, "rows.csv")
-        for number, path in enumerate(Discovery([folder]) if change else ()):
-            change(Image.open(path).convert("RGB")).save(Path(temporary, f"{number:05}.png"))
+        if change:
+            for number, path in enumerate(Discovery([folder])):
+                change(Image.open(path).convert("RGB")).save(Path(temporary, f"{number:05}.png"))
         inception("classify", temporary if change else folder, "-q", "-f", "-o", out, *options)
         decisions = [row.decision for row in read_predictions(out)]
     return sum(each is not None and each.reason == "unfamiliar" for each in decisions), len(decisions)
