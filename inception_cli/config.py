@@ -37,8 +37,8 @@ Crops = Literal[1, 10, 12, 144]
 ArrayName = Literal["features", "scores"]
 ArrayType = Literal["float32", "float16"]
 
-#: Features of a photo: the input of the classifier.
-FEATURES = 2048
+#: Features of a photo: the input of the classifier; mean and standard deviation of 768 channels in the middle.
+FEATURES, MIDDLE_FEATURES = 2048, 2 * 768
 #: Smallest input side of Inception V3 in pixels; below it the last grid would be empty.
 MIN_SIDE = 75
 #: Largest side of a resized image in pixels; more classes than any model of this kind has.

@@ -23,9 +23,7 @@ from inception_cli.errors import InceptionError
 from inception_cli.images.dataset import load_batches
 from inception_cli.inference import predictor
 from inception_cli.inference.multi_gpu import MultiGpuPredictor
-from inception_cli.network import fusion
 from inception_cli.network.familiarity import QUANTILES, Familiarity, fit, folds_of, statistics_of, too_few_photos
-from inception_cli.network.model import InceptionV3
 from inception_cli.predictions.formats import read_predictions
 from inception_cli.predictions.prediction import Prediction
 from inception_cli.predictions.retune import for_saved_rows
@@ -150,7 +148,7 @@ def test_damaged_statistics_are_refused_in_one_line(wrong: dict[str, Tensor], tm
     file = tmp_path / "w.safetensors"
     save_file({FAMILIARITY + name: tensor for name, tensor in (BY_HAND | wrong).items()}, file)
 
-    with pytest.raises(InceptionError, match="damaged statistics") as error:
+    with pytest.raises(InceptionError, match="damaged or outdated statistics") as error:
         load_familiarity(replace(WEIGHTS, name="mine", file=str(file)))
 
     assert str(error.value).startswith(f"{file}: ")
@@ -160,28 +158,26 @@ def test_damaged_statistics_are_refused_in_one_line(wrong: dict[str, Tensor], tm
 # ── Networks and weights ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_optimised_network_returns_the_features_that_its_classifier_reads() -> None:
-    network = InceptionV3(10).initialise(0).eval()
-    pixels = torch.randint(256, (2, 3, 75, 75), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    plan, scaling = run_config().plan, ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-    expected: list[Tensor] = []
-    network.fc.register_forward_pre_hook(lambda _, inputs: expected.append(inputs[0]))
+def test_statistics_of_the_last_features_are_refused_in_one_line(tmp_path: Path) -> None:
+    """Versions that were never released wrote them."""
+    file = tmp_path / "w.safetensors"
+    earlier = {"means": torch.ones(10, 2048), "directions": torch.eye(1, 2048), "photos": torch.ones(10)}
+    save_file({FAMILIARITY + name: tensor for name, tensor in (BY_HAND | earlier).items()}, file)
 
-    with torch.inference_mode():
-        network((pixels.float() / 255 - 0.5) / 0.5)
-        logits, features = fusion.optimize(network, *scaling, plan, features=True)(pixels)
-        alone = fusion.optimize(network, *scaling, plan)(pixels)
+    with pytest.raises(InceptionError) as error:
+        load_familiarity(replace(WEIGHTS, name="mine", file=str(file)))
 
-    assert features.shape == (2, 2048)
-    torch.testing.assert_close(features, expected[0], rtol=1e-4, atol=1e-4 * float(expected[0].abs().max()))
-    assert torch.equal(logits, alone)
+    assert str(error.value) == (
+        f"{file}: damaged or outdated statistics of the training photos: means has the shape (10, 2048); "
+        "train the weights again"
+    )
 
 
 def test_the_bundled_weights_have_statistics_beside_their_network() -> None:
     weights = find_weights("demo")
     statistics = load_familiarity(weights)
 
-    assert statistics.means.shape == (10, 2048)
+    assert statistics.means.shape == (10, 1536)
     assert statistics.photos.sum() == 1990  # the training photos that the model card names
     assert [name for name in read_checkpoint(Path(weights.file)).tensors if name.startswith(FAMILIARITY)] == []
 
@@ -189,9 +185,9 @@ def test_the_bundled_weights_have_statistics_beside_their_network() -> None:
 def test_training_photos_are_measured_with_the_network_as_it_runs(
     photos: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def optimize(*_: object, features: bool) -> StubNetwork:
+    def optimize(*_: object, middle_features: bool) -> StubNetwork:
         network = StubNetwork()
-        network.returns_features = features
+        network.returns = False, middle_features
         return network
 
     monkeypatch.setattr(training_familiarity, "optimize", optimize)
@@ -202,18 +198,18 @@ def test_training_photos_are_measured_with_the_network_as_it_runs(
 
     found = measure_familiarity(StubNetwork(), samples, 2, config)  # type: ignore[arg-type]
 
-    features = features_of([sample.path for sample in samples], config)
+    features = middle_features_of([sample.path for sample in samples], config)
     expected = fit(features, torch.tensor([sample.label for sample in samples]), 2)
     assert torch.equal(found.means, expected.means)
     assert torch.equal(found.quantiles, expected.quantiles)
 
 
-def features_of(paths: list[str], config: TrainConfig | None = None) -> Tensor:
-    """Return the stub's features of photos, which are decoded as in a run."""
+def middle_features_of(paths: list[str], config: TrainConfig | None = None) -> Tensor:
+    """Return the stub's middle features of photos, which are decoded as in a run."""
     run = run_config(batch_size=8)
     pixels = replace(run.pixels, preset=config.preset) if config else run.pixels
     views = [batch.pixels[:, 0].permute(0, 3, 1, 2).float() for batch in load_batches(paths, pixels, run.loader)]
-    return StubNetwork().features(torch.cat(views))
+    return StubNetwork().middle_features(torch.cat(views))
 
 
 # ── Runs ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -237,7 +233,7 @@ SHARE = 0.05
 def test_photos_beyond_the_threshold_are_unknown(rows: list[Prediction]) -> None:
     ok = [row for row in rows if row.status == "ok"]
     statistics = familiarity(WEIGHTS)
-    scaled = F.normalize(features_of([row.path for row in ok])[:, :48]).double().numpy()
+    scaled = F.normalize(middle_features_of([row.path for row in ok])[:, :48]).double().numpy()
     differences = scaled[:, None] - statistics.means.double().numpy()
     along = differences @ statistics.directions.double().numpy().T
     rest = (differences**2).sum(2) - (along**2).sum(2)
@@ -303,6 +299,18 @@ def test_several_processes_decide_like_one(rows: list[Prediction], stub: str) ->
     assert [row for result in results for row in result.predictions] == rows
 
 
+def test_features_and_distances_of_one_run_are_those_of_two(
+    command: tuple[object, ...], rows: list[Prediction], inception: Inception, tmp_path: Path
+) -> None:
+    inception(*command, "-o", tmp_path / "alone.csv", "--features", tmp_path / "alone.npy")
+
+    options = ("--familiar", SHARE, "--min-score", 0.6, "--features", tmp_path / "both.npy")
+    inception(*command, "-o", tmp_path / "both.csv", *options)
+
+    assert list(read_predictions(tmp_path / "both.csv")) == rows
+    np.testing.assert_array_equal(np.load(tmp_path / "both.npy"), np.load(tmp_path / "alone.npy"))
+
+
 def test_crops_are_averaged_before_the_distance(stub: str, photos: Path) -> None:
     classifier = Classifier(stub, familiar=SHARE, crops=12, decode="exact", workers=0)
     pixels = torch.randint(256, (3, 6, 75, 75, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
@@ -310,7 +318,7 @@ def test_crops_are_averaged_before_the_distance(stub: str, photos: Path) -> None
     *_, distances = classifier._predictor._best_classes(pixels)
 
     views = torch.stack([pixels, pixels.flip(3)], 2).flatten(0, 2).permute(0, 3, 1, 2)
-    features = StubNetwork().features(views).view(3, 12, -1).mean(1)
+    features = StubNetwork().middle_features(views).view(3, 12, -1).mean(1)
     torch.testing.assert_close(distances, familiarity(WEIGHTS).distances(features), rtol=1e-4, atol=1e-3)
 
 

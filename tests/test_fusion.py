@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -14,7 +15,9 @@ from inception_cli.errors import InceptionError, UsageError
 from inception_cli.network import onednn
 from inception_cli.network.fusion import (
     AvgPoolThenBias,
+    WithFeatures,
     cast,
+    channel_statistics,
     drop_auxiliary,
     fold_batch_norm,
     fold_scaling,
@@ -27,6 +30,7 @@ from inception_cli.network.model import InceptionV3
 
 #: A preset whose channels differ, so that a mix-up of channels changes the logits.
 MEAN, STD = (0.5, 0.45, 0.55), (0.5, 0.55, 0.45)
+HALF = (0.5,) * 3, (0.5,) * 3
 
 
 def distance(actual: Tensor, expected: Tensor) -> float:
@@ -257,15 +261,22 @@ def test_gpu_has_equal_logits(network: InceptionV3, pixels: Tensor, expected: Te
     assert distance(actual.cpu(), expected) <= 1e-5
 
 
-def torchvision_features(pixels: Tensor) -> Tensor:
-    """Return the pooled features (N, 2048) of torchvision's own network, for pixels 0…255 (N, 3, S, S)."""
+def torchvision_features(pixels: Tensor) -> tuple[Tensor, ...]:
+    """Return features of torchvision's own network, for pixels 0…255 (N, 3, S, S).
+
+    They are the pooled ones (N, 2048), and the mean and standard deviation (N, 1536) of the channels of the outputs of
+    Mixed_6a and Mixed_6b, by numpy.
+    """
     network = torchvision.models.inception_v3(weights=None, init_weights=False, aux_logits=False).eval()
     network.load_state_dict(lively_state_dict())
-    pooled: list[Tensor] = []
-    network.avgpool.register_forward_hook(lambda layer, inputs, output: pooled.append(output.flatten(1)))
+    outputs: list[Tensor] = []
+    for layer in (network.avgpool, network.Mixed_6a, network.Mixed_6b):
+        layer.register_forward_hook(lambda layer, inputs, output: outputs.append(output))
     with torch.inference_mode():
         network(scaled(pixels))
-    return pooled[0]
+    *grids, pooled = (each.double().numpy() for each in outputs)  # in the order in which they are computed
+    statistics = [np.concatenate([grid.mean((2, 3)), grid.std((2, 3))], 1) for grid in grids]
+    return tuple(torch.from_numpy(each).float() for each in (pooled[:, :, 0, 0], *statistics))
 
 
 def relative_difference(actual: Tensor, expected: Tensor) -> float:
@@ -273,28 +284,69 @@ def relative_difference(actual: Tensor, expected: Tensor) -> float:
     return float(((actual - expected).norm(dim=1) / expected.norm(dim=1)).max())
 
 
-def test_features_equal_the_pooled_ones_of_torchvision() -> None:
-    pixels = pictures(4, side=107)
-    ours = optimize(lively(), (0.5,) * 3, (0.5,) * 3, Plan(), features=True)
+@pytest.mark.usefixtures("onednn_operators")
+def test_features_of_both_kinds_equal_those_of_torchvision() -> None:
+    pixels = pictures(2, side=107)
 
     with torch.inference_mode():
-        actual, features = ours(pixels)
+        logits = optimize(lively(), *HALF, Plan())(pixels)
+        actual, *features = optimize(lively(), *HALF, Plan(), features=True, middle_features=True)(pixels)
 
-    expected = torchvision_features(pixels)
-    assert features.shape == (4, 2048)
-    assert relative_difference(features, expected) < 1e-5
-    assert relative_difference(expected[:1], expected[1:2]) > 1e-2  # another picture has others
+    assert torch.equal(actual, logits)
+    *expected, of_next_stage = torchvision_features(pixels)
+    assert [each.shape for each in features] == [(2, 2048), (2, 1536)]
+    for found, right in zip(features, expected, strict=True):
+        assert found.dtype == torch.float32
+        assert relative_difference(found, right) < 1e-5
+        assert relative_difference(right[:1], right[1:]) > 1e-2  # another picture has others
+    assert relative_difference(features[1], of_next_stage) > 0.1
+
+
+@pytest.mark.parametrize("wanted", [(True, False), (False, True)])
+def test_features_of_one_kind_are_returned_alone(wanted: tuple[bool, bool]) -> None:
+    pixels = pictures(1, side=75)
+
     with torch.inference_mode():
-        logits = optimize(lively(), (0.5,) * 3, (0.5,) * 3, Plan())(pixels)
-    torch.testing.assert_close(actual, logits)
+        both = optimize(lively(), *HALF, Plan(), None, True, True)(pixels)
+        logits, *features = optimize(lively(), *HALF, Plan(), None, *wanted)(pixels)
+
+    expected = [each for each, is_wanted in zip(both[1:], wanted, strict=True) if is_wanted]
+    for actual, same in zip([logits, *features], [both[0], *expected], strict=True):
+        assert torch.equal(actual, same)
+
+
+def test_middle_features_in_bf16_are_computed_in_fp32() -> None:
+    pixels = pictures(2, side=107)
+
+    with torch.inference_mode():
+        _, found = optimize(lively(), *HALF, Plan(precision="bf16"), middle_features=True)(pixels)
+
+    _, expected, _ = torchvision_features(pixels)
+    assert found.dtype == torch.float32
+    assert relative_difference(found, expected) < 0.03
+    assert not torch.equal(found, found.bfloat16().float())
+
+
+def test_channel_statistics_equal_those_worked_out_by_hand() -> None:
+    x = torch.tensor([[[[0.0, 2], [4, 6]], [[300, 300], [300, 300]]]])  # mean 3, variance (9 + 1 + 1 + 9) / 4
+
+    for dtype in (torch.float32, torch.bfloat16):
+        assert channel_statistics(x.to(dtype)).tolist() == [[3, 300, pytest.approx(5**0.5), 0]]
+
+
+def test_images_that_are_too_small_are_refused_with_features_too() -> None:
+    with pytest.raises(ValueError, match="at least 75 pixels"):
+        WithFeatures(lively(), True, True, 1)(torch.zeros(1, 3, 74, 75))
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # warnings of torch's compiler
 @pytest.mark.parametrize("plan", [Plan(), Plan(compile=True)], ids=["onednn", "compiled"])
 def test_features_of_every_network_that_runs_equal_those_of_torchvision(plan: Plan) -> None:
     pixels = pictures(4)
 
     with torch.inference_mode():
-        _, features = optimize(lively(), (0.5,) * 3, (0.5,) * 3, plan, features=True)(pixels)
+        _, *features = optimize(lively(), *HALF, plan, features=True, middle_features=True)(pixels)
 
-    assert relative_difference(features, torchvision_features(pixels)) < 1e-5
+    for found, expected in zip(features, torchvision_features(pixels)[:2], strict=True):
+        assert relative_difference(found, expected) < 1e-5

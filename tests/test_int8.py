@@ -125,6 +125,25 @@ def test_int8_predicts_the_classes_of_fp32(network: InceptionV3, pixels: Tensor,
 
 
 @needs_int8
+def test_int8_has_the_features_of_fp32(network: InceptionV3, pixels: Tensor, ranges: dict[str, float]) -> None:
+    outputs: list[Tensor] = []
+    layers = (network.Mixed_6a, network.avgpool)
+    hooks = [layer.register_forward_hook(lambda layer, inputs, output: outputs.append(output)) for layer in layers]
+    with torch.inference_mode():
+        network(scaled(pixels[:4]))
+    for hook in hooks:
+        hook.remove()
+    with torch.inference_mode():
+        _, *found = optimize(network, HALF, HALF, Plan(precision="int8"), ranges, True, True)(pixels[:4])
+
+    grid, pooled = outputs
+    statistics = torch.cat([grid.mean((2, 3)), grid.std((2, 3), correction=0)], 1)
+    for actual, expected in zip(found, (pooled.flatten(1), statistics), strict=True):
+        assert actual.dtype == torch.float32
+        assert (actual - expected).norm() / expected.norm() < 0.1
+
+
+@needs_int8
 def test_the_input_is_not_changed(network: InceptionV3, ranges: dict[str, float]) -> None:
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
 

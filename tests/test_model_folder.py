@@ -310,7 +310,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @cache
 def familiarity(classes: int = 3) -> Familiarity:
-    features = 1 + torch.rand(20 * classes, 2048, generator=torch.Generator().manual_seed(0)) / 100  # unlike photos
+    features = 1 + torch.rand(20 * classes, 1536, generator=torch.Generator().manual_seed(0)) / 100  # unlike photos
     return fit(features, torch.arange(20 * classes) % classes, classes)
 
 
@@ -387,7 +387,7 @@ def test_statistics_of_other_weights_are_refused(folder: Path, tmp_path: Path) -
     with pytest.raises(InceptionError, match=r"fruit|copy has no statistics of its training photos"):
         load_familiarity(weights)
 
-    (copied / "familiarity.safetensors").write_bytes(save({"familiarity.means": torch.zeros(3, 2048)}))
+    (copied / "familiarity.safetensors").write_bytes(save({"familiarity.means": torch.zeros(3, 1536)}))
 
     with pytest.raises(InceptionError, match=r"familiarity\.safetensors does not belong to these weights"):
         load_familiarity(weights)

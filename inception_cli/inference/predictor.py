@@ -72,7 +72,7 @@ class DevicePredictor:
         self._networks: list[nn.Module] = []
         self._tree = tree_of(run.classes) if run.thresholds else None
         self._familiarity: Familiarity | None = None  # where the run asks for it: it has one network then
-        self._returns_features = "features" in run.arrays or run.thresholds.familiar is not None
+        self._features = "features" in run.arrays, run.thresholds.familiar is not None  # the last ones, middle ones
 
     def load(self) -> Self:
         """Load the networks onto the device, unless they are loaded already."""
@@ -87,7 +87,7 @@ class DevicePredictor:
         if run.thresholds.familiar is not None:
             self._familiarity = load_familiarity(run.weights[0]).to(run.plan.device)
         self._networks = [
-            optimize(load_network(each), each.preset.mean, each.preset.std, run.plan, ranges, self._returns_features)
+            optimize(load_network(each), each.preset.mean, each.preset.std, run.plan, ranges, *self._features)
             for each, ranges in zip_longest(run.weights, run.int8_ranges)
         ]
         return self
@@ -213,7 +213,7 @@ class DevicePredictor:
         """Return on the device what `__call__` documents, the arrays (N, …) of `run.arrays`, and what decisions need.
 
         For a tree that is the scores (N, C) of all classes, and with `familiar` the distances (N,) from the training
-        photos, of features that are averaged over the views.
+        photos. Features of both kinds are averaged over the views.
         """
         on_device = pad_batch(self._to_device(pixels), self._graph_size)
         n, views = on_device.shape[:2]
@@ -221,21 +221,21 @@ class DevicePredictor:
         if self.run.pixels.crops in MIRRORED:
             images = torch.stack([images, images.flip(3)], 1).flatten(0, 1)  # (N · V, 3, S, S)
             views *= 2
-        outputs, features = [network(images) for network in self._networks], torch.empty(0)
-        if self._returns_features:  # of a single network
-            ((logits, features),) = outputs
-            outputs, features = [logits], features.view(n, views, -1).mean(1)  # (N, 2048)
+        outputs, features = [network(images) for network in self._networks], list[Tensor]()
+        if any(self._features):  # of a single network
+            ((logits, *features),) = outputs
+            outputs, features = [logits], [each.view(n, views, -1).mean(1) for each in features]  # (N, D)
         scores = torch.stack([*map(self._softmax, outputs)])  # (networks, N · V, C)
         scores = scores.view(len(outputs), n, views, -1).mean(2).mean(0)  # (N, C)
         best = scores.topk(self.run.top_k)
         results = [best.indices, best.values]
         for name in self.run.arrays:
-            array = scores if name == "scores" else features
+            array = scores if name == "scores" else features[0]
             results.append(array.to(ARRAY_DTYPES[self.run.array_type]))
         if self._tree:
             results.append(scores)
         if self._familiarity:
-            results.append(self._familiarity.distances(features))
+            results.append(self._familiarity.distances(features[-1]))
         return tuple(result[: len(pixels)] for result in results)
 
     def _softmax(self, logits: Tensor) -> Tensor:

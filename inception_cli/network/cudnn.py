@@ -9,7 +9,7 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
-from inception_cli.network.model import ConvBN, InceptionV3, replace_layers
+from inception_cli.network.model import ConvBN, M, replace_layers
 from inception_cli.network.onednn import works
 
 
@@ -23,7 +23,7 @@ def available(device: str, dtype: torch.dtype) -> bool:
     return works(lambda x: FusedConv(nn.Conv2d(8, 8, 1, dtype=dtype, device=device))(x), x)
 
 
-def fuse(network: InceptionV3) -> InceptionV3:
+def fuse(network: M) -> M:
     """Replace the convolutions with ReLU of a network with folded batch norms by FusedConv."""
 
     def fused(layer: nn.Module) -> nn.Module:

@@ -1,9 +1,13 @@
 """Tell photos that are unlike the training photos, by the distance of their features from the nearest class.
 
-The distance is the squared Mahalanobis distance with one covariance for all classes (Lee et al., 2018,
-arXiv:1807.03888), of features that are scaled to length 1 (Mueller and Hein, 2025, arXiv:2505.18032). The covariance is
-reduced to its directions of largest variance; in all other directions it is their mean variance (Tipping and Bishop,
-1999, "Probabilistic principal component analysis").
+The features are the middle ones: the mean and the standard deviation of each channel of a 17x17 grid in the middle of
+the network (see `fusion.WithFeatures`). The last features have been trained to tell the classes apart, and lose what
+else is in a photo; of photos of other things, layers in the middle tell more (Lee et al., 2018, arXiv:1807.03888).
+
+The distance is the squared Mahalanobis distance with one covariance for all classes (Lee et al.), of features that are
+scaled to length 1 (Mueller and Hein, 2025, arXiv:2505.18032). The covariance is reduced to its directions of largest
+variance; in all other directions it is their mean variance (Tipping and Bishop, 1999, "Probabilistic principal
+component analysis").
 
 How far training photos are is measured on photos that were held out from the statistics, in five folds. The network has
 seen them in training, so new photos of the same classes are somewhat farther away. Photos of one series look alike and
@@ -21,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 #: Directions of the reduced covariance: at most this many, and at most one for this many photos.
-MAX_DIRECTIONS, PHOTOS_PER_DIRECTION = 512, 4
+MAX_DIRECTIONS, PHOTOS_PER_DIRECTION = 256, 4
 FOLDS = 5
 #: With fewer photos, in all or of a class, the distances of held-out photos say little.
 MIN_PHOTOS, MIN_PER_CLASS = 100, 5

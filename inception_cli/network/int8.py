@@ -110,6 +110,12 @@ def _quantize_block(block: Mixed, name: str, ranges: Mapping[str, float], x_scal
     return y_scale
 
 
+def scale_of(stage: nn.Module) -> float:
+    """Return the scale of the output of a stage of a network in int8: its last convolutions share it."""
+    *_, last = (layer for layer in stage.modules() if isinstance(layer, Int8Conv))
+    return last.y_scale
+
+
 def _source(layer: str) -> str:
     """Return the layer of the same block that feeds this one, or "" for the block's input.
 

@@ -27,6 +27,8 @@ TRUNK = (
     "Mixed_7a", "Mixed_7b", "Mixed_7c",
 )
 # fmt: on
+#: The stage whose output the middle features describe.
+MIDDLE = "Mixed_6a"
 
 
 class ConvBN(nn.Module):
@@ -246,7 +248,11 @@ class InceptionV3(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         require_min_side(x)
-        for _, stage in self.stages():
+        return self.forward_from(0, x)
+
+    def forward_from(self, position: int, x: Tensor) -> Tensor:
+        """Return the logits (N, C) of the input of the stage at this position in TRUNK."""
+        for _, stage in self.stages()[position:]:
             x = stage(x)
         return self.forward_head(x)
 
@@ -263,8 +269,12 @@ class InceptionV3(nn.Module):
 
     def forward_head(self, x: Tensor) -> Tensor:
         """Return the logits (N, C) of features (N, 2048, H, W)."""
-        logits: Tensor = self.fc(self.dropout(torch.flatten(self.avgpool(x), 1)))
+        logits: Tensor = self.fc(self.dropout(self.pool(x)))
         return logits
+
+    def pool(self, x: Tensor) -> Tensor:
+        """Return the features (N, 2048) that the classifier reads: the average of x (N, 2048, H, W) over its grid."""
+        return torch.flatten(self.avgpool(x), 1)
 
     def initialise(self, seed: int) -> Self:
         """Initialise the weights for training: He et al.'s for convolutions, std 0.01 for classifiers; return self."""

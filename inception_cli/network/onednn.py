@@ -14,7 +14,7 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
-from inception_cli.network.model import ConvBN, InceptionV3, replace_layers
+from inception_cli.network.model import ConvBN, M, replace_layers
 
 #: oneDNN chooses the layout of the weights by the input's shape: assume this batch size, whatever the first batch has.
 LAYOUT_BATCH = 32
@@ -52,7 +52,7 @@ def works(operation: Callable[[Tensor], object], x: Tensor) -> bool:
     return True
 
 
-def fuse(network: InceptionV3) -> InceptionV3:
+def fuse(network: M) -> M:
     """Replace the convolutions and max poolings of a network with folded batch norms by the layers of this module."""
 
     def fused(layer: nn.Module) -> nn.Module:

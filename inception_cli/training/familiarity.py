@@ -1,4 +1,4 @@
-"""Measure the features of the training photos with a trained network, for `classify --familiar`."""
+"""Measure the middle features of the training photos with a trained network, for `classify --familiar`."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -18,14 +18,14 @@ from inception_cli.training.settings import TrainConfig
 def measure_familiarity(
     network: InceptionV3, samples: Sequence[Sample], classes: int, config: TrainConfig
 ) -> Familiarity:
-    """Return the statistics of training photos, whose features are computed as `classify` computes them.
+    """Return the statistics of training photos, whose middle features are computed as `classify` computes them.
 
     Photos that cannot be read are left out.
     """
     preset, plan = config.preset, Plan(config.device, config.precision, threads=torch.get_num_threads())
     pixels = PixelConfig(preset)
     dataset = ImageDataset(samples, pixels, partial(centre_crop, pixels=pixels), config.workers)
-    optimized = optimize(copy_modules(network).to("cpu"), preset.mean, preset.std, plan, features=True)
+    optimized = optimize(copy_modules(network).to("cpu"), preset.mean, preset.std, plan, middle_features=True)
     features: list[Tensor] = []
     with torch.inference_mode():
         for batch in validation_batches(dataset, config.batch_size, config.workers):

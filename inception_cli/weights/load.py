@@ -17,7 +17,7 @@ from typing import Any
 from safetensors.torch import save
 from torch import Tensor
 
-from inception_cli.config import FEATURES, PRESETS, Classes, Preset, Weights
+from inception_cli.config import MIDDLE_FEATURES, PRESETS, Classes, Preset, Weights
 from inception_cli.errors import InceptionError, UsageError, os_errors, plural
 from inception_cli.files.atomic import new_folder, replacing, set_aside
 from inception_cli.files.hashing import sha256
@@ -114,11 +114,11 @@ def load_familiarity(weights: Weights) -> Familiarity:
         )
     try:
         familiarity = Familiarity.from_tensors(read_familiarity(Path(weights.file)))
-        if familiarity.means.shape != (len(weights.classes), FEATURES):
+        if familiarity.means.shape != (len(weights.classes), MIDDLE_FEATURES):
             raise ValueError(f"means has the shape {tuple(familiarity.means.shape)}")
     except ValueError as error:
         raise InceptionError(
-            f"{weights.file}: damaged statistics of the training photos: {error}; train the weights again"
+            f"{weights.file}: damaged or outdated statistics of the training photos: {error}; train the weights again"
         ) from error
     return familiarity
 

@@ -5,8 +5,9 @@
 TRAIN has the photos that the weights were trained on, VAL other photos of their classes, each with one folder per
 class; OTHER has photos of something else, in any folders. For each score it prints, at the threshold below which 95 %
 of the held-out training photos are, the share of VAL that is kept and of OTHER that is unknown, with 95 % Wilson
-intervals, and the AUROC of VAL against OTHER with its interval (Hanley and McNeil, 1982). Then the time of the
-distances for a batch of 32, and one line of JSON. `--write` puts the statistics of TRAIN into the weights' file.
+intervals, and the AUROC of VAL against OTHER with its interval (Hanley and McNeil, 1982); the Mahalanobis distance for
+several numbers of directions. Then the time of the distances for a batch of 32, and one line of JSON. `--write` puts
+the statistics of TRAIN into the weights' file.
 """
 
 import argparse
@@ -45,50 +46,64 @@ from inception_cli.weights.read import FAMILIARITY
 
 SHARE = 0.95
 BATCH, ROUNDS = 32, 100
+#: Of the covariance, beside the number that is used.
+DIRECTIONS = (64, 128, 256, 497)
 
 
 class Photos(NamedTuple):
-    """The outputs for the photos in a folder: features (N, 2048), logits (N, C), and the paths."""
+    """The outputs for the photos in a folder: logits (N, C), features (N, 2048) and (N, 1536), and the paths."""
 
-    features: Tensor
     logits: Tensor
+    features: Tensor
+    middle_features: Tensor
     paths: list[str]
 
 
 def classify(weights: Weights, folder: str, precision: Precision) -> Photos:
     plan = Plan("cpu", precision, threads=torch.get_num_threads())
-    network = optimize(load_network(weights), weights.preset.mean, weights.preset.std, plan, features=True)
+    mean, std = weights.preset.mean, weights.preset.std
+    network = optimize(load_network(weights), mean, std, plan, features=True, middle_features=True)
     paths = list(Discovery([folder]))
 
-    def outputs() -> Iterator[tuple[Tensor, Tensor]]:
+    def outputs() -> Iterator[tuple[Tensor, ...]]:
         for batch in load_batches(paths, PixelConfig(weights.preset, decode="fast"), LoaderConfig(BATCH)):
-            logits, features = network(batch.pixels.flatten(0, 1).permute(0, 3, 1, 2))
-            yield logits.clone(), features.clone()
+            yield tuple(each.clone() for each in network(batch.pixels.flatten(0, 1).permute(0, 3, 1, 2)))
 
     with torch.inference_mode():
-        logits, features = map(torch.cat, zip(*outputs(), strict=True))
-    return Photos(features.clone(), logits.clone(), paths)
+        logits, features, middle_features = map(torch.cat, zip(*outputs(), strict=True))
+    return Photos(logits.clone(), features.clone(), middle_features.clone(), paths)
 
 
 def measure(training: Photos, others: Sequence[Photos], labels: Tensor, classes: int) -> dict[str, list[Tensor]]:
     """Return the scores of the field, higher for less familiar photos: of held-out training photos, and of `others`."""
     rank, one_class = min(MAX_DIRECTIONS, len(labels) // PHOTOS_PER_DIRECTION), torch.zeros_like(labels)
-    features = F.normalize(training.features.double())
-
-    def distances(inside: Tensor, of: Tensor) -> Tensor:
-        own = statistics_of(features[inside], labels[inside], classes, rank).distances(of)
-        background = statistics_of(features[inside], one_class[inside], 1, rank).distances(of)
-        return torch.stack([own, own - background])
-
-    held_out, folds = torch.empty(2, len(labels), dtype=torch.float64), folds_of(labels)
-    for fold in range(FOLDS):
-        held_out[:, folds == fold] = distances(folds != fold, features[folds == fold])
-    whole = [distances(folds >= 0, each.features.double()) for each in others]
+    middle, last = ([getattr(each, name) for each in (training, *others)] for name in ("middle_features", "features"))
+    found = {
+        f"Mahalanobis, middle features, {each} directions": distances(middle, labels, classes, each)
+        for each in sorted({*DIRECTIONS, rank})
+    }
+    used = found[f"Mahalanobis, middle features, {rank} directions"]
+    background = distances(middle, one_class, 1, rank, folds_of(labels))
     return {
-        "Mahalanobis": [held_out[0], *(each[0] for each in whole)],
-        "relative Mahalanobis": [held_out[1], *(each[1] for each in whole)],
+        **found,
+        "relative Mahalanobis, middle features": [own - other for own, other in zip(used, background, strict=True)],
+        "Mahalanobis, last features": distances(last, labels, classes, rank),
         "energy": [-each.logits.logsumexp(1) for each in (training, *others)],
     }
+
+
+def distances(
+    features: Sequence[Tensor], labels: Tensor, classes: int, rank: int, folds: Tensor | None = None
+) -> list[Tensor]:
+    """Return the distances of held-out training photos and of others, from the features of training and others."""
+    training, *others = (F.normalize(each.double()) for each in features)
+    folds, held_out = folds_of(labels) if folds is None else folds, torch.empty(len(labels), dtype=torch.float64)
+    for fold in range(FOLDS):
+        inside = folds != fold
+        statistics = statistics_of(training[inside], labels[inside], classes, rank)
+        held_out[~inside] = statistics.distances(training[~inside])
+    whole = statistics_of(training, labels, classes, rank)
+    return [held_out, *map(whole.distances, others)]
 
 
 def auroc(kept: NDArray[np.float64], unknown: NDArray[np.float64]) -> tuple[float, float, float]:
@@ -139,16 +154,16 @@ def main() -> None:
             f"AUROC {area[0]:.3f} ({area[1]:.3f} to {area[2]:.3f})"
         )
         results[name] = {"kept": rows[0] / len(of_kept), "unknown": rows[1] / len(of_unknown), "auroc": area}
-    statistics = fit(training.features, labels, len(weights.classes))
+    statistics = fit(training.middle_features, labels, len(weights.classes))
     if args.write:
         write(Path(weights.file), statistics)
         print(f"written to {weights.file}: {Path(weights.file).stat().st_size / 1e6:.2f} MB")
     stored = Familiarity.from_tensors(statistics.tensors()).to("cpu")
-    limit, kept_rows = stored.threshold(SHARE), stored.distances(kept.features)
+    limit, kept_rows = stored.threshold(SHARE), stored.distances(kept.middle_features)
     print(f"as stored: kept {percent(int((kept_rows <= limit).sum()), len(kept_rows))}")
     started = time.perf_counter()
     for _ in range(ROUNDS):
-        stored.distances(training.features[:BATCH])
+        stored.distances(training.middle_features[:BATCH])
     milliseconds = 1000 * (time.perf_counter() - started) / ROUNDS / BATCH
     print(f"{milliseconds:.4f} ms a photo for the distances, on {torch.get_num_threads()} threads")
     print(json.dumps({"bench": "familiar", "precision": args.precision, "ms": milliseconds, "scores": results}))

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from records import run_config
 from torch import Tensor, nn
 
-from inception_cli.config import FEATURES, PRESETS, Classes, Plan, Weights
+from inception_cli.config import FEATURES, MIDDLE_FEATURES, PRESETS, Classes, Plan, Weights
 from inception_cli.inference import explain, multi_gpu, predictor, resolve, runner
 from inception_cli.network import counting, fusion, heat_map
 from inception_cli.network.counting import Counts
@@ -40,23 +40,28 @@ _serve = multi_gpu._serve
 
 
 class StubNetwork(nn.Module):
-    """Logits from the colours of 16 tiles; with `features` a pair with the colours, and zeros behind them."""
+    """Logits from the colours of 16 tiles; beside them features of the kinds asked for, which the colours are too."""
 
     def __init__(self, classes: int = 10) -> None:
         super().__init__()
         self.pool = nn.AdaptiveAvgPool2d(4)
-        self.returns_features = False
+        self.returns = (False, False)  # the features, the middle features
         weight = torch.randn(classes, 48, generator=torch.Generator().manual_seed(1)) / 40
         self.weight = nn.Parameter(weight - weight.mean(1, keepdim=True))  # the brightness does not matter
 
-    def forward(self, pixels: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+    def forward(self, pixels: Tensor) -> Tensor | tuple[Tensor, ...]:
         tiles: Tensor = self.pool(pixels.float()).flatten(1)
         logits = (tiles - tiles.mean(1, keepdim=True)) @ self.weight.T
-        return (logits, self.features(pixels)) if self.returns_features else logits
+        features = zip((self.features, self.middle_features), self.returns, strict=True)
+        return (logits, *(each(pixels) for each, wanted in features if wanted)) if any(self.returns) else logits
 
     def features(self, pixels: Tensor) -> Tensor:
         """Return the colours of the tiles and zeros behind them (N, 2048)."""
         return F.pad(self.pool(pixels.float()).flatten(1), (0, FEATURES - 48))
+
+    def middle_features(self, pixels: Tensor) -> Tensor:
+        """Return the colours of the tiles in the negative, and zeros behind them (N, 1536)."""
+        return F.pad(255 - self.pool(pixels.float()).flatten(1), (0, MIDDLE_FEATURES - 48))
 
 
 def find_weights(
@@ -126,11 +131,12 @@ def optimize(
     plan: Plan,
     ranges: Mapping[str, float] | None = None,
     features: bool = False,
+    middle_features: bool = False,
 ) -> nn.Module:
     if isinstance(network, InceptionV3):
-        return fusion.optimize(network, mean, std, plan, ranges, features)
+        return fusion.optimize(network, mean, std, plan, ranges, features, middle_features)
     if isinstance(network, StubNetwork):
-        network.returns_features = features
+        network.returns = features, middle_features
     return network.to(plan.device)
 
 
