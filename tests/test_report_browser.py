@@ -292,16 +292,17 @@ def mapped_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def mapped(browser: Browser, mapped_file: Path) -> Iterator[Page]:
-    """Open the report with heat maps; at the end assert that the console is empty."""
-    context = browser.new_context(reduced_motion="reduce", viewport={"width": 1200, "height": 800})
-    page, messages = context.new_page(), list[str]()
-    page.on("console", lambda message: messages.append(message.text))
-    page.on("pageerror", lambda error: messages.append(str(error)))
+def mapped(tab: tuple[Page, list[str], list[str]], mapped_file: Path) -> Iterator[Page]:
+    """Load the report with heat maps; at the end assert that the console is empty."""
+    page, messages, _ = tab
+    page.goto("about:blank")
+    page.set_viewport_size({"width": 1200, "height": 800})
+    page.emulate_media(media="screen", color_scheme="light")
+    messages.clear()
     page.goto(mapped_file.as_uri())
     page.locator("#mistakes canvas").first.wait_for()
     yield page
-    context.close()
+    page.goto("about:blank")  # messages up to here have arrived
     assert messages == []
 
 

@@ -4,7 +4,6 @@ The layers have torchvision's names, so torchvision's state dict loads unchanged
 layers between the first two poolings differ from table 1 of the paper. Shapes are for images of 299 x 299 pixels.
 """
 
-import copy
 from collections.abc import Callable
 from functools import cache
 from typing import ClassVar, Self, TypeVar
@@ -311,14 +310,15 @@ def copy_modules(module: M) -> M:
 
     Replacing or converting a tensor of the copy leaves the original as it is. Thirty times as fast as `copy.deepcopy`.
     """
-    copied = copy.copy(module)
+    copied = object.__new__(type(module))
     for name, value in vars(module).items():
-        if isinstance(value, dict):  # of hooks, buffers, parameters, submodules
-            vars(copied)[name] = value.copy()
-    for name, parameter in module.named_parameters(recurse=False):
-        copied._parameters[name] = nn.Parameter(parameter.detach(), parameter.requires_grad)
-    for name, child in module.named_children():
-        copied._modules[name] = copy_modules(child)
+        vars(copied)[name] = value.copy() if isinstance(value, dict) else value  # dicts of hooks, submodules, ...
+    for name, parameter in copied._parameters.items():
+        if parameter is not None:
+            copied._parameters[name] = nn.Parameter(parameter.detach(), parameter.requires_grad)
+    for name, child in copied._modules.items():
+        if child is not None:
+            copied._modules[name] = copy_modules(child)
     return copied
 
 
