@@ -30,6 +30,7 @@ def find_in_cache(file: HubFile) -> Path | None:
 def download(file: HubFile, name: str, timeout: float, progress: Callable[[str, int, int], None]) -> Path:
     """Download a file into the hub's cache, called `name` in the progress; raises the hub's own exceptions."""
     from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
     from tqdm import tqdm
 
     class CallbackBar(tqdm):  # type: ignore[misc]
@@ -44,15 +45,18 @@ def download(file: HubFile, name: str, timeout: float, progress: Callable[[str, 
             progress(name, int(self.n), int(self.total or 0))
             return None
 
-    with _errors_only():
-        cached = hf_hub_download(
-            file.repo,
-            file.filename,
-            revision=file.revision,
-            endpoint=hub_endpoint(),
-            etag_timeout=timeout,
-            tqdm_class=CallbackBar,
-        )
+    try:
+        with _errors_only():
+            cached = hf_hub_download(
+                file.repo,
+                file.filename,
+                revision=file.revision,
+                endpoint=hub_endpoint(),
+                etag_timeout=timeout,
+                tqdm_class=CallbackBar,
+            )
+    except LocalEntryNotFoundError as error:  # "An error happened": the cause is the hub's answer, or the connection's
+        raise error.__cause__ or error from None
     return Path(cached)
 
 
