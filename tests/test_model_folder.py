@@ -122,12 +122,11 @@ def test_a_revision_is_resolved_to_its_commit(revision: str) -> None:
     assert FIRST in find(f"hf-hub:{REPO}@{revision}", offline=True).source
 
 
-def test_the_copy_on_this_machine_is_used_with_a_note_if_the_hub_does_not_respond(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.mark.parametrize("trouble", ["broken", "login_page"])
+def test_the_copy_on_this_machine_is_used_with_a_note_if_the_hub_does_not_respond(trouble: str) -> None:
     publish(REPO, FILES)
     find()
-    Hub.broken = True
+    setattr(Hub, trouble, True)
 
     assert find().notes == (f"the hub cannot be reached: the copy on this machine is used, commit {FIRST}",)
     assert find(offline=True).notes == ()
@@ -202,6 +201,14 @@ def test_a_refused_file_is_named_by_its_status(status: int, reason: str, filenam
     Hub.statuses[filename] = status
 
     assert reason in refusal()
+
+
+@pytest.mark.parametrize("commit", ["", "main", "../../evil", "a/b"])
+def test_a_response_without_a_commit_is_not_from_a_hub(commit: str, tmp_path: Path) -> None:
+    publish(REPO, FILES, commit)
+
+    assert refusal().startswith(f"hf-hub:{REPO}: download failed (the response is not from a Hugging Face hub: it name")
+    assert not (tmp_path / "hub").exists()
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])

@@ -14,6 +14,7 @@ from inception_cli.weights.registry import HubFile, hub_endpoint
 
 #: Hosts of this machine, whose responses nobody else can alter.
 _LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
+_COMMIT = re.compile("[0-9a-f]{40}")
 _SHA256 = re.compile("[0-9a-f]{64}")
 #: The hub knows large files by their SHA-256, and small ones by Git's SHA-1.
 _HASH = re.compile("[0-9a-f]{64}|[0-9a-f]{40}")
@@ -63,9 +64,13 @@ def download(file: HubFile, name: str, timeout: float, progress: Callable[[str, 
 def request_commit(file: HubFile, timeout: float) -> str:
     """Return the commit that a file's revision is at the moment; raises the hub's own exceptions."""
     from huggingface_hub import get_hf_file_metadata
+    from huggingface_hub.errors import FileMetadataError
 
     with _errors_only():
-        return get_hf_file_metadata(file.url, timeout=timeout, endpoint=hub_endpoint()).commit_hash or ""
+        commit = get_hf_file_metadata(file.url, timeout=timeout, endpoint=hub_endpoint()).commit_hash or ""
+    if not _COMMIT.fullmatch(commit):  # such as the login page of a public Wi-Fi network
+        raise FileMetadataError("the response is not from a Hugging Face hub: it names no commit")
+    return commit
 
 
 def request_hash(file: HubFile, timeout: float) -> str:

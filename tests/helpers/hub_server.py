@@ -22,6 +22,7 @@ class Hub(BaseHTTPRequestHandler):
     restricted: ClassVar[dict[str, str]] = {}  # "private" or "gated", by repository
     broken: ClassVar[bool] = False
     statuses: ClassVar[dict[str, int]] = {}  # with which all requests of a file are refused, by name
+    login_page: ClassVar[bool] = False  # answers all requests as a public Wi-Fi network does
     git_only: ClassVar[bool] = False  # gives Git's hash for large files, too
     requests: ClassVar[list[str]] = []
 
@@ -33,6 +34,8 @@ class Hub(BaseHTTPRequestHandler):
 
     def respond(self, body: bool) -> None:
         Hub.requests.append(f"{self.command} {self.path}")
+        if Hub.login_page:
+            return self.refuse(200, "")
         matched = re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", self.path)
         if not matched or Hub.broken:
             return self.refuse(500 if Hub.broken else 404, "")
@@ -90,7 +93,7 @@ def publish(repo: str, files: dict[str, bytes], commit: str = FIRST, revision: s
 def serve() -> Iterator[str]:
     """Start the hub without repositories; yield its URL."""
     Hub.files, Hub.refs, Hub.restricted, Hub.statuses, Hub.requests = {}, {}, {}, {}, []
-    Hub.broken = Hub.git_only = False
+    Hub.broken = Hub.login_page = Hub.git_only = False
     with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
         Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         yield f"http://127.0.0.1:{server.server_address[1]}"
