@@ -1,9 +1,11 @@
 """Weights in timm's layout, in folders and on a hub on this machine: what is found, fetched, checked and refused."""
 
 import json
+import os
 import re
 import shutil
 import socket
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
@@ -223,6 +225,21 @@ def test_a_hub_in_trouble_is_named_by_its_status(status: int) -> None:
 def test_names_that_the_hub_does_not_allow_are_invalid_usage(name: str, reason: str) -> None:
     with pytest.raises(UsageError, match=f"^weights hf-hub:{name}: {reason}.*; give hf-hub:USER/MODEL as the hub"):
         find_model_folder(f"hf-hub:{name}", False, ignore_progress)
+
+
+@pytest.mark.parametrize(("number", "reason"), [(28, "no space left on device"), (30, "read-only file system")])
+def test_a_cache_that_cannot_be_written_is_named(
+    number: int, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    def write(*_: object, **__: object) -> None:
+        warnings.warn("Not enough free disk space", stacklevel=1)
+        raise OSError(number, os.strerror(number))
+
+    publish(REPO, FILES)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", write)
+
+    assert refusal().startswith(f"hf-hub:{REPO}: the hub's cache {tmp_path}/hub: {reason}; make room in it and let it")
+    assert not recwarn.list
 
 
 @pytest.mark.parametrize("lost", ["config.json", "model.safetensors"])

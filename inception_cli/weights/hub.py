@@ -2,6 +2,7 @@
 
 import logging
 import re
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -118,11 +119,13 @@ def _hashes_file() -> Path:
 
 @contextmanager
 def _errors_only() -> Iterator[None]:
-    """Mute the hub's warnings, which would precede the one line of an error."""
+    """Mute the hub's warnings, such as of a full disk, which would precede the one line of an error."""
     logger = logging.getLogger("huggingface_hub")
     before = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            yield
     finally:
         logger.setLevel(before)

@@ -1,5 +1,6 @@
 """Weights in timm's layout: `config.json` and tensors in a folder, or in a repository of the Hugging Face hub."""
 
+import errno
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -8,7 +9,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 
-from inception_cli.errors import InceptionError, UsageError, one_line, os_errors
+from inception_cli.errors import InceptionError, UsageError, one_line, os_errors, os_reason
 from inception_cli.files.hashing import git_sha1, sha256
 from inception_cli.weights import download, hub
 from inception_cli.weights.download import DownloadProgress, download_failure, require_hash
@@ -17,6 +18,8 @@ from inception_cli.weights.registry import FOLDER_PREFIX, HUB_PREFIX, HubFile, h
 from inception_cli.weights.timm_config import CONFIG, WEIGHTS_FILES
 
 _REPO = re.compile(r"[\w.-]+/[\w.-]+")
+#: Errors of the disk, unlike those of the network: no room, or not writable.
+_DISK_ERRORS = (*(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO), *(errno.EACCES, errno.EPERM, errno.EROFS))
 _COMMIT = re.compile("[0-9a-f]{40}")
 
 
@@ -176,6 +179,7 @@ def _is_unreachable(error: Exception) -> bool:
 def _hub_errors(name: str, repo: str, revision: str) -> Iterator[None]:
     """Turn an exception of the hub into an InceptionError with the reason and the remedy."""
     from huggingface_hub import errors
+    from huggingface_hub.constants import HF_HUB_CACHE
 
     page, log_in = f"{hub_endpoint()}/{repo}", "log in (hf auth login, or the environment variable HF_TOKEN)"
     copy_the_files = f"copy the files of {page} into a folder and give {FOLDER_PREFIX}FOLDER"
@@ -201,4 +205,9 @@ def _hub_errors(name: str, repo: str, revision: str) -> Iterator[None]:
             f"{name}: download failed (HTTP status {status}); try again later, or {copy_the_files}"
         ) from error
     except Exception as error:  # httpx, ssl and the hub each have their own
+        if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+            raise InceptionError(
+                f"{name}: the hub's cache {HF_HUB_CACHE}: {os_reason(error)}; make room in it and let it be written, "
+                "or set the environment variable HF_HOME to another folder"
+            ) from error
         raise InceptionError(f"{name}: {download_failure(error)}; connect once, or {copy_the_files}") from error
