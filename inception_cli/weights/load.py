@@ -224,7 +224,9 @@ def _find_file(name: str, published: Published | None, offline: bool, progress: 
     if name == DEMO or name.lower().endswith(SUFFIXES) or "/" in name or file.is_file():
         return WeightsFiles(file, str(file))
     others = f"{HUB_PREFIX}USER/MODEL", f"{FOLDER_PREFIX}DIR"
-    raise UsageError(f"{unknown_name('weights', name, [*PUBLISHED, DEMO, *others])} (a file ends in {', '.join(SUFFIXES)})")
+    raise UsageError(
+        f"{unknown_name('weights', name, [*PUBLISHED, DEMO, *others])} (a file ends in {', '.join(SUFFIXES)})"
+    )
 
 
 def _convert(file: Path, tensors: Mapping[str, Tensor], num_names: int | None) -> Checkpoint:

@@ -56,7 +56,9 @@ def _find_local(name: str) -> WeightsFiles:
     given = name.removeprefix(FOLDER_PREFIX)
     if not given.strip():
         raise UsageError(f"weights {name}: give the folder, {FOLDER_PREFIX}DIR")
-    folder, remedy = Path(os.path.expanduser(given)), f"give one with {CONFIG} and {WEIGHTS_FILES[0]} in it"
+    folder, remedy = Path(given), f"give one with {CONFIG} and {WEIGHTS_FILES[0]} in it"
+    with suppress(RuntimeError):  # no user of the name in ~NAME
+        folder = folder.expanduser()
     with os_errors(folder, remedy):
         if not folder.is_dir():
             raise InceptionError(f"{folder}: no such folder; {remedy}")
