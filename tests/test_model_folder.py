@@ -1,9 +1,11 @@
 """Weights in timm's layout, in folders and on a hub on this machine: what is found, fetched, checked and refused."""
 
 import json
+import os
 import re
 import shutil
 import socket
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
@@ -122,12 +124,11 @@ def test_a_revision_is_resolved_to_its_commit(revision: str) -> None:
     assert FIRST in find(f"hf-hub:{REPO}@{revision}", offline=True).source
 
 
-def test_the_copy_on_this_machine_is_used_with_a_note_if_the_hub_does_not_respond(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.mark.parametrize("trouble", ["broken", "login_page"])
+def test_the_copy_on_this_machine_is_used_with_a_note_if_the_hub_does_not_respond(trouble: str) -> None:
     publish(REPO, FILES)
     find()
-    Hub.broken = True
+    setattr(Hub, trouble, True)
 
     assert find().notes == (f"the hub cannot be reached: the copy on this machine is used, commit {FIRST}",)
     assert find(offline=True).notes == ()
@@ -187,6 +188,58 @@ def test_a_hub_that_does_not_respond(monkeypatch: pytest.MonkeyPatch) -> None:
     assert refusal().endswith(
         f"connect once, or copy the files of http://127.0.0.1:{port}/{REPO} into a folder and give local-dir:FOLDER"
     )
+
+
+@pytest.mark.parametrize("filename", ["config.json", "model.safetensors"])
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        (403, "refuses access; log in (hf auth login, or the environment variable HF_TOKEN) with a token that may re"),
+        (404, "download failed (HTTP status 404); try again later, or copy the files of "),
+    ],
+)
+def test_a_refused_file_is_named_by_its_status(status: int, reason: str, filename: str) -> None:
+    publish(REPO, FILES)
+    Hub.statuses[filename] = status
+
+    assert reason in refusal()
+
+
+@pytest.mark.parametrize("commit", ["", "main", "../../evil", "a/b"])
+def test_a_response_without_a_commit_is_not_from_a_hub(commit: str, tmp_path: Path) -> None:
+    publish(REPO, FILES, commit)
+
+    assert refusal().startswith(f"hf-hub:{REPO}: download failed (the response is not from a Hugging Face hub: it name")
+    assert not (tmp_path / "hub").exists()
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_hub_in_trouble_is_named_by_its_status(status: int) -> None:
+    publish(REPO, FILES)
+    Hub.statuses["config.json"] = status
+
+    assert refusal().startswith(f"hf-hub:{REPO}: download failed (HTTP status {status}); try again later, or copy the")
+
+
+@pytest.mark.parametrize(("name", "reason"), [("a--b/c", "Cannot have -- or .."), ("-a/b", "Repo id must use")])
+def test_names_that_the_hub_does_not_allow_are_invalid_usage(name: str, reason: str) -> None:
+    with pytest.raises(UsageError, match=f"^weights hf-hub:{name}: {reason}.*; give hf-hub:USER/MODEL as the hub"):
+        find_model_folder(f"hf-hub:{name}", False, ignore_progress)
+
+
+@pytest.mark.parametrize(("number", "reason"), [(28, "no space left on device"), (30, "read-only file system")])
+def test_a_cache_that_cannot_be_written_is_named(
+    number: int, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    def write(*_: object, **__: object) -> None:
+        warnings.warn("Not enough free disk space", stacklevel=1)
+        raise OSError(number, os.strerror(number))
+
+    publish(REPO, FILES)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", write)
+
+    assert refusal().startswith(f"hf-hub:{REPO}: the hub's cache {tmp_path}/hub: {reason}; make room in it and let it")
+    assert not recwarn.list
 
 
 @pytest.mark.parametrize("lost", ["config.json", "model.safetensors"])
@@ -270,6 +323,7 @@ def test_weights_without_a_sha256_are_not_accepted(monkeypatch: pytest.MonkeyPat
         "hf-hub:me/..",
         "hf-hub:me/a@../b",
         "local-dir:",
+        "local-dir: ",
     ],
 )
 def test_names_of_another_form_are_refused(name: str) -> None:
@@ -441,6 +495,27 @@ def test_a_folder_without_a_file_is_refused(folder: Path, tmp_path: Path) -> Non
     (copied / "config.json").write_text(CONFIG)
     assert refusal(f"local-dir:{copied}").startswith(f"{copied}: has no model.safetensors or pytorch_model.bin; ")
     assert refusal(f"local-dir:{tmp_path}/none").startswith(f"{tmp_path}/none: no such folder; ")
+
+
+def test_a_folder_that_cannot_be_searched_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert re.match(r"/x{300}: (file name too long|no such folder); give one with", refusal("local-dir:/" + "x" * 300))
+    assert refusal("local-dir:~nobody-here/x").startswith("~nobody-here/x: no such folder; give one with config.json")
+    monkeypatch.setattr("os.access", lambda *_: False)
+    assert refusal(f"local-dir:{tmp_path}").startswith(f"{tmp_path}: permission denied; give one with config.json")
+
+
+@pytest.mark.parametrize("name", ["HF-HUB:me/fruit", "hf_hub:me/fruit"])
+def test_a_prefix_in_another_spelling_is_named(name: str) -> None:
+    with pytest.raises(UsageError, match=f"^weights '{name}' is unknown: did you mean hf-hub:me/fruit\\?$"):
+        find_weights(name)
+
+
+def test_a_pointer_of_git_lfs_is_named(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(CONFIG)
+    (tmp_path / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 9\n")
+
+    with pytest.raises(InceptionError, match=r"model\.safetensors: is a pointer of Git LFS, .*; run git lfs pull in "):
+        find_weights(f"local-dir:{tmp_path}")
 
 
 def test_a_folder_given_as_a_file_is_refused_with_the_right_form(folder: Path) -> None:

@@ -151,10 +151,14 @@ REFUSED: dict[str, tuple[object, str]] = {
     "no architecture": ({"model_type": "bert"}, "it names no architecture, so it is not timm's layout"),
     "another architecture": (
         TF_IN1K | {"architecture": "resnet50.a1_in1k"},
-        "the architecture is resnet50.a1_in1k; give",
+        "the architecture is 'resnet50.a1_in1k'; give",
     ),
-    "Inception V4": (TF_IN1K | {"architecture": "inception_v4"}, "the architecture is inception_v4; give"),
-    "architecture of another type": (TF_IN1K | {"architecture": ["inception_v3"]}, "the architecture is ["),
+    "Inception V4": (TF_IN1K | {"architecture": "inception_v4"}, "the architecture is 'inception_v4'; give"),
+    "a line break": (TF_IN1K | {"architecture": "a\nb"}, r"the architecture is 'a\nb'; give"),
+    "architecture of another type": (
+        TF_IN1K | {"architecture": ["inception_v3"]},
+        "the architecture is \"['inception_v3']\"; give",
+    ),
     "pretrained_cfg": (TF_IN1K | {"pretrained_cfg": [1]}, "pretrained_cfg is not a JSON object"),
     "num_classes": (TF_IN1K | {"num_classes": 0}, "num_classes is 0, not 1 to 100,000"),
     "negative classes": (TF_IN1K | {"num_classes": -1}, "num_classes is -1"),

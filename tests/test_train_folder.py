@@ -95,6 +95,9 @@ def test_train_writes_a_folder(
         ("photos/new/", "photos/new: is in photos, where it would be a class; choose another output folder"),
         ("none/mine/", "none: not a writable folder; create it"),
         ("full/", "full: already exists; move it away, or choose another output folder"),
+        ("file/", "file: already exists; move it away, or choose another output folder\n"),
+        ("loop/", "loop: already exists; move it away, or choose another output folder\n"),
+        (f"{'x' * 237}/", "the name has 237 bytes; give one of at most 236"),
         ("/", "give the name of a new folder, such as mine/"),
         ("./", "give the name of a new folder, such as mine/"),
     ],
@@ -105,6 +108,8 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_training(
     monkeypatch.chdir(photos.parent)
     (photos.parent / "full").mkdir()
     (photos.parent / "full/precious.txt").write_text("mine")
+    (photos.parent / "file").touch()
+    (photos.parent / "loop").symlink_to("loop")
 
     ended = inception("train", "photos", "-o", out, "--from", "scratch", "--device", "cpu", "--size", 80)
 
@@ -123,6 +128,14 @@ def test_an_empty_folder_or_a_link_to_one_is_filled(config: TrainConfig, tmp_pat
 
     assert config.out.is_symlink()
     assert names_in(tmp_path / "elsewhere") == WRITTEN
+
+
+def test_the_longest_name_is_written(config: TrainConfig) -> None:
+    config = replace(config, out=config.out.with_name("x" * 236))
+
+    trained(config).save()
+
+    assert names_in(config.out) == WRITTEN
 
 
 def test_files_that_appear_during_the_training_are_kept(config: TrainConfig) -> None:

@@ -10,6 +10,8 @@ from inception_cli.weights.registry import FOLDER_PREFIX, HUB_PREFIX
 
 #: The start that means random weights.
 SCRATCH = "scratch"
+#: File systems allow 255; the part file, while it is written, has 19 more: `.NAME.part.0a1b2c3d.tmp`.
+MAX_NAME_BYTES = 236
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,10 @@ class TrainConfig:
         require_range("workers", self.workers, 0)
         require_range("seed", self.seed, 0)
         require(self.precision in ("fp32", "bf16"), f"precision {self.precision}: training runs in fp32 or bf16")
+        length = len(os.fsencode(self.out.name))
+        require(
+            length <= MAX_NAME_BYTES, f"{self.out}: the name has {length} bytes; give one of at most {MAX_NAME_BYTES}"
+        )
         if self.folder:
             self._require_folder()
         else:
@@ -73,7 +79,8 @@ class TrainConfig:
         """Raise UsageError unless `out` can be a folder in timm's layout."""
         require(self.out.name not in ("", ".."), f"{self.out}: give the name of a new folder, such as mine/")
         for images in filter(None, (self.train_dir, self.val_dir)):
-            inside = self.out.resolve().is_relative_to(images.resolve())
+            # Unlike Path.resolve, realpath accepts a link to itself.
+            inside = Path(os.path.realpath(self.out)).is_relative_to(images.resolve())
             require(not inside, f"{self.out}: is in {images}, where it would be a class; choose another output folder")
         require(
             self.preset.antialias,

@@ -55,6 +55,7 @@ from inception_cli.training.settings import SCRATCH, TrainConfig, TrainSettings,
 from inception_cli.training.validation import ValidationPredictions, is_best
 from inception_cli.weights.download import DownloadProgress, ignore_progress
 from inception_cli.weights.load import find_weights, is_saved_folder, load_network, save_folder, save_weights
+from inception_cli.weights.registry import FOLDER_PREFIX
 from inception_cli.weights.training_record import ClassCounts, EpochResult, TrainingRecord
 
 DEFAULT_SIZE = 176  # pixels: input resolution of a network trained from scratch
@@ -379,11 +380,10 @@ def _is_replaceable(config: TrainConfig) -> bool:
 def require_writable(config: TrainConfig) -> None:
     """Raise InceptionError if the output file exists, or cannot be written, before time is spent on training."""
     out, folder = config.out, config.out.parent
-    if out.exists() and not _is_replaceable(config):
-        kind, again = ("folder", f"local-dir:{out}") if config.folder else ("file", out)
-        raise InceptionError(
-            f"{out}: already exists; move it away, or choose another output {kind}, with --from {again} to train it "
-            "further"
-        )
+    is_loop = config.folder and out.is_symlink()  # the target of any other link is `out`
+    if (out.exists() or is_loop) and not _is_replaceable(config):
+        kind, again = ("folder", f"{FOLDER_PREFIX}{out}") if config.folder else ("file", out)
+        further = f", with --from {again} to train it further" if out.is_dir() == config.folder and not is_loop else ""
+        raise InceptionError(f"{out}: already exists; move it away, or choose another output {kind}{further}")
     if not (folder.is_dir() and os.access(folder, os.W_OK)):
         raise InceptionError(f"{folder}: not a writable folder; create it, or choose another output file")

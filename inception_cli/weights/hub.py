@@ -2,6 +2,7 @@
 
 import logging
 import re
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from inception_cli.weights.registry import HubFile, hub_endpoint
 
 #: Hosts of this machine, whose responses nobody else can alter.
 _LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
+_COMMIT = re.compile("[0-9a-f]{40}")
 _SHA256 = re.compile("[0-9a-f]{64}")
 #: The hub knows large files by their SHA-256, and small ones by Git's SHA-1.
 _HASH = re.compile("[0-9a-f]{64}|[0-9a-f]{40}")
@@ -30,6 +32,7 @@ def find_in_cache(file: HubFile) -> Path | None:
 def download(file: HubFile, name: str, timeout: float, progress: Callable[[str, int, int], None]) -> Path:
     """Download a file into the hub's cache, called `name` in the progress; raises the hub's own exceptions."""
     from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
     from tqdm import tqdm
 
     class CallbackBar(tqdm):  # type: ignore[misc]
@@ -44,24 +47,31 @@ def download(file: HubFile, name: str, timeout: float, progress: Callable[[str, 
             progress(name, int(self.n), int(self.total or 0))
             return None
 
-    with _errors_only():
-        cached = hf_hub_download(
-            file.repo,
-            file.filename,
-            revision=file.revision,
-            endpoint=hub_endpoint(),
-            etag_timeout=timeout,
-            tqdm_class=CallbackBar,
-        )
+    try:
+        with _errors_only():
+            cached = hf_hub_download(
+                file.repo,
+                file.filename,
+                revision=file.revision,
+                endpoint=hub_endpoint(),
+                etag_timeout=timeout,
+                tqdm_class=CallbackBar,
+            )
+    except LocalEntryNotFoundError as error:  # "An error happened": the cause is the hub's answer, or the connection's
+        raise error.__cause__ or error from None
     return Path(cached)
 
 
 def request_commit(file: HubFile, timeout: float) -> str:
     """Return the commit that a file's revision is at the moment; raises the hub's own exceptions."""
     from huggingface_hub import get_hf_file_metadata
+    from huggingface_hub.errors import FileMetadataError
 
     with _errors_only():
-        return get_hf_file_metadata(file.url, timeout=timeout, endpoint=hub_endpoint()).commit_hash or ""
+        commit = get_hf_file_metadata(file.url, timeout=timeout, endpoint=hub_endpoint()).commit_hash or ""
+    if not _COMMIT.fullmatch(commit):  # such as the login page of a public Wi-Fi network
+        raise FileMetadataError("the response is not from a Hugging Face hub: it names no commit")
+    return commit
 
 
 def request_hash(file: HubFile, timeout: float) -> str:
@@ -109,11 +119,13 @@ def _hashes_file() -> Path:
 
 @contextmanager
 def _errors_only() -> Iterator[None]:
-    """Mute the hub's warnings, which would precede the one line of an error."""
+    """Mute the hub's warnings, such as of a full disk, which would precede the one line of an error."""
     logger = logging.getLogger("huggingface_hub")
     before = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            yield
     finally:
         logger.setLevel(before)

@@ -42,7 +42,7 @@ from inception_cli.weights.read import (
     refusal,
     require_readable,
 )
-from inception_cli.weights.registry import DEMO, FOLDER_PREFIX, PUBLISHED, Published, demo_file
+from inception_cli.weights.registry import DEMO, FOLDER_PREFIX, HUB_PREFIX, PUBLISHED, Published, demo_file
 from inception_cli.weights.timm_config import (
     CARD,
     CONFIG,
@@ -218,9 +218,15 @@ def _find_file(name: str, published: Published | None, offline: bool, progress: 
     file = demo_file() if name == DEMO else Path(name)
     if (file / CONFIG).is_file():
         raise UsageError(f"{name}: is a folder in timm's layout; give {FOLDER_PREFIX}{name}")
+    prefix, _, rest = name.partition(":")
+    if (meant := f"{prefix.lower().replace('_', '-')}:") in (HUB_PREFIX, FOLDER_PREFIX) and not file.exists():
+        raise UsageError(f"weights {name!r} is unknown: did you mean {meant}{rest}?")
     if name == DEMO or name.lower().endswith(SUFFIXES) or "/" in name or file.is_file():
         return WeightsFiles(file, str(file))
-    raise UsageError(f"{unknown_name('weights', name, [*PUBLISHED, DEMO])} (a file ends in {', '.join(SUFFIXES)})")
+    others = f"{HUB_PREFIX}USER/MODEL", f"{FOLDER_PREFIX}DIR"
+    raise UsageError(
+        f"{unknown_name('weights', name, [*PUBLISHED, DEMO, *others])} (a file ends in {', '.join(SUFFIXES)})"
+    )
 
 
 def _convert(file: Path, tensors: Mapping[str, Tensor], num_names: int | None) -> Checkpoint:

@@ -1,5 +1,7 @@
 """Weights in timm's layout: `config.json` and tensors in a folder, or in a repository of the Hugging Face hub."""
 
+import errno
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -7,7 +9,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 
-from inception_cli.errors import InceptionError, UsageError
+from inception_cli.errors import InceptionError, UsageError, one_line, os_errors, os_reason
 from inception_cli.files.hashing import git_sha1, sha256
 from inception_cli.weights import download, hub
 from inception_cli.weights.download import DownloadProgress, download_failure, require_hash
@@ -16,6 +18,8 @@ from inception_cli.weights.registry import FOLDER_PREFIX, HUB_PREFIX, HubFile, h
 from inception_cli.weights.timm_config import CONFIG, WEIGHTS_FILES
 
 _REPO = re.compile(r"[\w.-]+/[\w.-]+")
+#: Errors of the disk, unlike those of the network: no room, or not writable.
+_DISK_ERRORS = (*(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO), *(errno.EACCES, errno.EPERM, errno.EROFS))
 _COMMIT = re.compile("[0-9a-f]{40}")
 
 
@@ -38,7 +42,7 @@ def find_model_folder(name: str, offline: bool, progress: DownloadProgress) -> W
     another form, and InceptionError for files that are missing or not available.
     """
     if name.startswith(FOLDER_PREFIX):
-        return _find_local(Path(name.removeprefix(FOLDER_PREFIX)).expanduser(), name)
+        return _find_local(name)
     if not name.startswith(HUB_PREFIX):
         return None
     repo, at, revision = name.removeprefix(HUB_PREFIX).partition("@")
@@ -48,13 +52,21 @@ def find_model_folder(name: str, offline: bool, progress: DownloadProgress) -> W
         return _HubModel(name, repo, revision or "main", offline or _hub_is_offline(), progress).find()
 
 
-def _find_local(folder: Path, name: str) -> WeightsFiles:
-    if name == FOLDER_PREFIX:
+def _find_local(name: str) -> WeightsFiles:
+    given = name.removeprefix(FOLDER_PREFIX)
+    if not given.strip():
         raise UsageError(f"weights {name}: give the folder, {FOLDER_PREFIX}DIR")
-    if not folder.is_dir():
-        raise InceptionError(f"{folder}: no such folder; give one with {CONFIG} and {WEIGHTS_FILES[0]} in it")
-    weights = next((folder / filename for filename in WEIGHTS_FILES if (folder / filename).exists()), None)
-    if not (folder / CONFIG).exists():
+    folder, remedy = Path(given), f"give one with {CONFIG} and {WEIGHTS_FILES[0]} in it"
+    with suppress(RuntimeError):  # no user of the name in ~NAME
+        folder = folder.expanduser()
+    with os_errors(folder, remedy):
+        if not folder.is_dir():
+            raise InceptionError(f"{folder}: no such folder; {remedy}")
+        if not os.access(folder, os.X_OK):  # before Python 3.14 `exists` raises PermissionError, then it is False
+            raise InceptionError(f"{folder}: permission denied; {remedy}")
+        found = [filename for filename in (CONFIG, *WEIGHTS_FILES) if (folder / filename).exists()]
+    weights = next((folder / filename for filename in WEIGHTS_FILES if filename in found), None)
+    if CONFIG not in found:
         raise InceptionError(f"{folder}: has no {CONFIG}; {_layout_remedy(weights)}")
     if weights is None:
         raise InceptionError(f"{folder}: has no {' or '.join(WEIGHTS_FILES)}; {_layout_remedy(weights)}")
@@ -169,8 +181,10 @@ def _is_unreachable(error: Exception) -> bool:
 def _hub_errors(name: str, repo: str, revision: str) -> Iterator[None]:
     """Turn an exception of the hub into an InceptionError with the reason and the remedy."""
     from huggingface_hub import errors
+    from huggingface_hub.constants import HF_HUB_CACHE
 
     page, log_in = f"{hub_endpoint()}/{repo}", "log in (hf auth login, or the environment variable HF_TOKEN)"
+    copy_the_files = f"copy the files of {page} into a folder and give {FOLDER_PREFIX}FOLDER"
     try:
         yield
     except InceptionError:
@@ -183,10 +197,19 @@ def _hub_errors(name: str, repo: str, revision: str) -> Iterator[None]:
         raise InceptionError(f"{name}: has no revision {revision}; choose one of {page}/commits/main") from error
     except errors.RemoteEntryNotFoundError as error:
         raise InceptionError(f"{name}: has no {CONFIG}; {_layout_remedy(None)}") from error
-    except Exception as error:  # httpx, ssl and the hub each have their own
-        if isinstance(error, errors.HfHubHTTPError) and error.response.status_code in (401, 403):
+    except errors.HFValidationError as error:
+        reason = one_line(error).rstrip(".")
+        raise UsageError(f"weights {name}: {reason}; give {HUB_PREFIX}USER/MODEL as the hub shows it") from error
+    except errors.HfHubHTTPError as error:
+        if (status := error.response.status_code) in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             raise InceptionError(f"{name}: {page} refuses access; {log_in} with a token that may read it") from error
         raise InceptionError(
-            f"{name}: {download_failure(error)}; connect once, or copy the files of {page} into a folder and give "
-            f"{FOLDER_PREFIX}FOLDER"
+            f"{name}: download failed (HTTP status {status}); try again later, or {copy_the_files}"
         ) from error
+    except Exception as error:  # httpx, ssl and the hub each have their own
+        if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+            raise InceptionError(
+                f"{name}: the hub's cache {HF_HUB_CACHE}: {os_reason(error)}; make room in it and let it be written, "
+                "or set the environment variable HF_HOME to another folder"
+            ) from error
+        raise InceptionError(f"{name}: {download_failure(error)}; connect once, or {copy_the_files}") from error

@@ -49,6 +49,7 @@ _OLD_PICKLES = 5
 _NOT_TENSORS = CheckpointError(
     "not a checkpoint of tensors only, and others are not loaded", "save the network's state_dict()"
 )
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _SYSTEM_REMEDY = "allow more open files (ulimit -n 1024) and memory (ulimit -v), or stop other programs"
 #: Functions that torch allows in a pickle, but that take memory which the file does not have. State dicts need none.
 _ALLOCATING = {
@@ -97,6 +98,7 @@ def read_checkpoint(file: Path) -> CheckpointFile:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # such as torch's of sparse and quantised tensors, which are refused later
+            _require_no_pointer(file)
             return _read_safetensors(file) if file.suffix.lower() == ".safetensors" else _read_torch(file)
     except CheckpointError as error:
         raise refusal(file, error) from error
@@ -105,6 +107,13 @@ def read_checkpoint(file: Path) -> CheckpointFile:
         raise refusal(file, CheckpointError(reason, _SYSTEM_REMEDY) if reason else _NOT_TENSORS) from error
     except Exception as error:  # torch, pickle and zipfile raise many types; each means that this is no state dict
         raise refusal(file, _NOT_TENSORS) from error
+
+
+def _require_no_pointer(file: Path) -> None:
+    """Raise CheckpointError for what `git clone` without Git LFS leaves in place of a large file (Git LFS, spec.md)."""
+    with file.open("rb") as stream:
+        if stream.read(len(_LFS_POINTER)) == _LFS_POINTER:
+            raise CheckpointError("is a pointer of Git LFS, not the weights", "run git lfs pull in its folder")
 
 
 def _system_reason(error: Exception) -> str:

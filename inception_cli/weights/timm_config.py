@@ -92,7 +92,9 @@ def _flat(file: Path, data: bytes) -> dict[str, Any]:
     architecture = str(fields.get("architecture") or "")
     require(bool(architecture), "it names no architecture, so it is not timm's layout")
     if architecture.partition(".")[0] not in ARCHITECTURES:
-        raise InceptionError(f"{file}: the architecture is {excerpt(architecture)}; give weights of {ARCHITECTURES[0]}")
+        raise InceptionError(
+            f"{file}: the architecture is {excerpt(repr(architecture))}; give weights of {ARCHITECTURES[0]}"
+        )
     if "pretrained_cfg" not in fields:
         return {"label_names": fields.get("labels")} | fields
     pretrained: dict[str, Any] = fields["pretrained_cfg"]

@@ -21,6 +21,8 @@ class Hub(BaseHTTPRequestHandler):
     refs: ClassVar[dict[tuple[str, str], str]] = {}
     restricted: ClassVar[dict[str, str]] = {}  # "private" or "gated", by repository
     broken: ClassVar[bool] = False
+    statuses: ClassVar[dict[str, int]] = {}  # with which all requests of a file are refused, by name
+    login_page: ClassVar[bool] = False  # answers all requests as a public Wi-Fi network does
     git_only: ClassVar[bool] = False  # gives Git's hash for large files, too
     requests: ClassVar[list[str]] = []
 
@@ -32,10 +34,14 @@ class Hub(BaseHTTPRequestHandler):
 
     def respond(self, body: bool) -> None:
         Hub.requests.append(f"{self.command} {self.path}")
+        if Hub.login_page:
+            return self.refuse(200, "")
         matched = re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", self.path)
         if not matched or Hub.broken:
             return self.refuse(500 if Hub.broken else 404, "")
         repo, revision, filename = matched[1], unquote(matched[2]), matched[3]
+        if filename in Hub.statuses:
+            return self.refuse(Hub.statuses[filename], "")
         if not any(known == repo for known, _ in Hub.refs):
             return self.refuse(401, "RepoNotFound")
         if repo in Hub.restricted and self.headers.get("Authorization") != f"Bearer {TOKEN}":
@@ -86,8 +92,8 @@ def publish(repo: str, files: dict[str, bytes], commit: str = FIRST, revision: s
 @contextmanager
 def serve() -> Iterator[str]:
     """Start the hub without repositories; yield its URL."""
-    Hub.files, Hub.refs, Hub.restricted, Hub.requests = {}, {}, {}, []
-    Hub.broken = Hub.git_only = False
+    Hub.files, Hub.refs, Hub.restricted, Hub.statuses, Hub.requests = {}, {}, {}, {}, []
+    Hub.broken = Hub.login_page = Hub.git_only = False
     with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
         Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         yield f"http://127.0.0.1:{server.server_address[1]}"
