@@ -39,7 +39,7 @@ class TrainOutput:
             OutputFile("--log", self.log, LOG_MARKER),
         ]
         for output in outputs:
-            if output.path and is_remote(output.path):
+            if output.path and (output.path == "-" or is_remote(output.path)):
                 raise UsageError(f"{output.option} {output.path}: give a file on this machine")
         check_outputs(outputs, [*inputs, f"{out.rstrip('/')}.part"], can_force=False)
 
