@@ -174,6 +174,17 @@ def test_unreadable_images_are_skipped_and_listed(config: TrainConfig) -> None:
     assert trainer.save()["skipped"] == 2
 
 
+@pytest.mark.usefixtures("tiny")
+def test_a_training_does_not_resume_when_other_images_are_readable(config: TrainConfig) -> None:
+    """Test a file that became unreadable at its size, or a decoder that was installed: the batches would differ."""
+    interrupted(config, 1)
+    photo = config.train_dir / "red" / "000.png"
+    photo.write_bytes(b"?" * photo.stat().st_size)
+
+    with pytest.raises(InceptionError, match=r"part: .* started with 13 readable training images and 3 for validation, "):
+        Trainer(config)
+
+
 def test_validation_needs_the_classes_of_training(config: TrainConfig, tmp_path: Path) -> None:
     val = draw(tmp_path / "val", {"blue": 1, "red": 1})
     (val / "violet").mkdir()
@@ -650,6 +661,17 @@ def test_as_many_epochs_as_are_done_save_the_best_of_them(config: TrainConfig) -
     assert [*trainer.epochs()] == []
     record = TrainingRecord.of(trainer.save())
     assert (record.epochs, record.stopped_early) == (2, False)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_finished_training_of_a_single_step_resumes_with_more_epochs(config: TrainConfig) -> None:
+    single = replace(config, epochs=1, batch_size=32)
+    interrupted(single, 1)
+
+    trainer = Trainer(replace(single, epochs=2))
+
+    assert trainer.resumed.endswith(" instead of 0)")
+    assert len([*trainer.epochs()]) == 1
 
 
 @pytest.mark.usefixtures("tiny")

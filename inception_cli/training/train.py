@@ -30,7 +30,7 @@ from inception_cli.training.augment import (
     training_batches,
     validation_batches,
 )
-from inception_cli.training.checkpoint import describe_resuming, read_part, require_epochs, write_part
+from inception_cli.training.checkpoint import describe_resuming, read_part, require_epochs, require_readable, write_part
 from inception_cli.training.dataset import (
     ImageCounts,
     ImageDataset,
@@ -129,6 +129,9 @@ class Trainer:
         self._val = ImageDataset(val_samples, pixels, prepare, config.workers)
         self.skipped: dict[str, Failure] = self._train.skipped | self._val.skipped  # by path
         self._require_all_classes()
+        self._readable = [len(self._train), len(self._val)]
+        if part:
+            require_readable(config.part, part["readable"], self._readable)
         self._measured = Subset(self._train, spread(len(self._train), len(self._val)), prepare)
         self.learner = self._make_learner()
         steps, hyperparameters = self._steps_per_epoch, self._hyperparameters
@@ -213,6 +216,7 @@ class Trainer:
             "learner": self.learner.state_dict(),
             "best": None if self.history[-1].best else self._best_weights,  # else they are the averaged weights
             "history": [asdict(result) for result in self.history],
+            "readable": self._readable,
             "validation": self.best_validation.state_dict(),
         }
 
