@@ -21,6 +21,7 @@ from running import Inception
 from tiny_training import Tiny, draw
 from torch import Tensor
 
+from inception_cli.cli.training import print_beginning
 from inception_cli.config import PRESETS, PixelConfig, Plan
 from inception_cli.errors import InceptionError, UsageError
 from inception_cli.images.preprocess import views
@@ -181,7 +182,9 @@ def test_a_training_does_not_resume_when_other_images_are_readable(config: Train
     photo = config.train_dir / "red" / "000.png"
     photo.write_bytes(b"?" * photo.stat().st_size)
 
-    with pytest.raises(InceptionError, match=r"part: .* started with 13 readable training images and 3 for validation, "):
+    with pytest.raises(
+        InceptionError, match=r"part: .* started with 13 readable training images and 3 for validation, "
+    ):
         Trainer(config)
 
 
@@ -462,13 +465,30 @@ def test_the_training_accuracy_is_of_a_bounded_number_of_images() -> None:
     assert len({*dataset.spread(100_000, 50_000).tolist()}) == 1000
 
 
-def test_existing_weights_of_the_same_classes_keep_their_classifier(config: TrainConfig, tmp_path: Path) -> None:
+@pytest.mark.parametrize("names", [("blue", "green", "red"), ("red", "blue", "green")])
+def test_existing_weights_of_the_same_classes_keep_their_classifier(
+    names: tuple[str, ...], config: TrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     network = InceptionV3(3).initialise(5)
-    save_weights(tmp_path / "start.safetensors", network, ("blue", "green", "red"), config.preset, {})
+    save_weights(tmp_path / "start.safetensors", network, names, config.preset, {})
 
     trainer = Trainer(replace(config, start=find_weights(str(tmp_path / "start.safetensors"))))
 
-    assert torch.equal(trainer.learner.network.state_dict()["fc.weight"], network.fc.weight)
+    of_class = dict(zip(names, zip(network.fc.weight, network.fc.bias, strict=True), strict=True))
+    fc = trainer.learner.network.fc
+    for name, weight, bias in zip(trainer.classes, fc.weight, fc.bias, strict=True):
+        assert torch.equal(weight, of_class[name][0])
+        assert torch.equal(bias, of_class[name][1])
+    print_beginning(trainer, by_class=False)
+    assert "start.safetensors has the same classes: its classifier is trained further\n" in capsys.readouterr().err
+
+
+def test_the_preset_has_only_the_input_resolution_of_the_last_training(config: TrainConfig, tmp_path: Path) -> None:
+    save_weights(tmp_path / "start.safetensors", InceptionV3(3), ("blue", "green", "red"), config.preset, {})
+
+    again = replace(config, start=find_weights(str(tmp_path / "start.safetensors")), size=96)
+
+    assert (config.preset.name, again.preset.name) == ("torchvision-80", "torchvision-96")
 
 
 # The best epoch, and resuming

@@ -122,6 +122,8 @@ def print_beginning(trainer: "Trainer", by_class: bool) -> None:
         f"{plural(images.training, 'image')} of {len(trainer.classes)} classes for training, "
         f"{images.validation:,} others for validation"
     )
+    if trainer.config.keeps_classifier(trainer.classes):
+        print_line(f"{trainer.config.start_name} has the same classes: its classifier is trained further")
     least, most = (f"{size / 1e6:,.0f} MB" for size in trainer.part_bytes)
     print_line(f"checkpoint {part}: {least} after each epoch, {most} while an earlier epoch is the best", "dim")
     if trainer.resumed:

@@ -101,7 +101,7 @@ def _find_start(settings: TrainSettings, progress: DownloadProgress) -> Weights:
     try:
         return find_weights(settings.start, offline=settings.offline, progress=progress)
     except InceptionError as error:
-        raise type(error)(f"--from: {error}; or train from nothing: --from {SCRATCH}") from error
+        raise type(error)(f"--from: {error}, or --from {SCRATCH}") from error
 
 
 class Trainer:
@@ -273,8 +273,12 @@ class Trainer:
         network = InceptionV3(len(self.classes), aux=True, dropout=hyperparameters.dropout).initialise(config.seed)
         if config.start:
             start = load_network(config.start).state_dict()
-            own = ("AuxLogits.",) if config.start.classes.names == self.classes else ("AuxLogits.", "fc.")
+            keeps_classifier = config.keeps_classifier(self.classes)
+            own = ("AuxLogits.",) if keeps_classifier else ("AuxLogits.", "fc.")
             kept = {name: value for name, value in start.items() if not name.startswith(own)}
+            if keeps_classifier:
+                order = [config.start.classes.names.index(name) for name in self.classes]
+                kept |= {name: value[order] for name, value in kept.items() if name.startswith("fc.")}
             network.load_state_dict(kept, strict=False)
         steps, plan = config.epochs * self._steps_per_epoch, Plan(config.device, config.precision)
         return Learner(network, hyperparameters, steps, plan)
