@@ -157,11 +157,19 @@ def test_a_class_without_a_readable_image_is_an_error_that_names_it(config: Trai
     (config.train_dir / "violet").mkdir()
     for name in ("a.jpg", "b.jpg"):
         (config.train_dir / "violet" / name).write_bytes(b"not an image")
-    with pytest.raises(InceptionError, match="violet: no readable image"):
+    with pytest.raises(InceptionError, match="violet: no readable training image"):
         Trainer(config)
 
 
 @pytest.mark.usefixtures("tiny")
+def test_a_class_whose_only_readable_image_is_for_validation_is_an_error_that_says_so(config: TrainConfig) -> None:
+    draw(config.out.parent / "two", {"red": 2})
+    (config.out.parent / "two" / "red").rename(config.train_dir / "violet")
+    (config.train_dir / "violet" / "000.png").write_bytes(b"not an image")  # the other one is for validation
+    with pytest.raises(InceptionError, match="violet: no readable training image in this class folder; add some, or"):
+        Trainer(config)
+
+
 @pytest.mark.usefixtures("tiny")
 def test_unreadable_images_are_skipped_and_listed(config: TrainConfig) -> None:
     for_training, for_validation = "000.jpg", "zzz.jpg"  # the sixth image of a class is for validation

@@ -147,6 +147,21 @@ def test_a_folder_without_permission_is_named_before_the_training(
     )
 
 
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(("option", "file"), [("--report", "mine/x.html"), ("--log", "./mine/logs/x.csv")])
+def test_a_file_in_the_folder_of_the_weights_is_refused_before_the_training(
+    option: str, file: str, inception: Inception
+) -> None:
+    Path("mine").mkdir()
+
+    ended = inception("train", "photos", "-o", "mine", option, file)
+
+    assert (ended.code, ended.err) == (
+        2,
+        f"error: {option} {file}: is in mine, which has to be empty; give another folder\n",
+    )
+
+
 def test_a_class_name_that_weights_cannot_hold_is_refused_before_the_training(here: Path, inception: Inception) -> None:
     (here / "photos" / "red").rename(here / "photos" / os.fsdecode(b"caf\xe9"))
 

@@ -114,9 +114,9 @@ def list_samples(folder: Path, classes: Sequence[str]) -> list[Sample]:
     return samples
 
 
-def empty_class_error(folder: Path) -> InceptionError:
-    """Return the error for a class folder without a readable image."""
-    return InceptionError(f"{folder}: no readable image in this class folder; add some, or remove the folder")
+def empty_class_error(folder: Path, images: str = "image") -> InceptionError:
+    """Return the error for a class folder without a readable image, or without one of a kind of images."""
+    return InceptionError(f"{folder}: no readable {images} in this class folder; add some, or remove the class")
 
 
 def require_same_classes(classes: Sequence[str], train_dir: Path, val_dir: Path) -> None:

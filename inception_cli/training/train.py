@@ -241,7 +241,7 @@ class Trainer:
             "classes": ", ".join(self.classes),
             "training images": digest_samples(train_samples),
             "validation images": digest_samples(val_samples),
-            "initial weights": f"{config.start.name} ({config.start.sha256[:8]})" if config.start else SCRATCH,
+            "initial weights": f"{config.start_name} ({config.start.sha256[:8]})" if config.start else SCRATCH,
             "input resolution": config.size,
             "random seed": config.seed,
             "batch size": config.batch_size,
@@ -254,7 +254,7 @@ class Trainer:
         """Raise InceptionError unless each class has a readable training image, and any a validation image."""
         for label, name in enumerate(self.classes):
             if label not in self._train.labels:
-                raise empty_class_error(self.config.train_dir / name)
+                raise empty_class_error(self.config.train_dir / name, "training image")
         if not len(self._val):
             raise InceptionError(
                 f"{self.config.val_dir or self.config.train_dir}: no readable validation image; "
