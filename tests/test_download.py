@@ -160,7 +160,10 @@ def test_failed_download_leaves_no_file(
 
 
 def test_unreachable_server_is_one_line_with_the_remedy(caches: Path) -> None:
-    with pytest.raises(InceptionError, match=r"download failed .* put http://127\.0\.0\.1:9/complete/file\.pth at"):
+    with pytest.raises(
+        InceptionError,
+        match=r"download failed \(\[Errno \d+\] Connection refused\); put http://127\.0\.0\.1:9/complete/file\.pth at",
+    ):
         fetch(entry("http://127.0.0.1:9", "complete"), offline=False, progress=ignore_progress)
 
 

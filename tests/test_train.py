@@ -21,6 +21,7 @@ from running import Inception
 from tiny_training import Tiny, draw
 from torch import Tensor
 
+from inception_cli.cli.training import print_beginning
 from inception_cli.config import PRESETS, PixelConfig, Plan
 from inception_cli.errors import InceptionError, UsageError
 from inception_cli.images.preprocess import views
@@ -156,11 +157,19 @@ def test_a_class_without_a_readable_image_is_an_error_that_names_it(config: Trai
     (config.train_dir / "violet").mkdir()
     for name in ("a.jpg", "b.jpg"):
         (config.train_dir / "violet" / name).write_bytes(b"not an image")
-    with pytest.raises(InceptionError, match="violet: no readable image"):
+    with pytest.raises(InceptionError, match="violet: no readable training image"):
         Trainer(config)
 
 
 @pytest.mark.usefixtures("tiny")
+def test_a_class_whose_only_readable_image_is_for_validation_is_an_error_that_says_so(config: TrainConfig) -> None:
+    draw(config.out.parent / "two", {"red": 2})
+    (config.out.parent / "two" / "red").rename(config.train_dir / "violet")
+    (config.train_dir / "violet" / "000.png").write_bytes(b"not an image")  # the other one is for validation
+    with pytest.raises(InceptionError, match="violet: no readable training image in this class folder; add some, or"):
+        Trainer(config)
+
+
 @pytest.mark.usefixtures("tiny")
 def test_unreadable_images_are_skipped_and_listed(config: TrainConfig) -> None:
     for_training, for_validation = "000.jpg", "zzz.jpg"  # the sixth image of a class is for validation
@@ -172,6 +181,19 @@ def test_unreadable_images_are_skipped_and_listed(config: TrainConfig) -> None:
     assert {"corrupt"} == {failure.status for failure in trainer.skipped.values()}
     assert len([*trainer.epochs()]) == 3
     assert trainer.save()["skipped"] == 2
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_training_does_not_resume_when_other_images_are_readable(config: TrainConfig) -> None:
+    """Test a file that became unreadable at its size, or a decoder that was installed: the batches would differ."""
+    interrupted(config, 1)
+    photo = config.train_dir / "red" / "000.png"
+    photo.write_bytes(b"?" * photo.stat().st_size)
+
+    with pytest.raises(
+        InceptionError, match=r"part: .* started with 13 readable training images and 3 for validation, "
+    ):
+        Trainer(config)
 
 
 def test_validation_needs_the_classes_of_training(config: TrainConfig, tmp_path: Path) -> None:
@@ -451,13 +473,30 @@ def test_the_training_accuracy_is_of_a_bounded_number_of_images() -> None:
     assert len({*dataset.spread(100_000, 50_000).tolist()}) == 1000
 
 
-def test_existing_weights_of_the_same_classes_keep_their_classifier(config: TrainConfig, tmp_path: Path) -> None:
+@pytest.mark.parametrize("names", [("blue", "green", "red"), ("red", "blue", "green")])
+def test_existing_weights_of_the_same_classes_keep_their_classifier(
+    names: tuple[str, ...], config: TrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     network = InceptionV3(3).initialise(5)
-    save_weights(tmp_path / "start.safetensors", network, ("blue", "green", "red"), config.preset, {})
+    save_weights(tmp_path / "start.safetensors", network, names, config.preset, {})
 
     trainer = Trainer(replace(config, start=find_weights(str(tmp_path / "start.safetensors"))))
 
-    assert torch.equal(trainer.learner.network.state_dict()["fc.weight"], network.fc.weight)
+    of_class = dict(zip(names, zip(network.fc.weight, network.fc.bias, strict=True), strict=True))
+    fc = trainer.learner.network.fc
+    for name, weight, bias in zip(trainer.classes, fc.weight, fc.bias, strict=True):
+        assert torch.equal(weight, of_class[name][0])
+        assert torch.equal(bias, of_class[name][1])
+    print_beginning(trainer, by_class=False)
+    assert "start.safetensors has the same classes: its classifier is trained further\n" in capsys.readouterr().err
+
+
+def test_the_preset_has_only_the_input_resolution_of_the_last_training(config: TrainConfig, tmp_path: Path) -> None:
+    save_weights(tmp_path / "start.safetensors", InceptionV3(3), ("blue", "green", "red"), config.preset, {})
+
+    again = replace(config, start=find_weights(str(tmp_path / "start.safetensors")), size=96)
+
+    assert (config.preset.name, again.preset.name) == ("torchvision-80", "torchvision-96")
 
 
 # The best epoch, and resuming
@@ -650,6 +689,17 @@ def test_as_many_epochs_as_are_done_save_the_best_of_them(config: TrainConfig) -
     assert [*trainer.epochs()] == []
     record = TrainingRecord.of(trainer.save())
     assert (record.epochs, record.stopped_early) == (2, False)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_finished_training_of_a_single_step_resumes_with_more_epochs(config: TrainConfig) -> None:
+    single = replace(config, epochs=1, batch_size=32)
+    interrupted(single, 1)
+
+    trainer = Trainer(replace(single, epochs=2))
+
+    assert trainer.resumed.endswith(" instead of 0)")
+    assert len([*trainer.epochs()]) == 1
 
 
 @pytest.mark.usefixtures("tiny")

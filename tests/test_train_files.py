@@ -110,6 +110,10 @@ def test_only_the_log_of_the_same_training_is_replaced(content: str, tmp_path: P
         ("--report diary", 1, "diary exists and was not written by inception; give another name to --report"),
         ("--log diary", 1, "diary exists and was not written by inception; give another name to --log"),
         ("--report s3://b/x.html", 2, "--report s3://b/x.html: give a file on this machine"),
+        ("--report -", 2, "--report -: give a file on this machine"),
+        ("--log -", 2, "--log -: give a file on this machine"),
+        ("--report pipe", 1, "pipe: not a regular file; give another name to --report"),
+        ("--log pipe", 1, "pipe: not a regular file; give another name to --log"),
     ],
 )
 @pytest.mark.usefixtures("here")
@@ -117,6 +121,7 @@ def test_files_that_cannot_be_written_are_named_before_the_training(
     words: str, code: int, said: str, inception: Inception
 ) -> None:
     Path("diary").write_text("dear diary")
+    os.mkfifo("pipe")
 
     ended = inception("train", "photos", "-o", "m.safetensors", *words.split())
 
@@ -139,4 +144,30 @@ def test_a_folder_without_permission_is_named_before_the_training(
     assert (ended.code, ended.err) == (
         1,
         f"error: private: not a writable folder; give another name to {option}\n",
+    )
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(("option", "file"), [("--report", "mine/x.html"), ("--log", "./mine/logs/x.csv")])
+def test_a_file_in_the_folder_of_the_weights_is_refused_before_the_training(
+    option: str, file: str, inception: Inception
+) -> None:
+    Path("mine").mkdir()
+
+    ended = inception("train", "photos", "-o", "mine", option, file)
+
+    assert (ended.code, ended.err) == (
+        2,
+        f"error: {option} {file}: is in mine, which has to be empty; give another folder\n",
+    )
+
+
+def test_a_class_name_that_weights_cannot_hold_is_refused_before_the_training(here: Path, inception: Inception) -> None:
+    (here / "photos" / "red").rename(here / "photos" / os.fsdecode(b"caf\xe9"))
+
+    ended = inception("train", "photos", "-o", "m.safetensors")
+
+    assert (ended.code, ended.err) == (
+        1,
+        "error: photos/caf\\xe9: the name of a class has to be UTF-8; rename the folder\n",
     )

@@ -94,7 +94,7 @@ def test_train_names_its_own_option_for_weights(inception: Inception, monkeypatc
 
     assert ended.code == 1
     assert ended.err.startswith("error: --from: torchvision: not on this machine, and offline is set; ")
-    assert ended.err.endswith("or train from nothing: --from scratch\n")
+    assert ended.err.endswith(", or --from scratch\n")
     assert "--weights" not in ended.err
 
 

@@ -33,8 +33,9 @@ def check_outputs(
     """Check the output files of a command before it begins.
 
     Raises UsageError for an output that is an input or another output as well. Raises InceptionError for a folder that
-    does not exist or is not writable, and for an existing file that this program did not write, unless `force` allows
-    replacing it; `can_force` is whether the command has that option.
+    does not exist or is not writable, for a pipe or a device, which would be replaced by a file, and for an existing
+    file that this program did not write, unless `force` allows replacing it; `can_force` is whether the command has
+    that option.
     """
     used = {_real(path): path for path in inputs if path and path != "-"}
     for output in outputs:
@@ -50,6 +51,8 @@ def check_outputs(
             raise InceptionError(f"{file.parent}: no such folder; create it, or give another name to {output.option}")
         if output.marker and file.is_dir():
             raise InceptionError(f"{file} is a folder; name a file in it for {output.option}")
+        if output.marker and file.exists() and not file.is_file():
+            raise InceptionError(f"{file}: not a regular file; give another name to {output.option}")
         if output.marker and not os.access(file.parent, os.W_OK):
             raise InceptionError(f"{file.parent}: not a writable folder; give another name to {output.option}")
         if output.marker and not force and file.is_file() and output.marker not in _beginning(file):

@@ -1,6 +1,7 @@
 """The command `train`: connect a training with its progress, log and report, and print what it does."""
 
 import json as jsonlib
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,14 +34,19 @@ class TrainOutput:
 
     def check(self, out: str, inputs: Sequence[str | None]) -> None:
         """Raise an error if one of the files is an input or another output, or cannot be written."""
+        weights = OutputFile("--out", out)
         outputs = [
-            OutputFile("--out", out),
+            weights,
             OutputFile("--report", self.report, REPORT_MARKER),
             OutputFile("--log", self.log, LOG_MARKER),
         ]
         for output in outputs:
-            if output.path and is_remote(output.path):
+            if output.path and (output.path == "-" or is_remote(output.path)):
                 raise UsageError(f"{output.option} {output.path}: give a file on this machine")
+            if output is not weights and output.path and is_folder(out) and _is_in(output.path, out):
+                raise UsageError(
+                    f"{output.option} {output.path}: is in {out}, which has to be empty; give another folder"
+                )
         check_outputs(outputs, [*inputs, f"{out.rstrip('/')}.part"], can_force=False)
 
 
@@ -70,6 +76,10 @@ def train(settings: TrainSettings, output: TrainOutput) -> None:
         print_trained(metadata, trainer.classes, settings.out, output.report)
     if output.json:
         print(jsonlib.dumps(metadata))
+
+
+def _is_in(file: str, folder: str) -> bool:
+    return Path(os.path.realpath(file)).is_relative_to(os.path.realpath(folder))
 
 
 def _write_nothing(history: "Sequence[EpochResult]") -> None:
@@ -122,6 +132,8 @@ def print_beginning(trainer: "Trainer", by_class: bool) -> None:
         f"{plural(images.training, 'image')} of {len(trainer.classes)} classes for training, "
         f"{images.validation:,} others for validation"
     )
+    if trainer.config.keeps_classifier(trainer.classes):
+        print_line(f"{trainer.config.start_name} has the same classes: its classifier is trained further")
     least, most = (f"{size / 1e6:,.0f} MB" for size in trainer.part_bytes)
     print_line(f"checkpoint {part}: {least} after each epoch, {most} while an earlier epoch is the best", "dim")
     if trainer.resumed:

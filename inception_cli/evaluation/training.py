@@ -4,8 +4,11 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from inception_cli.errors import plural
-from inception_cli.predictions.intervals import best_of, class_average_interval, least_difference, wilson
+from inception_cli.predictions.intervals import binomial_tail, images_of_class_average, least_difference, wilson
 from inception_cli.weights.training_record import EpochResult, TrainingRecord
+
+#: An accuracy that chance gives with at most this probability is better than chance.
+CHANCE = 0.025
 
 
 def describe_accuracy(record: TrainingRecord) -> str:
@@ -35,26 +38,29 @@ def describe_chance(record: TrainingRecord, classes: Sequence[str]) -> str:
     """Return a sentence if the network may be no better than one that always predicts the most frequent class, else "".
 
     Such a network has the share of that class as its accuracy, and the same mean accuracy of the classes as guessing.
-    A network is better if the interval of one of the two is above that: where most images are of one class, only the
-    second one can show it. The interval is that of the best of all epochs, as the accuracy chose the epoch.
+    A network is better if chance gives one of the two with a probability of at most 2.5 %, which is divided by the
+    number of epochs, as the accuracy chose the epoch (Bonferroni). Where most images are of one class, only the second
+    one can show it. The probabilities are exact ones of the binomial distribution, since Wilson's interval is too
+    narrow for this: of 10 images of 10 classes, chance gets 4 right in one of 78 epochs.
     """
     counts, level = record.val_per_class, chance_level(record)
     if level is None:
         return ""
-    guessed = 100 / sum(n > 0 for n in counts.n)
-    z = best_of(record.epochs)
-    least, _ = wilson(sum(counts.right), sum(counts.n), z)
-    least_average, _ = class_average_interval(counts.right, counts.n, z)
-    if least > level or least_average > guessed:
+    guessed, images = 1 / sum(n > 0 for n in counts.n), int(images_of_class_average(counts.n))
+    probability = min(
+        binomial_tail(sum(counts.right), sum(counts.n), level / 100),
+        binomial_tail(int(record.val_class_average * images / 100), images, guessed),
+    )
+    if probability <= CHANCE / record.epochs:
         return ""
     always = f'always predicting "{classes[counts.n.index(max(counts.n))]}" is right for {level:.1f} % of these images'
     published = "from published weights (without --from scratch), " if record.start == "scratch" else ""
     remedy = f"train with more epochs, {published}or with more images"
     if record.val_top1 <= level:
         return f"no better than chance: {always}; {remedy}"
-    images = plural(record.val_photos, "image is", "images are")
+    few = plural(record.val_photos, "image is", "images are")
     chosen = f" for the best of {record.epochs} epochs" if record.epochs > 1 else ""
-    return f"not clearly better than chance: {always}, and {images} too few to tell{chosen}; {remedy}"
+    return f"not clearly better than chance: {always}, and {few} too few to tell{chosen}; {remedy}"
 
 
 def describe_gap(record: TrainingRecord) -> str:

@@ -1,20 +1,16 @@
-"""95 % confidence intervals of accuracies, in percent."""
+"""95 % confidence intervals of accuracies in percent, and the probability of an accuracy by chance."""
 
 from collections.abc import Sequence
-from math import hypot, sqrt
-from statistics import NormalDist
+from math import exp, fsum, hypot, lgamma, log, log1p, sqrt
 
 Z = 1.959963984540054  # the 97.5th percentile of the normal distribution
 
 
-def wilson(right: float, n: float, z: float = Z) -> tuple[float, float]:
-    """Return the 95 % Wilson interval of an accuracy in percent; it also holds for few images and near 0 and 100 %.
-
-    `z` is the percentile of the normal distribution for another confidence.
-    """
+def wilson(right: int, n: int) -> tuple[float, float]:
+    """Return the 95 % Wilson interval of an accuracy in percent; it also holds for few images and near 0 and 100 %."""
     share = right / n
-    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    middle = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)
+    half = Z / (1 + Z**2 / n) * sqrt(share * (1 - share) / n + Z**2 / (4 * n**2))
     return max(0.0, 100 * (middle - half)), min(100.0, 100 * (middle + half))
 
 
@@ -27,17 +23,19 @@ def least_difference(right: int, n: int, other_right: int, other_n: int) -> floa
     return accuracy - other - hypot(accuracy - wilson(right, n)[0], wilson(other_right, other_n)[1] - other)
 
 
-def best_of(k: int) -> float:
-    """Return the `z` of an interval for the best of `k` accuracies, which is likely to be too high (Bonferroni)."""
-    return NormalDist().inv_cdf(1 - 0.025 / k)
+def binomial_tail(right: int, n: int, share: float) -> float:
+    """Return the probability that at least `right` of `n` images are right if each is with the probability `share`."""
+    if right <= 0 or share >= 1:
+        return 1.0
+    return fsum(
+        exp(lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1) + k * log(share) + (n - k) * log1p(-share))
+        for k in range(right, n + 1)
+    )
 
 
-def class_average_interval(right: Sequence[int], n: Sequence[int], z: float = Z) -> tuple[float, float]:
-    """Return the 95 % interval of the mean accuracy of the classes that have images, in percent.
+def images_of_class_average(n: Sequence[int]) -> float:
+    """Return how many images give a single accuracy the variance of the mean accuracy of the classes that have images.
 
-    The Wilson interval for as many images as give a single accuracy the variance of this mean: fewer than there are,
-    unless all classes have the same number.
+    There are fewer than all images, unless all classes have the same number `n`.
     """
-    shares = [of_class / count for of_class, count in zip(right, n, strict=True) if count]
-    images = len(shares) ** 2 / sum(1 / count for count in n if count)
-    return wilson(sum(shares) / len(shares) * images, images, z)
+    return sum(count > 0 for count in n) ** 2 / sum(1 / count for count in n if count)

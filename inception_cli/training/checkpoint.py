@@ -14,7 +14,7 @@ from inception_cli.training.settings import TrainConfig
 from inception_cli.weights.training_record import EpochResult
 
 #: Version of the content of part files; those of another version are not resumed.
-VERSION = 2
+VERSION = 3
 
 
 def read_part(part: Path, configuration: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -40,6 +40,20 @@ def read_part(part: Path, configuration: Mapping[str, Any]) -> dict[str, Any] | 
             f"{part}: the training was started with other settings ({changes}); use those, or {remedy}"
         )
     return saved
+
+
+def require_readable(part: Path, before: Sequence[int], now: Sequence[int]) -> None:
+    """Raise InceptionError if other files are readable than when the training began: the batches would differ.
+
+    `before` and `now` are the numbers of training and of validation images.
+    """
+    if [*before] != [*now]:
+        (old, old_val), (new, new_val) = before, now
+        raise InceptionError(
+            f"{part}: the training was started with {old:,} readable training images and {old_val:,} for validation, "
+            f"now there are {new:,} and {new_val:,}; restore the files or programs of then, or remove {part} to start "
+            "over"
+        )
 
 
 def require_epochs(config: TrainConfig, done: int) -> None:

@@ -22,6 +22,7 @@ from inception_cli.images import decode
 from inception_cli.images.discovery import SYSTEM_FOLDERS, Discovery
 from inception_cli.images.failure import Failure
 from inception_cli.images.preprocess import FILTERS, resized_size, views
+from inception_cli.predictions.text import escape_bytes
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -51,9 +52,13 @@ class Sample:
 def find_classes(folder: Path) -> tuple[str, ...]:
     """Return the class names: the sorted names of the folders in `folder`.
 
-    InceptionError for fewer than two, and for a data set whose class folders are one level below.
+    InceptionError for fewer than two, for a name that is not UTF-8, which the file of the weights could not hold, and
+    for a data set whose class folders are one level below.
     """
     names = _class_folders(folder)
+    for name in names:
+        if escape_bytes(name) != name:
+            raise InceptionError(f"{folder / name}: the name of a class has to be UTF-8; rename the folder")
     require_no_splits(folder, names)
     if len(names) < 2:
         count = f"only one class folder ({names[0]})" if names else "no class folders"
@@ -109,9 +114,9 @@ def list_samples(folder: Path, classes: Sequence[str]) -> list[Sample]:
     return samples
 
 
-def empty_class_error(folder: Path) -> InceptionError:
-    """Return the error for a class folder without a readable image."""
-    return InceptionError(f"{folder}: no readable image in this class folder; add some, or remove the folder")
+def empty_class_error(folder: Path, images: str = "image") -> InceptionError:
+    """Return the error for a class folder without a readable image, or without one of a kind of images."""
+    return InceptionError(f"{folder}: no readable {images} in this class folder; add some, or remove the class")
 
 
 def require_same_classes(classes: Sequence[str], train_dir: Path, val_dir: Path) -> None:

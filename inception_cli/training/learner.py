@@ -117,6 +117,8 @@ def scheduled_rate(hyperparameters: Hyperparameters, steps_done: int, steps: int
     """Return the learning rate after `steps_done` of all `steps`: a linear rise, then half a cosine."""
     highest = hyperparameters.learning_rate
     warmup_steps = max(1.0, hyperparameters.warmup * steps)
+    if steps_done >= steps:
+        return 0.0
     if steps_done < warmup_steps:
         return highest * (steps_done + 1) / (warmup_steps + 1)
     return highest * (1 + cos(pi * (steps_done - warmup_steps) / (steps - warmup_steps))) / 2

@@ -18,8 +18,9 @@ class Recipe:
     # input resolution (Touvron et al., arXiv:1906.06423). They start even smaller, which saves time.
     first_crop: float = 0.6  # size of the crops in the first epoch, as a share of the input resolution
     last_crop: float = 0.85
-    # Of crops below this most cells of the last grids are at the border, where zeros are added. Then the statistics of
-    # the batch norms are not those of the input resolution, and the validation accuracy stays at chance.
+    # The smaller the crops, the more cells of the last grids are at the border, where zeros are added, and the more the
+    # statistics of the batch norms differ from those at the input resolution. With crops below this the validation
+    # accuracy stayed low: 33 to 67 % instead of 100 % (3 classes of 40 photos, input resolutions 96 and 128).
     smallest_crop: int = 112  # pixels; or the input resolution, if that is smaller
     growth: float = 0.7  # share of the epochs after which `last_crop` is reached
     cached_side: float = 1.5  # short side of the decoded images in memory, as a multiple of the input resolution

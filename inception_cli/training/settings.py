@@ -1,6 +1,8 @@
 """Records of a training: what was requested (`TrainSettings`) and what is done (`TrainConfig`)."""
 
 import os
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -93,7 +95,12 @@ class TrainConfig:
         """The start's preset, else torchvision's, at the training's input resolution."""
         base = self.start.preset if self.start else PRESETS["torchvision"]
         resize = round(self.size * base.resize / base.size)
-        return replace(base, name=f"{base.name}-{self.size}", size=self.size, resize=resize, exif=True)
+        name = re.sub(r"(-\d+)+$", "", base.name)  # without the input resolutions of earlier trainings
+        return replace(base, name=f"{name}-{self.size}", size=self.size, resize=resize, exif=True)
+
+    def keeps_classifier(self, classes: Sequence[str]) -> bool:
+        """Return whether the start has these classes, in any order, so that its classifier is trained further."""
+        return self.start is not None and sorted(self.start.classes.names) == sorted(classes)
 
     @property
     def start_name(self) -> str:

@@ -30,7 +30,7 @@ from inception_cli.training.augment import (
     training_batches,
     validation_batches,
 )
-from inception_cli.training.checkpoint import describe_resuming, read_part, require_epochs, write_part
+from inception_cli.training.checkpoint import describe_resuming, read_part, require_epochs, require_readable, write_part
 from inception_cli.training.dataset import (
     ImageCounts,
     ImageDataset,
@@ -102,7 +102,7 @@ def _find_start(settings: TrainSettings, progress: DownloadProgress) -> Weights:
     try:
         return find_weights(settings.start, offline=settings.offline, progress=progress)
     except InceptionError as error:
-        raise type(error)(f"--from: {error}; or train from nothing: --from {SCRATCH}") from error
+        raise type(error)(f"--from: {error}, or --from {SCRATCH}") from error
 
 
 class Trainer:
@@ -130,6 +130,9 @@ class Trainer:
         self._val = ImageDataset(val_samples, pixels, prepare, config.workers)
         self.skipped: dict[str, Failure] = self._train.skipped | self._val.skipped  # by path
         self._require_all_classes()
+        self._readable = [len(self._train), len(self._val)]
+        if part:
+            require_readable(config.part, part["readable"], self._readable)
         self._measured = Subset(self._train, spread(len(self._train), len(self._val)), prepare)
         self.learner = self._make_learner()
         steps, hyperparameters = self._steps_per_epoch, self._hyperparameters
@@ -214,6 +217,7 @@ class Trainer:
             "learner": self.learner.state_dict(),
             "best": None if self.history[-1].best else self._best_weights,  # else they are the averaged weights
             "history": [asdict(result) for result in self.history],
+            "readable": self._readable,
             "validation": self.best_validation.state_dict(),
         }
 
@@ -238,7 +242,7 @@ class Trainer:
             "classes": ", ".join(self.classes),
             "training images": digest_samples(train_samples),
             "validation images": digest_samples(val_samples),
-            "initial weights": f"{config.start.name} ({config.start.sha256[:8]})" if config.start else SCRATCH,
+            "initial weights": f"{config.start_name} ({config.start.sha256[:8]})" if config.start else SCRATCH,
             "input resolution": config.size,
             "random seed": config.seed,
             "batch size": config.batch_size,
@@ -251,7 +255,7 @@ class Trainer:
         """Raise InceptionError unless each class has a readable training image, and any a validation image."""
         for label, name in enumerate(self.classes):
             if label not in self._train.labels:
-                raise empty_class_error(self.config.train_dir / name)
+                raise empty_class_error(self.config.train_dir / name, "training image")
         if not len(self._val):
             raise InceptionError(
                 f"{self.config.val_dir or self.config.train_dir}: no readable validation image; "
@@ -270,8 +274,12 @@ class Trainer:
         network = InceptionV3(len(self.classes), aux=True, dropout=hyperparameters.dropout).initialise(config.seed)
         if config.start:
             start = load_network(config.start).state_dict()
-            own = ("AuxLogits.",) if config.start.classes.names == self.classes else ("AuxLogits.", "fc.")
+            keeps_classifier = config.keeps_classifier(self.classes)
+            own = ("AuxLogits.",) if keeps_classifier else ("AuxLogits.", "fc.")
             kept = {name: value for name, value in start.items() if not name.startswith(own)}
+            if keeps_classifier:
+                order = [config.start.classes.names.index(name) for name in self.classes]
+                kept |= {name: value[order] for name, value in kept.items() if name.startswith("fc.")}
             network.load_state_dict(kept, strict=False)
         steps, plan = config.epochs * self._steps_per_epoch, Plan(config.device, config.precision)
         return Learner(network, hyperparameters, steps, plan)

@@ -134,7 +134,8 @@ def download_failure(error: Exception) -> str:
         return f"download failed: no data for {TIMEOUT:.0f} s"
     if "invalid hash value" in text:
         return "download failed: wrong hash (replaced by a proxy, or cut short)"
-    return f"download failed ({text})"
+    reason = text.removeprefix("<urlopen error ").removesuffix(">")
+    return f"download failed ({reason})"
 
 
 def _torch_cache() -> Path:
