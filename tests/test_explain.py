@@ -222,8 +222,8 @@ def test_changed_and_missing_photos_have_no_map(rows: Path, tmp_path: Path, ince
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--crops", "10"], "rows.csv: a heat map is of one view, and there are 10; classify with --crops 1, or leave out --explain"),
-        (["-w", "stub"], "rows.csv: a heat map is of one network, and these are 2; classify with one --weights, or leave"),
+        (["--crops", "10"], "rows.csv: a heat map is of one view, and there are 10; classify with --crops 1, or leave"),
+        (["-w", "stub"], "rows.csv: a heat map is of one network, and these are 2; classify with one --weights, or"),
     ],
 )
 def test_a_report_of_crops_or_an_ensemble_has_no_maps(
@@ -265,8 +265,8 @@ def test_weights_are_found_from_the_folder_of_the_run(checkpoint: Path, tmp_path
     with pytest.raises(InceptionError, match=rf"{checkpoint}: not the weights of the run"):
         explain.find_weights_of_run(weights, str(checkpoint.parent))
     found = find_weights(str(checkpoint))
+    gone = replace(weights, name="gone.pth", file="gone.pth", source="gone.pth")
     with pytest.raises(InceptionError, match=r"/gone.pth: the weights of the run are not there; put them back, or"):
-        gone = replace(weights, name="gone.pth", file="gone.pth", source="gone.pth")
         explain.find_weights_of_run(gone, str(checkpoint.parent))
     moved = explain.find_weights_of_run(replace(weights, sha256=found.sha256), str(checkpoint.parent))
     assert moved.file == str(checkpoint)
