@@ -186,7 +186,8 @@ def test_a_report_has_the_map_of_every_photo_and_its_numbers(rows: Path, tmp_pat
     ended = inception("report", rows, "--out", tmp_path / "r.html", "--explain")
 
     assert ended.code == 0
-    assert "heat map" not in ended.err
+    assert "24 photos, 24 with a heat map; open it in a browser" in ended.err
+    assert len(ended.err.splitlines()) == 1
     maps = page_data(tmp_path / "r.html")["maps"]
     assert isinstance(maps, dict)
     assert sorted(map(int, maps["photos"])) == list(range(24))
@@ -196,8 +197,9 @@ def test_a_report_has_the_map_of_every_photo_and_its_numbers(rows: Path, tmp_pat
 
 
 def test_a_report_without_explain_has_no_map(rows: Path, tmp_path: Path, inception: Inception) -> None:
-    inception("report", rows, "--out", tmp_path / "r.html")
+    ended = inception("report", rows, "--out", tmp_path / "r.html")
 
+    assert "heat map" not in ended.err
     assert "maps" not in page_data(tmp_path / "r.html")
     assert 'class="heat"' not in (tmp_path / "r.html").read_text()
 
@@ -212,7 +214,8 @@ def test_changed_and_missing_photos_have_no_map(rows: Path, tmp_path: Path, ince
 
     assert ended.code == 0
     assert "1 photo has changed since the run (another score than in the row), and no heat map" in ended.err
-    assert "1 of them could not be read" in ended.err
+    assert "24 photos, 22 with a heat map; open it" in ended.err
+    assert "1 photo could not be read" in ended.err
     maps = page_data(tmp_path / "r.html")["maps"]
     assert isinstance(maps, dict)
     assert sorted(map(int, maps["photos"])) == list(range(2, 24))
