@@ -112,7 +112,7 @@ def test_a_short_run_is_refused(stub: str, inception: Inception, photos: Path) -
 
     assert (ended.code, ended.out) == (2, "")
     assert ended.err == (
-        "error: precision int8: there are only 24 inputs, and int8 pays from 300 on; leave --precision out\n"
+        "error: precision int8: the run has only 24 inputs, and int8 pays from 300 on; leave --precision out\n"
     )
 
 

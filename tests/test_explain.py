@@ -20,6 +20,7 @@ from stub_network import WEIGHTS, StubNetwork
 
 from inception_cli.config import PixelConfig
 from inception_cli.errors import InceptionError
+from inception_cli.files.hashing import sha256
 from inception_cli.images.decode import Failure, read
 from inception_cli.images.preprocess import views
 from inception_cli.inference import explain
@@ -138,6 +139,8 @@ def test_another_picture_is_not_replaced(stub: str, photo: Path, tmp_path: Path,
     ("options", "message"),
     [
         (["--explain", "heat.gif"], "--explain heat.gif: the picture is a .png or .jpg file"),
+        (["--explain", "s3://bucket/heat.png"], "--explain s3://bucket/heat.png: give a file on this machine"),
+        (["--report", "s3://bucket/r.html"], "--report s3://bucket/r.html: give a file on this machine"),
         (["--explain", "heat"], "give a name that ends in .png"),
         (["--explain-class", "apple"], "give --explain FILE as well"),
         (["--explain", "heat.png", "--crops", "10"], "a heat map is of one view, not of 10; leave out --crops"),
@@ -183,7 +186,8 @@ def test_a_report_has_the_map_of_every_photo_and_its_numbers(rows: Path, tmp_pat
     ended = inception("report", rows, "--out", tmp_path / "r.html", "--explain")
 
     assert ended.code == 0
-    assert "heat map" not in ended.err
+    assert "24 photos, 24 with a heat map; open it in a browser" in ended.err
+    assert len(ended.err.splitlines()) == 1
     maps = page_data(tmp_path / "r.html")["maps"]
     assert isinstance(maps, dict)
     assert sorted(map(int, maps["photos"])) == list(range(24))
@@ -193,8 +197,9 @@ def test_a_report_has_the_map_of_every_photo_and_its_numbers(rows: Path, tmp_pat
 
 
 def test_a_report_without_explain_has_no_map(rows: Path, tmp_path: Path, inception: Inception) -> None:
-    inception("report", rows, "--out", tmp_path / "r.html")
+    ended = inception("report", rows, "--out", tmp_path / "r.html")
 
+    assert "heat map" not in ended.err
     assert "maps" not in page_data(tmp_path / "r.html")
     assert 'class="heat"' not in (tmp_path / "r.html").read_text()
 
@@ -209,7 +214,8 @@ def test_changed_and_missing_photos_have_no_map(rows: Path, tmp_path: Path, ince
 
     assert ended.code == 0
     assert "1 photo has changed since the run (another score than in the row), and no heat map" in ended.err
-    assert "1 of them could not be read" in ended.err
+    assert "24 photos, 22 with a heat map; open it" in ended.err
+    assert "1 photo could not be read" in ended.err
     maps = page_data(tmp_path / "r.html")["maps"]
     assert isinstance(maps, dict)
     assert sorted(map(int, maps["photos"])) == list(range(2, 24))
@@ -219,8 +225,8 @@ def test_changed_and_missing_photos_have_no_map(rows: Path, tmp_path: Path, ince
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--crops", "10"], "explain: a heat map is of one view, and there are 10; classify with --crops 1"),
-        (["-w", "stub"], "explain: a heat map is of one network, and these are 2"),
+        (["--crops", "10"], "rows.csv: a heat map is of one view, and there are 10; classify with --crops 1, or leave"),
+        (["-w", "stub"], "rows.csv: a heat map is of one network, and these are 2; classify with one --weights, or"),
     ],
 )
 def test_a_report_of_crops_or_an_ensemble_has_no_maps(
@@ -262,10 +268,34 @@ def test_weights_are_found_from_the_folder_of_the_run(checkpoint: Path, tmp_path
     with pytest.raises(InceptionError, match=rf"{checkpoint}: not the weights of the run"):
         explain.find_weights_of_run(weights, str(checkpoint.parent))
     found = find_weights(str(checkpoint))
-    with pytest.raises(InceptionError, match=r"--explain needs the weights of the run: gone.pth: no such file"):
-        explain.find_weights_of_run(replace(weights, name="gone.pth", file="gone.pth"), str(checkpoint.parent))
+    gone = replace(weights, name="gone.pth", file="gone.pth", source="gone.pth")
+    with pytest.raises(InceptionError, match=r"/gone.pth: the weights of the run are not there; put them back, or"):
+        explain.find_weights_of_run(gone, str(checkpoint.parent))
     moved = explain.find_weights_of_run(replace(weights, sha256=found.sha256), str(checkpoint.parent))
     assert moved.file == str(checkpoint)
+
+
+def test_missing_weights_of_the_hub_are_downloaded_by_another_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    weights = replace(WEIGHTS, name="timm-tv", file=str(tmp_path / "gone.safetensors"), source="timm/inception_v3.tv")
+
+    with pytest.raises(InceptionError) as raised:
+        explain.find_weights_of_run(weights, "")
+
+    assert str(raised.value) == (
+        f"{tmp_path}/gone.safetensors: the weights of the run are not there; download them with "
+        "inception classify PHOTO --weights timm-tv, or leave out --explain"
+    )
+
+
+def test_weights_are_compared_whatever_their_suffix_and_layout(tmp_path: Path) -> None:
+    file = tmp_path / "pytorch_model.bin"  # of a folder in timm's layout
+    file.write_bytes(b"weights")
+    weights = replace(WEIGHTS, name=f"local-dir:{tmp_path}", file=str(file), sha256=sha256(file))
+
+    assert explain.find_weights_of_run(weights, "/elsewhere") == weights
 
 
 def test_photos_are_shown_as_the_network_saw_them(stub: str, photo: Path, tmp_path: Path, inception: Inception) -> None:

@@ -405,7 +405,10 @@ def test_the_example_gives_the_class_and_score_of_classify(
 ) -> None:
     photos = [tmp_path / f"{number}.png" for number in range(3)]
     for photo, picture in zip(photos, pictures(3, seed=5, side=200), strict=True):
-        Image.fromarray(picture.permute(1, 2, 0).numpy()[:, 30:]).save(photo)
+        image = Image.fromarray(picture.permute(1, 2, 0).numpy()[:, 30:])
+        if photo == photos[0]:
+            image.putalpha(Image.linear_gradient("L").resize(image.size))
+        image.save(photo)
     settings = ("-w", weights, "-j", 0, "--decode", "exact", "--precision", "fp32")
     rows = json.loads(inception("classify", *photos, *settings, "--json").out)["predictions"]
     monkeypatch.setattr(sys, "argv", [EXAMPLE.name, str(exported), *map(str, photos)])
@@ -416,3 +419,17 @@ def test_the_example_gives_the_class_and_score_of_classify(
     printed = [line.split("\t") for line in out.getvalue().splitlines()]
     assert [line[1] for line in printed] == [row["labels"][0] for row in rows]
     assert [float(line[2]) for line in printed] == pytest.approx([row["scores"][0] for row in rows], abs=1e-3)
+
+
+def test_the_example_refuses_pixels_that_it_cannot_make(monkeypatch: pytest.MonkeyPatch) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    session = Mock()
+    session.get_modelmeta().custom_metadata_map = {
+        "classes": "[]",
+        "preset": json.dumps(asdict(PRESETS["mmpretrain"])),
+    }
+    monkeypatch.setattr(onnxruntime, "InferenceSession", lambda file: session)
+    monkeypatch.setattr(sys, "argv", [EXAMPLE.name, "mm.onnx", "photo.jpg"])
+
+    with pytest.raises(SystemExit, match=r"mm.onnx: photos of the preset mmpretrain are resized by cv2.resize"):
+        runpy.run_path(str(EXAMPLE))

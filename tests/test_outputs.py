@@ -92,4 +92,4 @@ def test_a_report_without_pictures_names_the_folder_in_which_to_write_it(
     ended = inception("report", "preds.csv", "-o", "preds.html")
 
     assert ended.code == 0
-    assert f"8 of them could not be read; if their paths are relative, run this command in {photos}\n" in ended.err
+    assert f"8 photos could not be read; if their paths are relative, run this command in {photos}\n" in ended.err

@@ -318,11 +318,13 @@ def test_a_map_is_drawn_in_the_lists_over_the_part_of_the_photo_that_the_network
     canvas = mapped.locator("#mistakes canvas").first
     cell = 0.8 / 4  # of the visible part, which is three quarters of the width and the whole height
 
+    # Photos of 64 × 48 pixels: in the page as large as other thumbnails, so the map has the pixels to be drawn with.
+    assert canvas.evaluate("canvas => [canvas.width, canvas.height]") == [176, 132]
     highest = pixel(canvas, 0.125 + 0.75 * (0.1 + 3.5 * cell), 0.1 + 1.5 * cell)
     lowest = pixel(canvas, 0.125 + 0.75 * (0.1 + 3.5 * cell), 0.1 + 3.5 * cell)
     beside = pixel(canvas, 0.125 + 0.75 * (0.1 + 0.5 * cell), 0.5)
 
-    assert highest[0] > 200 > 100 > highest[2]  # yellow
+    assert highest[0] > 240 > 100 > highest[2]  # yellow
     assert highest[3] == lowest[3] == beside[3] == 153
     assert lowest[0] < 90 > lowest[2] > lowest[1]  # purple
     assert beside[:3] == pytest.approx([59, 82, 139], abs=4)  # a quarter of the way up

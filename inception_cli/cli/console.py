@@ -184,11 +184,12 @@ def print_report_hint(rows: str, report: str) -> None:
 def print_report(written: "Written", file: str, folder: str) -> None:
     """Print where a report is, and how many photos it lacks; `folder` is where they were classified, "" if unknown."""
     size, photos = f"{len(written.page) / 1e6:.1f} MB", plural(written.photos, "photo")
-    print_line(f"report written to {file}: {size}, {photos}; open it in a browser")
+    maps = "" if written.heat_maps is None else f", {written.heat_maps:,} with a heat map"
+    print_line(f"report written to {file}: {size}, {photos}{maps}; open it in a browser")
     if written.without_picture:
         print_line(
-            f"{written.without_picture:,} of them could not be read; if their paths are relative, run this command in "
-            f"{excerpt(folder, 100) or 'the folder in which they were classified'}",
+            f"{plural(written.without_picture, 'photo')} could not be read; if their paths are relative, run this "
+            f"command in {excerpt(folder, 100) or 'the folder in which they were classified'}",
             "yellow",
         )
     if written.changed:

@@ -32,6 +32,8 @@ def _picture_file(name: str | None) -> str | None:
         raise InceptionError(f"{name} is a folder; name a file in it, such as {Path(name, 'heat.png')}")
     if name and Path(name).suffix.lower() not in SUFFIXES:
         raise UsageError(f"--explain {name}: the picture is a .png or .jpg file; give a name that ends in .png")
+    if name and is_remote(name):
+        raise UsageError(f"--explain {name}: give a file on this machine")
     return name
 
 
@@ -152,7 +154,10 @@ def explain_rows(rows: str, manifest: "Manifest | None", bar: "ProgressBar") -> 
     from inception_cli.report.heat_maps import HeatMaps, quantise
 
     run = manifest.run
-    require_single_view(run.pixels.crops, len(run.weights))
+    try:
+        require_single_view(run.pixels.crops, len(run.weights))
+    except UsageError as error:
+        raise UsageError(f"{rows}: {error}, or leave out --explain") from error
     run = replace(run, weights=(find_weights_of_run(run.weights[0], manifest.directory),))
     explainer = Explainer(run, machine.find_device("auto"))
     tolerance = SAME_SCORE_INT8 if run.plan.precision == "int8" else SAME_SCORE

@@ -52,6 +52,8 @@ def html_file(option: typer.CallbackParam, name: str | None) -> str | None:
     if not name:
         return name
     file, flag = Path(name), option.opts[0]
+    if is_remote(name):
+        raise UsageError(f"{flag} {name}: give a file on this machine")
     if file.is_dir():
         raise InceptionError(f"{file} is a folder; name a file in it, such as {file / 'report.html'}")
     if file.suffix.lower() not in (".html", ".htm"):

@@ -30,7 +30,7 @@ def require_enough_inputs(inputs: int) -> None:
     """Raise UsageError when a run is too short for int8."""
     if inputs < MIN_INPUTS:
         raise UsageError(
-            f"precision int8: there are only {plural(inputs, 'input')}, and int8 pays from {MIN_INPUTS} on; "
+            f"precision int8: the run has only {plural(inputs, 'input')}, and int8 pays from {MIN_INPUTS} on; "
             "leave --precision out"
         )
 

@@ -14,7 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 from inception_cli.config import PixelConfig, RunConfig, Weights
-from inception_cli.errors import InceptionError, UsageError
+from inception_cli.errors import InceptionError, UsageError, os_errors
+from inception_cli.files.hashing import sha256
 from inception_cli.images.decode import Failure, read
 from inception_cli.images.failure import OUT_OF_MEMORY
 from inception_cli.images.fetch import fetch_remote
@@ -57,9 +58,9 @@ class View:
 def require_single_view(crops: int, networks: int) -> None:
     """Raise UsageError unless photos are classified by one network from one crop."""
     if networks > 1:
-        raise UsageError(f"explain: a heat map is of one network, and these are {networks}; give one set of weights")
+        raise UsageError(f"a heat map is of one network, and these are {networks}; classify with one --weights")
     if crops > 1:
-        raise UsageError(f"explain: a heat map is of one view, and there are {crops}; classify with --crops 1")
+        raise UsageError(f"a heat map is of one view, and there are {crops}; classify with --crops 1")
 
 
 def load_view(path: str, config: PixelConfig) -> tuple[Image.Image, View] | Failure:
@@ -141,13 +142,27 @@ def find_weights_of_run(weights: Weights, directory: str) -> Weights:
     Nothing is downloaded. Raises InceptionError if they are not on this machine, or have another sha256.
     """
     file = Path(directory, weights.file)
-    try:
-        found = find_weights(str(file) if file.is_file() else weights.name, offline=True)
-    except InceptionError as error:
-        raise InceptionError(f"--explain needs the weights of the run: {error}; or leave it out") from error
-    if found.sha256 != weights.sha256:
+    if file.is_file():
+        with os_errors(file, "make it readable, or leave out --explain"):
+            actual = sha256(file)
+    else:
+        found = _find_by_name(weights, file)
+        file, actual = Path(found.file), found.sha256
+    if actual != weights.sha256:
         raise InceptionError(
-            f"{found.file}: not the weights of the run, whose sha256 is {weights.sha256[:12]}…, but others "
-            f"({found.sha256[:12]}…); restore them, or leave out --explain"
+            f"{file}: not the weights of the run, whose sha256 is {weights.sha256[:12]}…, but others "
+            f"({actual[:12]}…); restore them, or leave out --explain"
         )
-    return replace(weights, file=found.file)
+    return replace(weights, file=str(file))
+
+
+def _find_by_name(weights: Weights, file: Path) -> Weights:
+    """Return the weights of this name on this machine; InceptionError if there are none, as `file` is missing."""
+    try:
+        return find_weights(weights.name, offline=True)
+    except InceptionError as error:
+        own = weights.source == weights.file
+        remedy = "put them back" if own else f"download them with inception classify PHOTO --weights {weights.name}"
+        raise InceptionError(
+            f"{file}: the weights of the run are not there; {remedy}, or leave out --explain"
+        ) from error

@@ -57,6 +57,7 @@ class Written:
     page: bytes
     photos: int
     without_picture: int  # of them
+    heat_maps: int | None = None  # photos with one; None: not requested
     changed: int = 0  # photos without a heat map, as they have changed since the run
 
 
@@ -162,7 +163,8 @@ def build_page(
         )
     )
     blank = sum(not picture for picture in thumbnails.values())
-    return Written(page.encode(), len(thumbnails), blank, maps.changed if maps else 0)
+    drawn = sum(each is not None for each in maps.maps) if maps else 0
+    return Written(page.encode(), len(thumbnails), blank, drawn if explain else None, maps.changed if maps else 0)
 
 
 def _contents(samples: Samples, evaluation: "Evaluation | None") -> dict[str, str]:

@@ -78,30 +78,32 @@
     const place = share * (colours.length - 1), below = Math.min(colours.length - 2, Math.floor(place));
     return colours[below].map((value, channel) => value + (place - below) * (colours[below + 1][channel] - value));
   };
-  const palette = colours && [...Array(256).keys()].map((value) => colour(value / 255));
+  const palette = colours && [...Array(256).keys()].map((value) => [...colour(value / 255), 153]);
+  const stripes = [[0, 0, 0, 165], [0, 0, 0, 115]];  // over the part that the network does not see
   const cellsOf = (map) => Uint8Array.from(atob(map[0]), (char) => char.charCodeAt(0));
-  const drawMap = (canvas, map, width, height) => {
+  const drawMap = (canvas, map, image) => {
+    const { naturalWidth, naturalHeight } = image, enlarged = Math.max(1, 176 / Math.max(naturalWidth, naturalHeight));
+    const [width, height] = [naturalWidth, naturalHeight].map((side) => Math.max(1, Math.round(side * enlarged)));
     const cells = cellsOf(map), n = Math.sqrt(cells.length), [first, last] = data.maps.edges;
     const [left, top, right, bottom] = map[3].map((share, at) => share * (at % 2 ? height : width));
-    const small = document.createElement("canvas"), context = canvas.getContext("2d", { willReadFrequently: true });
-    small.width = small.height = n + 2;  // the cells, and those at the edge once more
-    const values = small.getContext("2d"), grid = values.createImageData(n + 2, n + 2);
-    const inside = (place) => Math.min(n - 1, Math.max(0, place - 1));
-    for (let y = 0; y < n + 2; y++) for (let x = 0; x < n + 2; x++)
-      grid.data.set([cells[inside(y) * n + inside(x)], 0, 0, 255], 4 * (y * (n + 2) + x));
-    values.putImageData(grid, 0, 0);
+    const between = (pixel, from, to) => {  // the two cells between whose centres a pixel is, and the share of the second
+      const place = ((pixel + .5 - from) / (to - from) - first) / (last - first) * n - .5, inside = Math.min(n - 1, Math.max(0, place));
+      return [Math.floor(inside), Math.ceil(inside), inside % 1];
+    };
+    const columns = [...Array(width).keys()].map((x) => between(x, left, right));
     canvas.width = width;
     canvas.height = height;
-    context.imageSmoothingQuality = "low";  // linear: exact at the centre of a cell, which "high" is not
-    const cell = (last - first) / n, scale = (share, from, to) => from + share * (to - from);
-    const [x0, x1] = [first - cell, last + cell].map((share) => scale(share, left, right));
-    const [y0, y1] = [first - cell, last + cell].map((share) => scale(share, top, bottom));
-    context.drawImage(small, x0, y0, x1 - x0, y1 - y0);
-    const picture = context.getImageData(0, 0, width, height), bytes = picture.data;
-    for (let at = 0; at < bytes.length; at += 4) {
-      const x = (at / 4) % width + .5, y = Math.floor(at / 4 / width) + .5;
-      if (x > left && x < right && y > top && y < bottom) bytes.set([...palette[bytes[at]], 153], at);
-      else bytes.set([0, 0, 0, (Math.floor(x) + Math.floor(y)) % 8 < 3 ? 165 : 115], at);
+    const context = canvas.getContext("2d", { willReadFrequently: true });
+    const picture = context.createImageData(width, height), bytes = picture.data;
+    for (let y = 0; y < height; y++) {
+      const [upperRow, lowerRow, down] = between(y, top, bottom), above = n * upperRow, below = n * lowerRow;
+      for (let x = 0; x < width; x++) {
+        const [before, after, across] = columns[x], seen = x + .5 > left && x + .5 < right && y + .5 > top && y + .5 < bottom;
+        const upper = (1 - across) * cells[above + before] + across * cells[above + after];
+        const lower = (1 - across) * cells[below + before] + across * cells[below + after];
+        const shown = seen ? palette[Math.round((1 - down) * upper + down * lower)] : stripes[(x + y) % 8 < 3 ? 0 : 1];
+        bytes.set(shown, 4 * (y * width + x));
+      }
     }
     context.putImageData(picture, 0, 0);
   };
@@ -118,7 +120,7 @@
     const canvas = frame.querySelector("canvas") || frame.appendChild(document.createElement("canvas"));
     await image.decode();
     if (frame.dataset.photo && frame.dataset.photo !== String(number)) return;  // the viewer shows another one by now
-    drawMap(canvas, maps[number], image.naturalWidth, image.naturalHeight);
+    drawMap(canvas, maps[number], image);
     canvas.setAttribute("role", "img");
     canvas.setAttribute("aria-label", `heat map of ${data.classes[data.photos[number][1][0]]}: highest at the ${where(maps[number])} of the photo`);
     if (!heated.includes(frame)) heated.push(frame);

@@ -1,4 +1,4 @@
-"""Classify photos with ONNX Runtime, without inception and torch.
+"""Classify photos with 8 bits per colour with ONNX Runtime, without inception and torch.
 
 inception export --weights demo --out demo.onnx
 python onnx_runtime.py demo.onnx PHOTO...
@@ -15,9 +15,14 @@ session = onnxruntime.InferenceSession(sys.argv[1])
 metadata = session.get_modelmeta().custom_metadata_map
 classes, preset = json.loads(metadata["classes"]), json.loads(metadata["preset"])
 side, short = preset["size"], preset["resize"]
+if not preset["antialias"]:
+    sys.exit(f"{sys.argv[1]}: photos of the preset {preset['name']} are resized by cv2.resize, not by Pillow")
 
 for photo in sys.argv[2:]:
-    image = ImageOps.exif_transpose(Image.open(photo)).convert("RGB")
+    image = ImageOps.exif_transpose(Image.open(photo))
+    if image.has_transparency_data:
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+    image = image.convert("RGB")
     width, height = (short * length // min(image.size) for length in image.size)
     left, top = round((width - side) / 2), round((height - side) / 2)
     resized = image.resize((width, height), Image.Resampling[preset["filter"].upper()])
