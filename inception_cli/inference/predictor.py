@@ -105,8 +105,8 @@ class DevicePredictor:
         batches = load_batches(files, self.run.pixels, self.run.loader, numbers, pin)  # workers start at once
         self.load()
         started = ((batch, self._start(batch.pixels)) for batch in self.decode_on_device(batches))
-        for batch, answer in keep_in_flight(started, self._in_flight):
-            yield self._result(paths, batch, answer)
+        for batch, pending in keep_in_flight(started, self._in_flight):
+            yield self._result(paths, batch, pending)
 
     def predict_batch(self, paths: Sequence[str], batch: Batch) -> BatchResult:
         """Return the predictions of one batch, whose images are decoded."""
@@ -131,10 +131,10 @@ class DevicePredictor:
         classes, scores, *_ = self._start(pixels)()
         return classes, scores
 
-    def _result(self, paths: Sequence[str], batch: Batch, answer: PendingResult) -> BatchResult:
+    def _result(self, paths: Sequence[str], batch: Batch, pending: PendingResult) -> BatchResult:
         """Wait for the result of a batch; the rows of its arrays are NaN where an image has no prediction."""
         with deadline(self.run.plan.device, self.run.loader.timeout):
-            classes, scores, *others = answer()
+            classes, scores, *others = pending()
         unfamiliar = self._are_unfamiliar(others.pop()) if self._familiarity else [False] * len(batch.pixels)
         arrays = [tensor.numpy() for tensor in others]
         tree_paths = self._tree.paths(arrays.pop()) if self._tree else [()] * len(batch.pixels)
@@ -203,10 +203,10 @@ class DevicePredictor:
                 self.reduced_batch = step = len(part) // 2
                 self._graph_size = min(self._graph_size, step)
 
-        def answer() -> tuple[Tensor, ...]:
+        def results() -> tuple[Tensor, ...]:
             return tuple(map(torch.cat, zip(*(part() for part in parts), strict=True)))
 
-        return answer
+        return results
 
     @torch.inference_mode()
     def _best_classes(self, pixels: Tensor) -> tuple[Tensor, ...]:
