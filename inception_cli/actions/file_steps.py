@@ -11,7 +11,7 @@ import stat
 from contextlib import suppress
 from enum import Enum, auto
 
-from inception_cli.actions.places import BLOCK, Folders, Place, begin_alike, closing, rename, sync
+from inception_cli.actions.places import BLOCK, Closing, Folders, Place, begin_alike, rename, sync
 from inception_cli.actions.sort_plan import Step, is_plain_name
 
 #: Units in ns in which file systems store times: FAT two seconds, ext3 and HFS+ one, exFAT 10 ms, SMB and NTFS 100 ns.
@@ -162,7 +162,7 @@ class FileSteps:
         """Return whether a copy can be marked as unfinished: the folder stores permissions, which is tried once."""
         if step.folder not in self._stores_permissions:
             part = self._part(target)
-            with closing(part.create(UNFINISHED)) as file:
+            with Closing(part.create(UNFINISHED)) as file:
                 part.remove()
                 self._stores_permissions[step.folder] = stat.S_IMODE(os.fstat(file).st_mode) == UNFINISHED
         return self._stores_permissions[step.folder] and step.mode != UNFINISHED
@@ -170,9 +170,9 @@ class FileSteps:
     def _copy_file(self, step: Step, source: Place, target: Place, marked: bool) -> None:
         """Copy the bytes, the owner, the times and the extended attributes; the permissions and the name are last."""
         place = target if marked else self._part(target)
-        with closing(place.create(UNFINISHED if marked else 0o600)) as new:
+        with Closing(place.create(UNFINISHED if marked else 0o600)) as new:
             try:
-                with closing(_open_source(source)) as old:
+                with Closing(_open_source(source)) as old:
                     _copy_content(old, new, step)
                 try:
                     os.fchmod(new, step.mode)

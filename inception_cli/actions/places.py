@@ -2,8 +2,7 @@
 
 import errno
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Self
 
@@ -126,19 +125,25 @@ def begin_alike(first: Place, second: Place, size: int) -> bool:
 
 def sync(place: Place) -> None:
     """Flush a file and its folder to the disk."""
-    with closing(place.open()) as descriptor:
+    with Closing(place.open()) as descriptor:
         os.fsync(descriptor)
     with suppress(OSError):
         os.fsync(place.folder)
 
 
-@contextmanager
-def closing(descriptor: int) -> Iterator[int]:
-    """Close a descriptor at the end of the block."""
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
+class Closing:
+    """Close a descriptor at the end of the block; `contextmanager` would take five times as long."""
+
+    __slots__ = ("descriptor",)
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+
+    def __enter__(self) -> int:
+        return self.descriptor
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.descriptor)
 
 
 def _stream(place: Place) -> BinaryIO:

@@ -75,12 +75,13 @@ class TargetFolder:
         key, group = name_key(original), source.removesuffix(suffix)
         for number in count(self._numbers.get(key, 1)):
             name = numbered(stem, suffix, number, room=len(SUFFIX))
-            if self._is_free(name, group, beside):
+            keys = name_key(name), name_key(stem_and_suffix(name)[0])
+            if self._is_free(name, keys, group, beside):
                 break
         if number > 1:
             self._numbers[key] = number
-        self._sources[name_key(name)] = source
-        self._stems.setdefault(name_key(stem_and_suffix(name)[0]), group)
+        self._sources[keys[0]] = source
+        self._stems.setdefault(keys[1], group)
         self.photos += 1
         return name
 
@@ -91,16 +92,18 @@ class TargetFolder:
         self._sources[key] = source
         return is_new
 
-    def _is_free(self, name: str, group: str, beside: Sequence[Sidecar]) -> bool:
-        """Return whether a photo can have this name without getting another's sidecar or giving its own to another."""
-        if name_key(name) in self._sources:
+    def _is_free(self, name: str, keys: tuple[str, str], group: str, beside: Sequence[Sidecar]) -> bool:
+        """Return whether a photo can have this name without getting another's sidecar or giving its own to another.
+
+        `keys` are those of the name and of its stem.
+        """
+        if keys[0] in self._sources:
             return False
         own = {name_key(sidecar.name_for(name)): sidecar.source for sidecar in beside}
-        stem = stem_and_suffix(name)[0]
-        for key in {*own, name_key(name + SUFFIX), name_key(stem + SUFFIX)}:
+        for key in (*own, keys[0] + SUFFIX, keys[1] + SUFFIX):  # the suffix is its own key
             if key in self._sources and self._sources[key] != own.get(key):
                 return False
-        return not any(sidecar.of_stem for sidecar in beside) or self._stems.get(name_key(stem), group) == group
+        return not any(sidecar.of_stem for sidecar in beside) or self._stems.get(keys[1], group) == group
 
 
 class TargetFolders:
