@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from inception_cli.config import PixelConfig, RunConfig, Weights
 from inception_cli.errors import InceptionError, UsageError, os_errors
@@ -20,6 +19,7 @@ from inception_cli.images.decode import Failure, read
 from inception_cli.images.failure import OUT_OF_MEMORY
 from inception_cli.images.fetch import fetch_remote
 from inception_cli.images.preprocess import views, visible_box
+from inception_cli.inference.predictor import softmax
 from inception_cli.network.heat_map import cell_edges, class_maps, last_grid, network_for_maps
 from inception_cli.predictions.text import existing_path
 from inception_cli.weights.load import find_weights, load_network
@@ -89,7 +89,7 @@ class Explainer:
         images = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2)
         features = last_grid(self.network, images)
         logits = self.network.forward_head(features)
-        scores = self._softmax(logits)
+        scores = softmax(logits, self.run.only_classes)
         chosen = scores.argmax(1) if classes is None else torch.tensor(classes, device=self.device)
         maps = class_maps(self.network, features, chosen).cpu().numpy()
         numbers = [tensor.gather(1, chosen[:, None])[:, 0].tolist() for tensor in (logits, scores)]
@@ -97,14 +97,6 @@ class Explainer:
         edges = cell_edges(maps.shape[-1], pixels.shape[1])
         rows = zip(chosen.tolist(), maps, biases, *numbers, strict=True)
         return [Explanation(index, values, bias, logit, score, edges) for index, values, bias, logit, score in rows]
-
-    def _softmax(self, logits: Tensor) -> Tensor:
-        """Return scores (N, C); 0 for classes that the run does not allow."""
-        if self.run.only_classes:
-            allowed = torch.zeros(logits.shape[1], dtype=torch.bool, device=logits.device)
-            allowed[list(self.run.only_classes)] = True
-            logits = logits.masked_fill(~allowed, -torch.inf)
-        return logits.softmax(1)
 
 
 def explain_photos(

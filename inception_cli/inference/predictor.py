@@ -225,7 +225,7 @@ class DevicePredictor:
         if any(self._features):  # of a single network
             ((logits, *features),) = outputs
             outputs, features = [logits], [each.view(n, views, -1).mean(1) for each in features]  # (N, D)
-        scores = torch.stack([*map(self._softmax, outputs)])  # (networks, N · V, C)
+        scores = torch.stack([softmax(logits, self.run.only_classes) for logits in outputs])  # (networks, N · V, C)
         scores = scores.view(len(outputs), n, views, -1).mean(2).mean(0)  # (N, C)
         best = scores.topk(self.run.top_k)
         results = [best.indices, best.values]
@@ -238,14 +238,18 @@ class DevicePredictor:
             results.append(self._familiarity.distances(features[-1]))
         return tuple(result[: len(pixels)] for result in results)
 
-    def _softmax(self, logits: Tensor) -> Tensor:
-        """Return scores in fp32; 0 for classes that are not allowed, as the authors of ImageNet-A and -R do it."""
-        logits = logits.float()
-        if self.run.only_classes:
-            mask = torch.full_like(logits[0], -torch.inf)
-            mask[list(self.run.only_classes)] = 0
-            logits = logits + mask
-        return logits.softmax(1)
+
+def softmax(logits: Tensor, only_classes: Sequence[int]) -> Tensor:
+    """Return scores (N, C) in fp32; 0 for classes that are not allowed, as the authors of ImageNet-A and -R do it.
+
+    Without `only_classes` all are allowed.
+    """
+    logits = logits.float()
+    if only_classes:
+        mask = torch.full_like(logits[0], -torch.inf)
+        mask[list(only_classes)] = 0
+        logits = logits + mask
+    return logits.softmax(1)
 
 
 def _out_of_memory(error: Exception) -> bool:
