@@ -15,7 +15,7 @@ from inception_cli.weights.registry import HubFile, hub_endpoint
 
 #: Hosts of this machine, whose responses nobody else can alter.
 _LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
-_COMMIT = re.compile("[0-9a-f]{40}")
+COMMIT = re.compile("[0-9a-f]{40}")
 _SHA256 = re.compile("[0-9a-f]{64}")
 #: The hub knows large files by their SHA-256, and small ones by Git's SHA-1.
 _HASH = re.compile("[0-9a-f]{64}|[0-9a-f]{40}")
@@ -69,7 +69,7 @@ def request_commit(file: HubFile, timeout: float) -> str:
 
     with _errors_only():
         commit = get_hf_file_metadata(file.url, timeout=timeout, endpoint=hub_endpoint()).commit_hash or ""
-    if not _COMMIT.fullmatch(commit):  # such as the login page of a public Wi-Fi network
+    if not COMMIT.fullmatch(commit):  # such as the login page of a public Wi-Fi network
         raise FileMetadataError("the response is not from a Hugging Face hub: it names no commit")
     return commit
 

@@ -20,7 +20,6 @@ from inception_cli.weights.timm_config import CONFIG, WEIGHTS_FILES
 _REPO = re.compile(r"[\w.-]+/[\w.-]+")
 #: Errors of the disk, unlike those of the network: no room, or not writable.
 _DISK_ERRORS = (*(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO), *(errno.EACCES, errno.EPERM, errno.EROFS))
-_COMMIT = re.compile("[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
@@ -111,7 +110,7 @@ class _HubModel:
         config = HubFile(self.repo, CONFIG, self.revision)
         cached = hub.find_in_cache(config)
         commit = cached.parent.name if cached else ""
-        if commit and (self.offline or _COMMIT.fullmatch(self.revision)):
+        if commit and (self.offline or hub.COMMIT.fullmatch(self.revision)):
             return commit, ()
         if self.offline:
             raise self._not_here()
