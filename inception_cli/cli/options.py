@@ -1,6 +1,6 @@
 """The options of the commands, each defined once: its names, its type, its help; see also evaluation_options.py."""
 
-from typing import Annotated, get_args
+from typing import Annotated, Any, get_args
 
 import typer
 
@@ -99,43 +99,38 @@ AllowFailures = Annotated[
 ]
 
 WEIGHTS = "Weights and preprocessing"
-WeightsNames = Annotated[
-    list[str],
-    typer.Option(
+
+
+def _weights(text: str, default: str) -> Any:
+    """Return the option --weights with the help and the default of a command."""
+    return typer.Option(
         "--weights",
         "-w",
         metavar="NAME|FILE",
         autocompletion=complete(WEIGHTS_NAMES),
-        help=(
-            "Published weights (see inception info; demo needs no download), a file, local-dir:DIR in timm's layout, "
-            "or hf-hub:USER/MODEL, with @REVISION if needed. Repeat for an ensemble."
-        ),
-        show_default="torchvision",
+        help=text,
+        show_default=default,
         rich_help_panel=WEIGHTS,
+    )
+
+
+WeightsNames = Annotated[
+    list[str],
+    _weights(
+        "Published weights (see inception info; demo needs no download), a file, local-dir:DIR in timm's layout, or "
+        "hf-hub:USER/MODEL, with @REVISION if needed. Repeat for an ensemble.",
+        default="torchvision",
     ),
 ]
 ExportedWeights = Annotated[
     list[str],
-    typer.Option(
-        "--weights",
-        "-w",
-        metavar="NAME|FILE",
-        autocompletion=complete(WEIGHTS_NAMES),
-        help="Published weights (see inception info; demo needs no download) or a file.",
-        show_default="torchvision",
-        rich_help_panel=WEIGHTS,
-    ),
+    _weights("Published weights (see inception info; demo needs no download) or a file.", default="torchvision"),
 ]
 DescribedWeights = Annotated[
     list[str],
-    typer.Option(
-        "--weights",
-        "-w",
-        metavar="NAME|FILE",
-        autocompletion=complete(WEIGHTS_NAMES),
-        help="Published weights, a file, hf-hub:USER/MODEL or local-dir:DIR. Repeat for an ensemble.",
-        show_default="all published weights",
-        rich_help_panel=WEIGHTS,
+    _weights(
+        "Published weights, a file, hf-hub:USER/MODEL or local-dir:DIR. Repeat for an ensemble.",
+        default="all published weights",
     ),
 ]
 Preset = Annotated[
