@@ -7,7 +7,7 @@ only its own style and script.
 import base64
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date
@@ -194,13 +194,18 @@ def _thumbnails(samples: Samples, thumbnail: Callable[[str], bytes]) -> dict[int
     uses = Counter(sample.number for sample in shown)
     paths = {sample.number: sample.prediction.path for sample in shown}
     thumbnails, room = {}, THUMBNAIL_BYTES
-    with ThreadPoolExecutor() as pool:  # decoding releases the GIL
-        pictures = pool.map(lambda path: _thumbnail_of(path, thumbnail), paths.values())
-        for number, picture in zip(paths, pictures, strict=True):
-            encoded = base64.b64encode(picture).decode()
-            room -= len(encoded) * uses[number]
-            thumbnails[number] = encoded if room >= 0 else ""
+    pictures = encoded_thumbnails(paths.values(), partial(_thumbnail_of, thumbnail=thumbnail))
+    for number, encoded in zip(paths, pictures, strict=True):
+        room -= len(encoded) * uses[number]
+        thumbnails[number] = encoded if room >= 0 else ""
     return thumbnails
+
+
+def encoded_thumbnails(paths: Iterable[str], thumbnail: Callable[[str], bytes]) -> Iterator[str]:
+    """Yield the thumbnail of each path as base64, "" for one that has none."""
+    with ThreadPoolExecutor() as pool:  # decoding releases the GIL
+        for picture in pool.map(thumbnail, paths):
+            yield base64.b64encode(picture).decode()
 
 
 def _thumbnail_of(path: str, thumbnail: Callable[[str], bytes]) -> bytes:

@@ -1,8 +1,6 @@
 """Build the report of a training: learning curves, the confusion matrix and mistakes of the validation images."""
 
-import base64
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
@@ -20,7 +18,7 @@ from inception_cli.predictions.intervals import wilson
 from inception_cli.predictions.prediction import Prediction
 from inception_cli.predictions.text import escape_bytes
 from inception_cli.report import plots
-from inception_cli.report.build import file_link
+from inception_cli.report.build import encoded_thumbnails, file_link
 from inception_cli.report.curves import accuracy_curves, loss_curve
 from inception_cli.report.matrix import matrix_table
 from inception_cli.report.template import environment, read
@@ -102,7 +100,7 @@ def training_page(training: Training, thumbnail: Callable[[str], bytes], link: C
             matrix=matrix_table(matrix),
             mistakes=len(mistakes),
             cards=[_card(training, row, link) for row in shown],
-            thumbnails=_thumbnails([training.predictions[row].path for row in shown], thumbnail),
+            thumbnails=[*encoded_thumbnails([training.predictions[row].path for row in shown], thumbnail)],
             facts=_facts(training),
             contents=_contents(bool(mistakes)),
             plots=plots,
@@ -146,12 +144,6 @@ def _card(training: Training, row: int, link: Callable[[str], str]) -> dict[str,
         "score": prediction.scores[0],
         "label": names[training.labels[row]],
     }
-
-
-def _thumbnails(paths: Sequence[str], thumbnail: Callable[[str], bytes]) -> list[str]:
-    """Return the thumbnails of some images as base64, "" for one that has none."""
-    with ThreadPoolExecutor() as pool:  # decoding releases the GIL
-        return [base64.b64encode(picture).decode() for picture in pool.map(thumbnail, paths)]
 
 
 def _facts(training: Training) -> dict[str, str]:
