@@ -6,6 +6,7 @@ Uses the system's Chromium, else playwright's; the tests are skipped without a C
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -56,9 +57,9 @@ def tab(browser: Browser) -> Iterator[tuple[Page, list[str], list[str]]]:
     context.close()
 
 
-@pytest.fixture
-def page(tab: tuple[Page, list[str], list[str]], file: Path) -> Iterator[Page]:
-    """Load the report anew; at the end assert that nothing was fetched and that the console is empty."""
+@contextmanager
+def loaded(tab: tuple[Page, list[str], list[str]], file: Path) -> Iterator[Page]:
+    """Load a report anew; at the end assert that nothing was fetched and that the console is empty."""
     page, messages, fetched = tab
     page.goto("about:blank")
     page.set_viewport_size({"width": 1200, "height": 800})
@@ -70,6 +71,13 @@ def page(tab: tuple[Page, list[str], list[str]], file: Path) -> Iterator[Page]:
     page.goto("about:blank")  # messages and requests up to here have arrived
     assert messages == []
     assert [url for url in fetched if not url.startswith("data:")] == [file.as_uri()]
+
+
+@pytest.fixture
+def page(tab: tuple[Page, list[str], list[str]], file: Path) -> Iterator[Page]:
+    """The report."""
+    with loaded(tab, file) as page:
+        yield page
 
 
 def shown(page: Page) -> Locator:
@@ -293,17 +301,10 @@ def mapped_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def mapped(tab: tuple[Page, list[str], list[str]], mapped_file: Path) -> Iterator[Page]:
-    """Load the report with heat maps; at the end assert that the console is empty."""
-    page, messages, _ = tab
-    page.goto("about:blank")
-    page.set_viewport_size({"width": 1200, "height": 800})
-    page.emulate_media(media="screen", color_scheme="light")
-    messages.clear()
-    page.goto(mapped_file.as_uri())
-    page.locator("#mistakes canvas").first.wait_for()
-    yield page
-    page.goto("about:blank")  # messages up to here have arrived
-    assert messages == []
+    """The report with heat maps."""
+    with loaded(tab, mapped_file) as page:
+        page.locator("#mistakes canvas").first.wait_for()
+        yield page
 
 
 def pixel(canvas: Locator, x: float, y: float) -> list[int]:
