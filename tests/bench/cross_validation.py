@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from inception_cli.classifier import Classifier
 from inception_cli.config import Preset
 from inception_cli.evaluation.compare import mcnemar
+from inception_cli.images.discovery import Discovery
 from inception_cli.machine import cores, fastest_precision
 from inception_cli.predictions.intervals import wilson
 from inception_cli.training.recipe import Recipe
@@ -75,7 +76,7 @@ VARIANTS = {
 
 
 def list_photos(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("*/*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    return [*map(Path, Discovery([str(folder)]))]
 
 
 class Keypoints:
