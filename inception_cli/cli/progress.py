@@ -121,10 +121,8 @@ class TrainingProgress(ProgressBar):
 
     def training(self, trainer: "Trainer") -> None:
         """Show a spinner with the number of the epoch that is next; nothing after the last one."""
-        self.description, self.started = (
-            f"training: epoch {len(trainer.history) + 1}/{trainer.config.epochs}",
-            monotonic(),
-        )
+        self.description = f"training: epoch {len(trainer.history) + 1}/{trainer.config.epochs}"
+        self.started = monotonic()
         if trainer.finished:
             self.__exit__()
         else:
