@@ -1,5 +1,6 @@
 """The files of the command `train`: its log, and the checks before the training."""
 
+import fcntl
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -171,3 +172,23 @@ def test_a_class_name_that_weights_cannot_hold_is_refused_before_the_training(he
         1,
         "error: photos/caf\\xe9: the name of a class has to be UTF-8; rename the folder\n",
     )
+
+
+@pytest.mark.parametrize("out", ["m.safetensors", "mine/"])
+def test_a_second_training_with_the_same_output_is_refused(
+    out: str, here: Path, inception: Inception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def locked(*_: object) -> None:
+        raise BlockingIOError
+
+    monkeypatch.setattr(fcntl, "lockf", locked)
+    part = Path(f"{out.rstrip('/')}.part")
+    part.write_bytes(b"of the first training")
+
+    ended = inception("train", "photos", "-o", out, "--from", "scratch")
+
+    assert (ended.code, ended.err) == (
+        1,
+        f"error: .{part}.lock: another run is writing it; wait until it ends, or choose another output file\n",
+    )
+    assert part.read_bytes() == b"of the first training"

@@ -10,7 +10,7 @@ import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from inception_cli.actions.sort_plan import (
 )
 from inception_cli.config import NO_THRESHOLDS, Classes, Thresholds
 from inception_cli.errors import InceptionError, excerpt, os_errors, os_reason, plural
-from inception_cli.files.atomic import lock, remove_temporaries, sync_folder, writing
+from inception_cli.files.atomic import locked, remove_temporaries, sync_folder, writing
 from inception_cli.files.hashing import sha256
 from inception_cli.predictions.formats import batched, read_predictions, shard_files
 from inception_cli.predictions.prediction import Prediction
@@ -97,7 +97,7 @@ def sort(
     root = Path(os.path.realpath(into))
     plan = root / PLAN
     try:
-        with _locked(root):
+        with locked(root / LOCK, _OTHER_FOLDER):
             remove_temporaries(plan)
             resumed, digest = plan.exists(), _digest(predictions)
             if resumed:
@@ -148,7 +148,7 @@ def undo(into: Path, progress: Progress = lambda *_: None) -> Sorted:
     plan = root / PLAN
     if not (plan.exists() or (root / LOCK).exists()):
         raise _nothing_to_undo(into)
-    with _locked(root):
+    with locked(root / LOCK, _OTHER_FOLDER):
         remove_temporaries(plan)
         if not plan.exists():
             raise _nothing_to_undo(into)
@@ -268,20 +268,6 @@ def _require_same(plan: Path, digest: str, method: Method, thresholds: Threshold
             f"{plan.parent}: holds a sort of {excerpt(Path(header.predictions).name)} ({options}); undo it (inception "
             f"sort --undo DIR), choose another folder, or delete its {PLAN} to keep the files for good"
         )
-
-
-@contextmanager
-def _locked(root: Path) -> Iterator[None]:
-    """Hold the lock of a target folder: one sort or undo at a time."""
-    file = root / LOCK
-    if file.is_symlink():
-        raise InceptionError(f"{file}: is a symbolic link; delete it, or {_OTHER_FOLDER}")
-    descriptor = lock(file, remedy=_OTHER_FOLDER)
-    try:
-        yield
-    finally:
-        file.unlink(missing_ok=True)
-        os.close(descriptor)
 
 
 def _digest(predictions: Path) -> str:

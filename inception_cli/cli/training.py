@@ -13,6 +13,7 @@ from inception_cli.cli.console import MAX_NAMES, print_line
 from inception_cli.cli.outputs import LOG_MARKER, REPORT_MARKER, OutputFile, check_outputs
 from inception_cli.cli.progress import TrainingProgress
 from inception_cli.errors import UsageError, plural
+from inception_cli.files.atomic import OTHER_OUTPUT, locked
 from inception_cli.files.remote import is_remote
 from inception_cli.training.settings import TrainSettings, is_folder
 from inception_cli.weights.registry import FOLDER_PREFIX
@@ -57,21 +58,24 @@ def train(settings: TrainSettings, output: TrainOutput) -> None:
         from inception_cli.training.log import write_log
         from inception_cli.training.train import Trainer, resolve
 
-        trainer = Trainer(resolve(settings, progress.downloading))
-        write_epochs = partial(write_log, Path(output.log)) if output.log else _write_nothing
-        write_epochs(trainer.history)
-        by_class = has_unequal_classes(trainer.images.val_per_class)
-        progress.erase()
-        if not output.quiet:
-            print_unreadable(trainer.skipped)
-            print_beginning(trainer, by_class)
-        progress.training(trainer)
-        for epoch in trainer.epochs(progress.crops):
+        config = resolve(settings, progress.downloading)
+        # A second training with the same output would overwrite the checkpoint of the first one.
+        with locked(config.part.with_name(f".{config.part.name}.lock"), OTHER_OUTPUT):
+            trainer = Trainer(config)
+            write_epochs = partial(write_log, Path(output.log)) if output.log else _write_nothing
             write_epochs(trainer.history)
-            progress.epoch(epoch, trainer.config.size, by_class)
+            by_class = has_unequal_classes(trainer.images.val_per_class)
+            progress.erase()
+            if not output.quiet:
+                print_unreadable(trainer.skipped)
+                print_beginning(trainer, by_class)
             progress.training(trainer)
-        progress.working("saving the weights")
-        metadata = trainer.save(partial(_write_report, trainer, output))
+            for epoch in trainer.epochs(progress.crops):
+                write_epochs(trainer.history)
+                progress.epoch(epoch, trainer.config.size, by_class)
+                progress.training(trainer)
+            progress.working("saving the weights")
+            metadata = trainer.save(partial(_write_report, trainer, output))
     if not output.quiet:
         print_trained(metadata, trainer.classes, settings.out, output.report)
     if output.json:

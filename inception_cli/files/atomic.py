@@ -130,6 +130,22 @@ def lock(file: Path, append: bool = True, remedy: str = OTHER_OUTPUT) -> int:
         os.close(descriptor)
 
 
+@contextmanager
+def locked(file: Path, remedy: str) -> Iterator[None]:
+    """Hold the lock of a file that exists only for this; InceptionError if another process holds it.
+
+    `remedy` is what the user can do then.
+    """
+    if file.is_symlink():
+        raise InceptionError(f"{file}: is a symbolic link; delete it, or {remedy}")
+    descriptor = lock(file, remedy=remedy)
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
 def resolve_output(file: Path, example: str = "preds.csv") -> Path:
     """Return `file`, or the target if it is a symbolic link; raise InceptionError unless it can be written there."""
     with writing(file):
