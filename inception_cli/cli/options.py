@@ -114,18 +114,12 @@ def _weights(text: str, default: str) -> Any:
     )
 
 
-WeightsNames = Annotated[
-    list[str],
-    _weights(
-        "Published weights (see inception info; demo needs no download), a file, local-dir:DIR in timm's layout, or "
-        "hf-hub:USER/MODEL, with @REVISION if needed. Repeat for an ensemble.",
-        default="torchvision",
-    ),
-]
-ExportedWeights = Annotated[
-    list[str],
-    _weights("Published weights (see inception info; demo needs no download) or a file.", default="torchvision"),
-]
+_KINDS_OF_WEIGHTS = (
+    "Published weights (see inception info; demo needs no download), a file, local-dir:DIR in timm's layout, or "
+    "hf-hub:USER/MODEL, with @REVISION if needed."
+)
+WeightsNames = Annotated[list[str], _weights(f"{_KINDS_OF_WEIGHTS} Repeat for an ensemble.", default="torchvision")]
+ExportedWeights = Annotated[list[str], _weights(_KINDS_OF_WEIGHTS, default="torchvision")]
 DescribedWeights = Annotated[
     list[str],
     _weights(
