@@ -2,13 +2,15 @@
 
     python tests/bench/cross_validation.py scenes TRAIN --out scenes.csv
     python tests/bench/cross_validation.py train TRAIN --scenes scenes.csv --out WORK --fold 0 [--epochs 80]
+    python tests/bench/cross_validation.py train TRAIN --scenes scenes.csv --out WORK2 --fold 0 --start WORK --epochs 4
     python tests/bench/cross_validation.py score TRAIN --scenes scenes.csv --out WORK [--against OTHER_WORK]
 
 TRAIN has one folder of photos per class. `scenes` finds photos of the same scene and writes path, scene and fold of
-each photo. `train` trains a network on the photos of the other folds; `--recipe` changes fields of the recipe, such as
-'{"balance": 1.0}' or '{"hyperparameters": {"dropout": 0.5}}'. `score` classifies each photo with the network that has
-not seen its fold, in several ways (see `VARIANTS`), and writes the rows of each way to WORK/NAME.csv. It prints top-1
-with its 95 % Wilson interval, the mean of the per-class accuracies, and McNemar's exact p against the first way.
+each photo. `train` trains a network on the photos of the other folds, from scratch or from that of the same fold in
+`--start`; `--recipe` changes fields of the recipe, such as '{"balance": 1.0}' or '{"hyperparameters": {"dropout":
+0.5}}'. `score` classifies each photo with the network that has not seen its fold, in several ways (see `VARIANTS`), and
+writes the rows of each way to WORK/NAME.csv. It prints top-1 with its 95 % Wilson interval, the mean of the per-class
+accuracies, and McNemar's exact p against the first way.
 """
 
 import argparse
@@ -168,7 +170,9 @@ def train_fold(args: argparse.Namespace) -> None:
     config = TrainConfig(
         train_dir=folder,
         out=out,
+        start=find_weights(os.fspath(args.start / out.name)) if args.start else None,
         size=args.size,
+        batch_size=args.batch_size,
         epochs=args.epochs,
         workers=max(1, cores() // 2),
         precision="bf16" if fastest_precision("cpu") == "bf16" else "fp32",
@@ -202,7 +206,7 @@ def classify_folds(args: argparse.Namespace, variant: Variant) -> Iterator[pd.Da
         with tempfile.TemporaryDirectory() as temporary:
             weights, copy = find_weights(str(trained)), Path(temporary, "weights.safetensors")
             save_weights(copy, load_network(weights), weights.classes.names, variant.change(weights.preset), {})
-            classifier = Classifier(os.fspath(copy), top_k=10, crops=variant.crops, precision="fp32", workers=1)
+            classifier = Classifier(os.fspath(copy), top_k=10, crops=variant.crops, precision="auto", workers=1)
             rows = classifier([args.train / path for path in of_fold["path"]])
         found = [
             max(zip(row.labels, row.scores, strict=True), key=lambda pair: pair[1] * photos[pair[0]] ** variant.prior)[
@@ -257,6 +261,8 @@ def main() -> None:
     parser.add_argument("--fold", type=int, choices=range(FOLDS))
     parser.add_argument("--size", type=int, default=176)
     parser.add_argument("--epochs", type=int, default=80)
+    parser.add_argument("--start", type=Path)
+    parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--recipe", default="{}")
     parser.add_argument("--against", type=Path)
     args = parser.parse_args()
