@@ -9,13 +9,17 @@ TRAIN has one folder of photos per class. `scenes` finds photos of the same scen
 each photo. `train` trains a network on the photos of the other folds, from scratch or from that of the same fold in
 `--start`; `--recipe` changes fields of the recipe, such as '{"balance": 1.0}' or '{"hyperparameters": {"dropout":
 0.5}}'. `score` classifies each photo with the network that has not seen its fold, in several ways (see `VARIANTS`), and
-writes the rows of each way to WORK/NAME.csv. It prints top-1 with its 95 % Wilson interval, the mean of the per-class
-accuracies, and McNemar's exact p against the first way.
+writes the rows of each way to WORK/NAME.csv. It prints top-1 and the mean of the per-class accuracies, and for each
+other way the difference from the first, with McNemar's exact p.
+
+Photos of a scene are right or wrong together, so the 95 % intervals come from drawing whole scenes again (bootstrap);
+McNemar's p takes the photos as independent and is too small.
 """
 
 import argparse
 import json
 import os
+import shutil
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -34,7 +38,7 @@ from inception_cli.config import Preset
 from inception_cli.evaluation.compare import mcnemar
 from inception_cli.images.discovery import Discovery
 from inception_cli.machine import cores, fastest_precision
-from inception_cli.predictions.intervals import wilson
+from inception_cli.predictions.prediction import Prediction
 from inception_cli.training.recipe import Recipe
 from inception_cli.training.settings import TrainConfig
 from inception_cli.training.train import Trainer
@@ -45,6 +49,7 @@ KEYPOINTS = 300  # per photo
 DISTANCE_RATIO = 0.75  # Lowe's test: a match is much closer than the second best
 #: Two photos show the same scene if so many matches agree with one fundamental matrix.
 INLIERS = 20
+RESAMPLES = 4000  # of the bootstrap
 #: Classes of packages: those of two products share printed parts, so only photos of one product are compared. Its name
 #: is that of the file, up to the number.
 PACKAGED = {"carton"}
@@ -163,10 +168,10 @@ def train_fold(args: argparse.Namespace) -> None:
     if out.exists():
         return
     folder = args.out / f"fold{args.fold}"
+    shutil.rmtree(folder, ignore_errors=True)  # links of another scenes file
     for path in table.loc[table["fold"] != args.fold, "path"]:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        if not (folder / path).is_symlink():
-            (folder / path).symlink_to((args.train / path).resolve())
+        (folder / path).symlink_to((args.train / path).resolve())
     config = TrainConfig(
         train_dir=folder,
         out=out,
@@ -194,62 +199,87 @@ def changed(record: Any, changes: dict[str, Any]) -> Any:
     )
 
 
-def classify_folds(args: argparse.Namespace, variant: Variant) -> Iterator[pd.DataFrame]:
-    """Yield the rows of each fold that has been trained: path, label (ground truth), top1_label."""
-    table = pd.read_csv(args.scenes)
-    photos = table["path"].str.split("/").str[0].value_counts()
+def classify_folds(args: argparse.Namespace, table: pd.DataFrame, variant: Variant) -> Iterator[pd.DataFrame]:
+    """Yield the rows of each fold with the column top1_label, from the network that has not seen the fold."""
+    counts = table["label"].value_counts()
     for fold, of_fold in table.groupby("fold"):
-        trained = args.out / f"fold{fold}.safetensors"
-        if not trained.exists():
-            print(f"{trained}: not there; its photos are left out")
-            continue
         with tempfile.TemporaryDirectory() as temporary:
-            weights, copy = find_weights(str(trained)), Path(temporary, "weights.safetensors")
+            weights, copy = find_weights(str(args.out / f"fold{fold}.safetensors")), Path(temporary, "w.safetensors")
             save_weights(copy, load_network(weights), weights.classes.names, variant.change(weights.preset), {})
-            classifier = Classifier(os.fspath(copy), top_k=10, crops=variant.crops, precision="auto", workers=1)
+            classifier = Classifier(os.fspath(copy), top_k=len(counts), crops=variant.crops, workers=1)
             rows = classifier([args.train / path for path in of_fold["path"]])
-        found = [
-            max(zip(row.labels, row.scores, strict=True), key=lambda pair: pair[1] * photos[pair[0]] ** variant.prior)[
-                0
-            ]
-            for row in rows
-        ]
-        yield of_fold.assign(label=of_fold["path"].str.split("/").str[0], top1_label=found)
+        yield of_fold.assign(top1_label=[likeliest(row, counts, variant.prior) for row in rows])
 
 
-def summary(rows: pd.DataFrame, correct: NDArray[np.bool_]) -> str:
-    n, hits = len(rows), int(correct.sum())
-    low, high = wilson(hits, n)
-    average = pd.Series(correct).groupby(rows["label"].to_numpy()).mean().mean()
-    return f"top-1 {100 * hits / n:.2f} % ({low:.2f} to {high:.2f}; n = {n}), class average {100 * average:.2f} %"
+def likeliest(row: Prediction, counts: "pd.Series[int]", prior: float) -> str:
+    """Return the class with the highest score, each multiplied by a power of the number of photos of its class."""
+    scores = {label: score * counts[label] ** prior for label, score in zip(row.labels, row.scores, strict=True)}
+    return max(scores, key=lambda label: scores[label])
+
+
+def resampled(values: NDArray[np.float64], scenes: NDArray[np.int64]) -> tuple[float, float]:
+    """Return the 95 % interval of the mean of values (N,) of photos, when whole scenes are drawn with replacement."""
+    _, scene_of = np.unique(scenes, return_inverse=True)
+    sizes, sums = np.bincount(scene_of), np.bincount(scene_of, values)
+    drawn = np.random.default_rng(0).multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), RESAMPLES)
+    low, high = np.percentile(drawn @ sums / (drawn @ sizes), [2.5, 97.5])
+    return float(low), float(high)
+
+
+def summary(rows: pd.DataFrame) -> str:
+    low, high = resampled(rows["correct"].to_numpy(float), rows["scene"].to_numpy())
+    average = rows.groupby("label")["correct"].mean().mean()
+    return (
+        f"top-1 {100 * rows['correct'].mean():.2f} % ({100 * low:.2f} to {100 * high:.2f}; n = {len(rows)} photos of "
+        f"{rows['scene'].nunique()} scenes), class average {100 * average:.2f} %"
+    )
+
+
+def difference(rows: pd.DataFrame, reference: pd.DataFrame) -> str:
+    """Return how much better the rows are than the reference, over the photos of both."""
+    both = rows.merge(reference[["path", "correct"]], on="path", suffixes=("", "_reference"))
+    gain = both["correct"].to_numpy(int) - both["correct_reference"].to_numpy(int)
+    low, high = resampled(gain.astype(float), both["scene"].to_numpy())
+    gained, lost = int((gain > 0).sum()), int((gain < 0).sum())
+    return (
+        f"{100 * gain.mean():+.2f} points ({100 * low:+.2f} to {100 * high:+.2f}): {gained} gained, {lost} lost, "
+        f"McNemar's p = {mcnemar(gained, lost):.3g}"
+    )
 
 
 def score_folds(args: argparse.Namespace) -> None:
     """Print the figures of each way to classify, against the first one and against another training."""
-    reference: pd.Series[bool] | None = None
-    for name, variant in VARIANTS.items():
-        file = args.out / f"{name}.csv"
-        if not file.exists():
-            pd.concat(classify_folds(args, variant)).to_csv(file, index=False)
-        rows = pd.read_csv(file)
-        correct = (rows["top1_label"] == rows["label"]).set_axis(rows["path"])
-        print(f"{name}: {summary(rows, correct.to_numpy())}")
+    table = pd.read_csv(args.scenes)
+    table["label"] = table["path"].str.split("/").str[0]
+    trained = [fold for fold in range(FOLDS) if (args.out / f"fold{fold}.safetensors").exists()]
+    print(f"{args.out}: folds {', '.join(map(str, trained)) or 'none'} of {FOLDS}")
+    table = table[table["fold"].isin(trained)]
+    reference: pd.DataFrame | None = None
+    for name in VARIANTS:
+        rows = scored(args, table, name)
+        print(f"{name}: {summary(rows)}")
         if reference is None:
-            reference = correct
+            reference = rows
             print(pd.crosstab(rows["label"], rows["top1_label"]).to_string())
             if args.against:
-                other = pd.read_csv(args.against / f"{name}.csv")
-                print("  " + difference(correct, (other["top1_label"] == other["label"]).set_axis(other["path"])))
+                other = with_correct(pd.read_csv(args.against / f"{name}.csv"))
+                print(f"  against {args.against}: {difference(rows, other)}")
+            if args.only_first:
+                return
         else:
-            print("  " + difference(correct, reference))
+            print(f"  {difference(rows, reference)}")
 
 
-def difference(correct: "pd.Series[bool]", reference: "pd.Series[bool]") -> str:
-    """Return how many photos only one of the two has right, and McNemar's exact p, of the photos in both."""
-    both = pd.concat([correct, reference], axis=1, join="inner").to_numpy()
-    gained, lost = int((both[:, 0] & ~both[:, 1]).sum()), int((~both[:, 0] & both[:, 1]).sum())
-    points, p = 100 * (gained - lost) / len(both), mcnemar(gained, lost)
-    return f"{points:+.2f} points: {gained} gained, {lost} lost, p = {p:.3g}"
+def scored(args: argparse.Namespace, table: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Return the rows of a way to classify; its file is written first unless it has all photos."""
+    file = args.out / f"{name}.csv"
+    if not file.exists() or len(pd.read_csv(file)) != len(table):
+        pd.concat(classify_folds(args, table, VARIANTS[name])).to_csv(file, index=False)
+    return with_correct(pd.read_csv(file))
+
+
+def with_correct(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.assign(correct=rows["top1_label"] == rows["label"])
 
 
 def main() -> None:
@@ -265,6 +295,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--recipe", default="{}")
     parser.add_argument("--against", type=Path)
+    parser.add_argument("--only-first", action="store_true", help="score the first way only")
     args = parser.parse_args()
     {"scenes": write_scenes, "train": train_fold, "score": score_folds}[args.step](args)
 
