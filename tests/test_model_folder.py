@@ -439,7 +439,7 @@ def test_given_classes_replace_wrong_names(names: object, folder: Path, tmp_path
     config = json.loads((folder / "config.json").read_text()) | {"label_names": names}
     copied = copy_of(folder, tmp_path)
     (copied / "config.json").write_text(json.dumps(config))
-    with pytest.raises(InceptionError, match="label_names.*give others with --classes FILE"):
+    with pytest.raises(InceptionError, match=r"label_names.*give others with --classes FILE"):
         find_weights(f"local-dir:{copied}")
 
     weights = find_weights(f"local-dir:{copied}", classes=Classes(("a", "b", "c")))
