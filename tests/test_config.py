@@ -89,6 +89,7 @@ def test_devices(device: str) -> None:
         (TRAIN, "batch_size", 1),
         (TRAIN, "workers", -1),
         (TRAIN, "seed", -1),
+        (TRAIN, "seed", 2**63),
         (TRAIN, "precision", "fp16"),
         (TRAIN, "out", Path("mine.pth")),
     ],
