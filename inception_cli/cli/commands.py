@@ -282,7 +282,7 @@ def train(
     size: o.Size = "auto",
     epochs: o.Epochs = 30,
     seed: o.Seed = 0,
-    batch_size: o.BatchSize = "auto",
+    batch_size: o.TrainBatchSize = "auto",
     workers: o.Workers = "auto",
     device: o.Device = "auto",
     precision: o.TrainPrecision = "auto",

@@ -49,7 +49,8 @@ PerClass = Annotated[
     str | None,
     typer.Option(
         "--per-class",
-        metavar="FILE",
+        metavar="FILE.csv",
+        callback=csv_file,
         help="Write precision, recall and F1 of every class as CSV.",
         rich_help_panel=METRICS,
     ),

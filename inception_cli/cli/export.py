@@ -17,7 +17,7 @@ def export(
     force: o.Force = False,
     json: o.Json = False,
     quiet: o.Quiet = False,
-    verbose: o.Verbose = False,
+    verbose: o.ExportVerbose = False,
     debug: o.Debug = False,
 ) -> None:
     """Write a network as an ONNX file, for ONNX Runtime and OpenVINO.

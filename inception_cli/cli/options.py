@@ -10,6 +10,7 @@ from inception_cli.cli.values import (
     complete,
     count_or_auto,
     crops,
+    csv_file,
     familiar,
     html_file,
     min_score,
@@ -238,6 +239,17 @@ BatchSize = Annotated[
         rich_help_panel=HARDWARE,
     ),
 ]
+TrainBatchSize = Annotated[
+    CountOrAuto,
+    typer.Option(
+        "--batch-size",
+        "-b",
+        parser=positive_or_auto,
+        metavar="N|auto",
+        help="Images per training step (auto: 32); the learning rate is proportional to it.",
+        rich_help_panel=HARDWARE,
+    ),
+]
 Workers = Annotated[
     CountOrAuto,
     typer.Option(
@@ -314,6 +326,9 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress and
 Verbose = Annotated[
     bool, typer.Option("--verbose", "-v", help="Show the resolved configuration.", rich_help_panel=OUTPUT)
 ]
+ExportVerbose = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Show the check against our own scores.", rich_help_panel=OUTPUT)
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.", rich_help_panel=OUTPUT)]
 
 From = Annotated[
@@ -346,10 +361,18 @@ Size = Annotated[
 ]
 TrainReport = Annotated[
     str | None,
-    typer.Option("--report", metavar="FILE", help="Also write an HTML report: learning curves, mistakes, settings."),
+    typer.Option(
+        "--report",
+        metavar="FILE",
+        callback=html_file,
+        help="Also write an HTML report: learning curves, mistakes, settings.",
+    ),
 ]
 TrainLog = Annotated[
-    str | None, typer.Option("--log", metavar="FILE", help="Also write a CSV file with a line for each epoch.")
+    str | None,
+    typer.Option(
+        "--log", metavar="FILE.csv", callback=csv_file, help="Also write a CSV file with a line for each epoch."
+    ),
 ]
 Epochs = Annotated[
     int, typer.Option("--epochs", min=1, metavar="N", help="Number of training epochs; may be more on resuming.")
