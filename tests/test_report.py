@@ -433,6 +433,8 @@ def test_evaluate_writes_the_report_of_temporary_predictions(
         (["report", "ROWS", "--out", "NOWHERE/r.html"], 1, "no such folder"),
         (["report", "NOWHERE.csv", "--out", "r.html"], 1, "NOWHERE.csv"),
         (["report", "ROWS", "--out", "r.html", "--labels", "NOWHERE.txt"], 1, "NOWHERE.txt"),
+        (["report", "ROWS", "-o", "r.html", "--val-dir", "PHOTOS", "--labels", "l.csv"], 2, "leave one out"),
+        (["evaluate", "--predictions", "ROWS", "--val-dir", "PHOTOS", "--labels", "l.csv"], 2, "leave one out"),
         (["classify", "PHOTOS", "-w", "demo", "--report", "r.html"], 2, "give --out FILE as well"),
         (["classify", "PHOTOS", "-w", "demo", "--report", "r.html", "--out", "-"], 2, "give --out FILE as well"),
         (["evaluate", "--val-dir", "PHOTOS", "-w", "demo", "--report", "r.csv"], 2, "ends in .html"),

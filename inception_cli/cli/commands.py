@@ -163,7 +163,7 @@ def evaluate(
     offline: o.Offline = False,
     json: o.Json = False,
     quiet: o.Quiet = False,
-    verbose: o.Verbose = False,
+    verbose: e.Verbose = False,
     debug: o.Debug = False,
 ) -> None:
     """Measure top-1 and top-5 accuracy against labels, beside the published figures.

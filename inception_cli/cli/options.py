@@ -283,7 +283,13 @@ Compile = Annotated[
 ]
 Timeout = Annotated[
     float,
-    typer.Option("--timeout", min=1, metavar="S", help="Seconds that one image may take.", rich_help_panel=HARDWARE),
+    typer.Option(
+        "--timeout",
+        min=1,
+        metavar="S",
+        help="Seconds that one image may take; without limit if -j is 0.",
+        rich_help_panel=HARDWARE,
+    ),
 ]
 EngineName = Annotated[
     Engine,
@@ -325,9 +331,6 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard outpu
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress and no summary.", rich_help_panel=OUTPUT)]
 Verbose = Annotated[
     bool, typer.Option("--verbose", "-v", help="Show the resolved configuration.", rich_help_panel=OUTPUT)
-]
-ExportVerbose = Annotated[
-    bool, typer.Option("--verbose", "-v", help="Show the check against our own scores.", rich_help_panel=OUTPUT)
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.", rich_help_panel=OUTPUT)]
 

@@ -111,7 +111,7 @@ def _missing_folder(number: Indices, predicted: Indices, classes: int) -> int:
 
 def _model_orders(classes: Classes) -> Iterator[Order]:
     """Yield orders in which a model may have the classes that labels give by name."""
-    count, remedy = len(classes), "--classes with the names in that order"
+    count, remedy = len(classes), "--classes with the names in that order, in a new run"
     for format, cause in (
         ("plus-1", "the model has one more class before the first"),
         ("minus-1", "the model lacks the first class"),

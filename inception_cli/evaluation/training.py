@@ -88,8 +88,8 @@ def describe_gap(record: TrainingRecord) -> str:
         return ""
     return (
         f"overfitting: in the last epochs {percent(training, 0)} % of the training images are right and "
-        f"{percent(validation, 0)} % of the validation images, a gap of {gap:.0f} points after {earlier:.0f} in the first epochs; more images of "
-        "each class help most"
+        f"{percent(validation, 0)} % of the validation images, a gap of {gap:.0f} points after {earlier:.0f} in the "
+        "first epochs; more images of each class help most"
     )
 
 
