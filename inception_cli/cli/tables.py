@@ -257,7 +257,7 @@ def _print_decisions(console: Console, decisions: "DecisionMetrics") -> None:
         console.print(f"a label stands for {decisions.classes_per_label:.2f} classes on average")
     rows = [_answered_row(each) for each in decisions.curve[:: len(decisions.curve) // CURVE_ROWS]]
     print_table([Column("--min-score"), Column("Get a label", "(%)"), Column("Right", "(%)")], rows)
-    if proposal := decisions.proposal:
+    if (proposal := decisions.proposal) and proposal.accuracy is not None:
         console.print(
             f"--min-score {proposal.min_score:g} would be right on {percent(proposal.accuracy)} % of the "
             f"{percent(proposal.coverage)} % of photos that get a label: the lowest for {decisions.wanted:g} %"

@@ -159,7 +159,7 @@ def _utf8_name(file: Path) -> Iterator[str]:
 
 
 @contextmanager
-def _open_safetensors(file: Path) -> Iterator[safe_open]:
+def _open_safetensors(file: Path) -> Iterator[Any]:
     with _utf8_name(file) as name, safe_open(name, framework="pt") as stream:
         yield stream
 
