@@ -62,7 +62,9 @@ def _print_error(error: Exception) -> int:
                 console.print_error(f"{message.replace('Value error, ', '').rstrip('.')} (see --help)")
             return error.exit_code
         case MemoryError():
-            console.print_error("not enough memory; stop other programs, or choose a smaller --batch-size or --workers")
+            smaller = {"classify", "evaluate", "train"}.intersection(sys.argv[1:2])
+            options = ", or choose a smaller --batch-size or --workers" if smaller else ""
+            console.print_error(f"not enough memory; stop other programs{options}")
             return ExitCode.ERROR
         case OSError(errno=errno.EMFILE | errno.ENFILE):
             console.print_error(f"{one_line(error)}; allow more open files (ulimit -n 1024)")

@@ -27,11 +27,13 @@ Path = str | os.PathLike[str]
 class Classifier:
     """Loaded weights that turn images into predictions.
 
-    The arguments are the options of `inception classify`. `weights` is a name, a file, `local-dir:DIR`,
-    `hf-hub:USER/MODEL`, or several of them: an ensemble.
-    With `features` each prediction has the network's features (2048,) in fp32: the input of the last layer, mean over
-    the crops.
-    `calibration` are photos for the precision int8, like those that will be classified: 64 are enough.
+    The arguments are options of `inception classify`, with its defaults; there are none for output files and their
+    resumption, --compile, --timeout, --max-pixels, Ray and heat maps.
+    `weights` is a name, a file, `local-dir:DIR`, `hf-hub:USER/MODEL`, or several of them: an ensemble.
+    With `features`, here a bool, each prediction has the network's features (2048,) in fp32: the input of the last
+    layer, mean over the crops.
+    `calibration`, which is no option, are photos for the precision int8, like those that will be classified: 64 are
+    enough.
     Raises UsageError (a ValueError) for invalid arguments, InceptionError for files that are not available.
     """
 
@@ -87,7 +89,10 @@ class Classifier:
         return self.run.classes.names
 
     def __call__(self, inputs: Path | Iterable[Path]) -> list[Prediction]:
-        """Return a prediction for each image of the inputs, in order: files, folders (recursively) and globs."""
+        """Return a prediction for each image of the inputs, in order: files, folders (recursively) and globs.
+
+        A file that does not exist has a prediction with the status `missing`.
+        """
         return list(self.stream(inputs))
 
     def stream(self, inputs: Path | Iterable[Path]) -> Iterator[Prediction]:
@@ -113,10 +118,10 @@ def _with_features(result: BatchResult) -> Iterator[Prediction]:
 
 
 def _list_images(inputs: Path | Iterable[Path]) -> InputList:
-    """Return the images in files, folders and globs; warn about folders that cannot be read."""
+    """Return the images in files, folders and globs, and missing files; warn about folders that cannot be read."""
     listed = [inputs] if isinstance(inputs, str | os.PathLike) else inputs
     discovery = Discovery([os.fspath(path) for path in listed])
-    paths = InputList.of(discovery)
+    paths = InputList.of(discovery.paths())
     if discovery.unreadable.count:
         warnings.warn(str(discovery.unreadable), stacklevel=4)
     return paths

@@ -308,10 +308,9 @@ class Settings:
             most = {"batch_size": MAX_BATCH_SIZE, "workers": MAX_PROCESSES}.get(name, math.inf)
             if (value := getattr(self, name)) != "auto":
                 require_range(name, value, least, most)
-        require(
-            self.engine == "ray" or (self.ray_address is None and self.actors == "auto"),
-            "ray_address and actors need engine ray",
-        )
+        cluster = self.ray_address is not None or self.actors != "auto"
+        require(self.engine == "ray" or not cluster, "ray_address and actors need engine ray")
+        require(self.engine == "local" or self.workers == "auto", "workers: engine ray sets their number; leave it out")
         arrays = " and ".join(self.arrays)
         require(bool(arrays) or self.array_type == "float32", "array_type needs features or scores; give one of them")
         require(self.engine == "local" or not arrays, f"{arrays}: engine ray keeps no arrays; leave one of them out")

@@ -28,7 +28,7 @@ import torch
 from numpy.testing._private.utils import runstring
 from records import run_config
 from running import Inception
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -77,6 +77,27 @@ def assert_loads(content: object, state: State, file: Path) -> Weights:
 def about_the_file(weights: Weights) -> list[str]:
     """Return the notes that are not about the preset or the names of classes."""
     return [note for note in weights.notes if "preset" not in note and "without names" not in note]
+
+
+# Names of files
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".pt"])
+def test_a_name_that_is_not_utf8_can_be_read(suffix: str, tmp_path: Path) -> None:
+    tensors, file = {"fc.bias": torch.arange(3.0)}, tmp_path / os.fsdecode(b"caf\xe9" + suffix.encode())
+    with file.open("wb") as stream:
+        if suffix == ".safetensors":
+            stream.write(save(tensors | {"familiarity.means": torch.ones(2)}, {"inception": '{"trained": {"a": 1}}'}))
+        else:
+            torch.save(tensors, stream, _use_new_zipfile_serialization=suffix == ".pth")
+
+    found = read_checkpoint(file)
+
+    assert (list(found.tensors), found.tensors["fc.bias"].tolist()) == (["fc.bias"], [0, 1, 2])
+    if suffix == ".safetensors":
+        assert (read.read_trained(file), read.find_familiarity(file)) == ({"a": 1}, file)
+        assert read.has_metadata(file)
+        assert read.read_familiarity(file)["means"].tolist() == [1, 1]
 
 
 # Wrappers and prefixes

@@ -12,7 +12,7 @@ from running import Inception
 
 import inception_cli
 from inception_cli import Classifier, Prediction
-from inception_cli.errors import InceptionError, UsageError
+from inception_cli.errors import UsageError
 from inception_cli.predictions.formats import read_predictions, to_csv
 from inception_cli.predictions.prediction import header
 from inception_cli.predictions.text import escape_bytes
@@ -80,10 +80,21 @@ def test_a_table_has_the_columns_and_the_values_of_the_file(
         assert values == [None if pd.isna(value) else value for value in expected[name]], name
 
 
-def test_no_input_gives_no_prediction_and_a_missing_one_is_an_error(classify: Classifier, tmp_path: Path) -> None:
+def test_no_input_gives_no_prediction(classify: Classifier) -> None:
     assert classify([]) == []
-    with pytest.raises(InceptionError, match=r"none\.jpg: no such file"):
-        classify(tmp_path / "none.jpg")
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_missing_file_has_a_prediction_also_if_no_input_exists(
+    others: int, classify: Classifier, photos: Path, tmp_path: Path
+) -> None:
+    missing = tmp_path / "none.jpg"
+
+    rows = classify([missing, tmp_path / "no folder/", *[photos / "a/00.jpg"] * others])
+
+    assert [row.status for row in rows] == ["missing", "missing", *["ok"] * others]
+    assert rows[0] == Prediction(str(missing), "missing", error=rows[0].error)
+    assert rows[0].error
 
 
 def test_unknown_weights_are_an_error_with_the_nearest_name() -> None:

@@ -60,6 +60,11 @@ def test_settings_of_a_cluster_need_the_engine(values: dict[str, Any]) -> None:
     assert Settings(engine="ray", **values).engine == "ray"
 
 
+def test_a_cluster_sets_the_number_of_workers() -> None:
+    with pytest.raises(UsageError, match="workers: engine ray sets their number; leave it out"):
+        Settings(engine="ray", workers=2)
+
+
 @pytest.mark.parametrize("device", ["auto", "cpu", "mps", "cuda", "cuda:0", "cuda:12"])
 def test_devices(device: str) -> None:
     assert Settings(device=device).device == device
@@ -89,6 +94,7 @@ def test_devices(device: str) -> None:
         (TRAIN, "batch_size", 1),
         (TRAIN, "workers", -1),
         (TRAIN, "seed", -1),
+        (TRAIN, "seed", 2**63),
         (TRAIN, "precision", "fp16"),
         (TRAIN, "out", Path("mine.pth")),
     ],

@@ -168,7 +168,7 @@ def test_evaluate_prints_the_decisions_of_saved_rows(file: Path, inception: Ince
     )
     assert "a label stands for 2.20 classes on average" in printed
     assert (
-        "--min-score 0.86 would be right on 100.0 % of the 50 % of photos that get a label: the lowest for 95 %"
+        "--min-score 0.86 would be right on 100.0 % of the 50.0 % of photos that get a label: the lowest for 95 %"
         in printed
     )
     assert document["decisions"]["answered"] == {

@@ -449,6 +449,15 @@ def test_info_lists_a_file_without_a_known_hash_and_asks_nobody(
     assert cached_files == ["demo"]
 
 
+@pytest.mark.usefixtures("caches")
+def test_info_shows_the_preset_that_was_given_also_for_weights_that_are_not_here(inception: Inception) -> None:
+    ended = inception("info", "--weights", "timm-tv", "--preset", "mmpretrain", "--json")
+
+    (weights,) = json.loads(ended.out)["weights"]
+    assert (weights["cached"], weights["preset"]) == (False, "mmpretrain")
+    assert (weights["preset_resolved"]["resize"], weights["preset_resolved"]["antialias"]) == (342, False)
+
+
 @pytest.mark.parametrize("planted", [True, False])
 def test_unreachable_hub_is_one_line(
     planted: bool, caches: Path, photos: Path, inception: Inception, monkeypatch: pytest.MonkeyPatch

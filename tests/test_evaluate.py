@@ -174,6 +174,19 @@ def test_an_accuracy_below_the_expected_one_gives_exit_code_5(
     assert ("expected 50.1 %" in ended.err) == (code == 5)
 
 
+def test_a_tolerance_without_an_expected_accuracy_is_refused(kept: Path, inception: Inception) -> None:
+    ended = inception("evaluate", "--predictions", kept, "--tolerance", 0.5)
+
+    assert (ended.code, "give --expect-top1 as well" in ended.err) == (2, True)
+
+
+@pytest.mark.parametrize("name", ["classes.html", "s3://bucket/classes.csv"])
+def test_metrics_per_class_are_a_csv_file_on_this_machine(name: str, kept: Path, inception: Inception) -> None:
+    ended = inception("evaluate", "--predictions", kept, "--per-class", name)
+
+    assert (ended.code, ended.err.startswith(f"error: --per-class {name}: ")) == (2, True)
+
+
 def test_images_without_a_prediction_are_counted_both_ways(val_dir: Path, inception: Inception, tmp_path: Path) -> None:
     with_failure = Path(shutil.copytree(val_dir, tmp_path / "val"))
     (min(with_failure.iterdir()) / "bad.jpg").write_bytes(b"")

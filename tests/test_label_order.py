@@ -108,7 +108,7 @@ def test_a_model_with_classes_in_another_order_than_their_names_is_found(
     )
 
     assert finding is not None
-    assert (finding.cause, finding.remedy) == (cause, "--classes with the names in that order")
+    assert (finding.cause, finding.remedy) == (cause, "--classes with the names in that order, in a new run")
 
 
 @pytest.mark.parametrize("share", [0.0, 0.05, 0.5, 0.9])

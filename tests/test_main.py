@@ -2,6 +2,7 @@
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 from running import Inception
@@ -33,6 +34,18 @@ def test_a_machine_without_resources_is_an_error_of_one_line(
     assert remedy in ended.err
     assert "unexpected" not in ended.err
     assert ended.err.count("\n") == 1
+
+
+def test_a_remedy_names_no_option_that_the_command_lacks(
+    inception: Inception, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("inception_cli.cli.jobs.tag", fail)
+    (tmp_path / "rows.csv").touch()
+
+    assert inception("tag", tmp_path / "rows.csv").err == "error: not enough memory; stop other programs\n"
 
 
 @pytest.mark.parametrize("message", [f"{'d/' * 2000}preds.csv: no such file; give another name", "x" * 5000])

@@ -13,7 +13,7 @@ from inception_cli.errors import InceptionError
 from inception_cli.evaluation.confusion_matrix import write_confusion_matrix
 from inception_cli.evaluation.labels import Labels
 from inception_cli.evaluation.metrics import Confusion, compute_metrics, confusion_matrix, hits, per_class_csv
-from inception_cli.predictions.intervals import wilson
+from inception_cli.predictions.intervals import percent, wilson
 from inception_cli.predictions.prediction import Prediction
 from inception_cli.predictions.table import class_indices, to_frame
 
@@ -219,6 +219,24 @@ def test_a_score_of_one_is_in_the_last_bin_and_a_score_of_zero_in_the_first() ->
 )
 def test_wilson_intervals_equal_published_ones(right: int, n: int, low: float, high: float) -> None:
     assert wilson(right, n) == pytest.approx((low, high), abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("n", "of", "digits", "text"),
+    [
+        (300, 300, 1, "100.0"),
+        (299, 300, 1, "99.7"),
+        (2999, 3000, 1, "> 99.9"),
+        (299, 300, 0, "> 99"),
+        (0, 3000, 1, "0.0"),
+        (1, 3000, 1, "< 0.1"),
+        (1, 3000, 2, "0.03"),
+        (49_999, 50_000, 2, "> 99.99"),
+        (1, 3, 2, "33.33"),
+    ],
+)
+def test_only_all_is_100_percent_and_only_none_is_0(n: int, of: int, digits: int, text: str) -> None:
+    assert percent(100 * n / of, digits) == text
 
 
 def test_images_without_a_prediction_are_counted_both_ways() -> None:

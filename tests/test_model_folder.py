@@ -24,7 +24,7 @@ from running import Inception
 from safetensors import safe_open
 from safetensors.torch import save
 
-from inception_cli.config import PRESETS
+from inception_cli.config import PRESETS, Classes
 from inception_cli.errors import InceptionError, UsageError
 from inception_cli.network.familiarity import Familiarity, fit
 from inception_cli.weights import hub
@@ -432,6 +432,19 @@ def test_an_edited_config_decides(folder: Path, tmp_path: Path) -> None:
 
     expected = replace(PRESET, name="config.json", filter="bicubic", exif=False)
     assert find_weights(f"local-dir:{edited}").preset == expected
+
+
+@pytest.mark.parametrize("names", [{"0": "apple", "2": "plum"}, ["apple", "apple", "plum"]])
+def test_given_classes_replace_wrong_names(names: object, folder: Path, tmp_path: Path) -> None:
+    config = json.loads((folder / "config.json").read_text()) | {"label_names": names}
+    copied = copy_of(folder, tmp_path)
+    (copied / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InceptionError, match=r"label_names.*give others with --classes FILE"):
+        find_weights(f"local-dir:{copied}")
+
+    weights = find_weights(f"local-dir:{copied}", classes=Classes(("a", "b", "c")))
+
+    assert weights.classes.names == ("a", "b", "c")
 
 
 def test_statistics_of_other_weights_are_refused(folder: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import random
 import re
 from collections import Counter
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from inception_cli.config import Classes
 from inception_cli.errors import InceptionError
 from inception_cli.evaluation.confusion_matrix import ConfusionMatrix
 from inception_cli.images.thumbnail import SIDE, thumbnail
+from inception_cli.predictions.decision import Decision
 from inception_cli.predictions.formats import csv_header, to_csv
 from inception_cli.predictions.prediction import Prediction
 from inception_cli.predictions.text import harmless
@@ -226,6 +228,27 @@ def test_a_link_leads_from_the_page_to_the_file(tmp_path: Path, monkeypatch: pyt
     assert file_link("s3://bucket/a.jpg", tmp_path) == ""
 
 
+@pytest.mark.parametrize(
+    ("unsure", "of", "share"), [(0, 300, "100.0 %"), (1, 300, "99.7 %"), (1, 3000, "> 99.9 %"), (2999, 3000, "< 0.1 %")]
+)
+def test_the_share_of_confident_photos_is_100_only_for_all(unsure: int, of: int, share: str) -> None:
+    predictions = [prediction(f"{number}.jpg", 0, 0.4 if number < unsure else 0.9) for number in range(of)]
+
+    text = Parsed(page_of(predictions, thumbnail=lambda path: b"").page).text
+
+    assert f"with at least 50 % confidence{share}\n" in text
+
+
+@pytest.mark.parametrize("decided", [False, True])
+def test_names_of_classes_are_said_to_be_links_only_where_they_are(decided: bool) -> None:
+    decision = Decision("unknown", 0.4, "low_score") if decided else None
+    parsed = Parsed(page_of([replace(row, decision=decision) for row in rows() if row.status == "ok"]).page)
+
+    links = {attributes.get("href") for tag, attributes in parsed.elements if tag == "a"}
+    assert ("Each name links to its photos." in parsed.text, "#class-0" in links) == (not decided, not decided)
+    assert "36 photos by top-1 class." in parsed.text
+
+
 def test_rows_without_any_prediction_make_a_page() -> None:
     text = Parsed(page_of([row for row in rows() if row.status != "ok"]).page).text
 
@@ -410,6 +433,8 @@ def test_evaluate_writes_the_report_of_temporary_predictions(
         (["report", "ROWS", "--out", "NOWHERE/r.html"], 1, "no such folder"),
         (["report", "NOWHERE.csv", "--out", "r.html"], 1, "NOWHERE.csv"),
         (["report", "ROWS", "--out", "r.html", "--labels", "NOWHERE.txt"], 1, "NOWHERE.txt"),
+        (["report", "ROWS", "-o", "r.html", "--val-dir", "PHOTOS", "--labels", "l.csv"], 2, "leave one out"),
+        (["evaluate", "--predictions", "ROWS", "--val-dir", "PHOTOS", "--labels", "l.csv"], 2, "leave one out"),
         (["classify", "PHOTOS", "-w", "demo", "--report", "r.html"], 2, "give --out FILE as well"),
         (["classify", "PHOTOS", "-w", "demo", "--report", "r.html", "--out", "-"], 2, "give --out FILE as well"),
         (["evaluate", "--val-dir", "PHOTOS", "-w", "demo", "--report", "r.csv"], 2, "ends in .html"),

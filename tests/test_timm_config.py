@@ -186,8 +186,14 @@ REFUSED: dict[str, tuple[object, str]] = {
     "tiny std": (with_pretrained(std=[1e-9, 0.5, 0.5]), "std"),
     "infinite": (json.dumps(with_pretrained()).replace("0.875", "1e999"), "Number out of range"),
     "too few names": (TF_IN1K | {"label_names": ["a"]}, "label_names has 1 name for 1,000 classes"),
-    "a name twice": (TF_IN1K | {"num_classes": 2, "label_names": ["a", "a"]}, "the class 'a' occurs twice"),
-    "a name that is empty": (TF_IN1K | {"num_classes": 2, "label_names": ["a", ""]}, "class 1 has no name"),
+    "a name twice": (
+        TF_IN1K | {"num_classes": 2, "label_names": ["a", "a"]},
+        "label_names: the class 'a' occurs twice",
+    ),
+    "a name that is empty": (
+        TF_IN1K | {"num_classes": 2, "label_names": ["a", ""]},
+        "label_names: class 1 has no name",
+    ),
     "a name of another type": (TF_IN1K | {"num_classes": 2, "label_names": ["a", 2]}, "label_names"),
     "a gap": (TF_IN1K | {"num_classes": 3, "label_names": {"0": "a", "2": "c"}}, "label_names has no name for class 1"),
     "no class": (TF_IN1K | {"num_classes": 1, "label_names": {"0": "a", "9": "c"}}, "label_names: '9' is no class"),
@@ -218,10 +224,24 @@ def test_a_config_that_is_damaged_or_cannot_be_reproduced_is_refused_by_the_fiel
     message = str(error.value)
     assert message.startswith(f"{tmp_path}/config.json: ")
     assert reason in message
-    correct = "correct it, or give the file of the weights itself, with --preset and --classes"
+    others = ", give others with --classes FILE (not for train)," if "label_names" in message else ","
+    correct = f"correct it{others} or give the file of the weights itself"
     assert message.endswith("; give weights of inception_v3" if "architecture is" in reason else f"; {correct}")
     assert "\n" not in message
     assert len(message) < 300 + len(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "kind", ["too few names", "a name twice", "a name that is empty", "a name of another type", "a gap", "no class"]
+)
+def test_wrong_names_do_not_matter_where_others_are_given(kind: str, tmp_path: Path) -> None:
+    fields, _ = REFUSED[kind]
+    (tmp_path / "config.json").write_text(json.dumps(fields))
+
+    config = read_config(tmp_path / "config.json", with_names=False)
+
+    assert isinstance(fields, dict)
+    assert (config.classes, config.num_classes) == (None, fields["num_classes"])
 
 
 def test_a_config_that_cannot_be_read_is_refused(tmp_path: Path) -> None:

@@ -102,45 +102,52 @@ def test_only_the_log_of_the_same_training_is_replaced(content: str, tmp_path: P
     [
         ("--report gone/x.html", 1, "gone: no such folder; create it, or give another name to --report"),
         ("--log gone/x.csv", 1, "gone: no such folder; create it, or give another name to --log"),
-        ("--report m.safetensors", 2, "--report m.safetensors: it would overwrite m.safetensors, which this command"),
-        ("--log m.safetensors", 2, "--log m.safetensors: it would overwrite m.safetensors, which this command uses"),
-        ("--log m.safetensors.part", 2, "it would overwrite m.safetensors.part, which this command uses"),
-        ("--report x --log x", 2, "--log x: it would overwrite x, which this command uses; give another name"),
-        ("--report photos", 2, "--report photos: it would overwrite photos, which this command uses"),
-        ("--log .", 1, ". is a folder; name a file in it for --log"),
-        ("--report diary", 1, "diary exists and was not written by inception; give another name to --report"),
-        ("--log diary", 1, "diary exists and was not written by inception; give another name to --log"),
+        ("--report link.html", 2, "--report link.html: it would overwrite m.safetensors, which this command uses"),
+        ("--log part.csv", 2, "--log part.csv: it would overwrite m.safetensors.part, which this command uses"),
+        ("--report photos.html --log photos.html", 2, "--log photos.html: it is written as CSV; give a name that ends"),
+        ("--report x.csv", 2, "--report x.csv: the report is an .html file; give a name that ends in .html"),
+        ("--log x.html", 2, "--log x.html: it is written as CSV; give a name that ends in .csv"),
+        ("--report photos", 1, "photos is a folder; name a file in it, such as photos/report.html"),
+        ("--log folder.csv", 1, "folder.csv is a folder; name a file in it for --log"),
+        ("--report diary.html", 1, "diary.html exists and was not written by inception; give another name to --report"),
+        ("--log diary.csv", 1, "diary.csv exists and was not written by inception; give another name to --log"),
         ("--report s3://b/x.html", 2, "--report s3://b/x.html: give a file on this machine"),
-        ("--report -", 2, "--report -: give a file on this machine"),
-        ("--log -", 2, "--log -: give a file on this machine"),
-        ("--report pipe", 1, "pipe: not a regular file; give another name to --report"),
-        ("--log pipe", 1, "pipe: not a regular file; give another name to --log"),
+        ("--log s3://b/x.csv", 2, "--log s3://b/x.csv: give a file on this machine"),
+        ("--report -", 2, "--report -: the report is an .html file"),
+        ("--log -", 2, "--log -: it is written as CSV"),
+        ("--report pipe.html", 1, "pipe.html: not a regular file; give another name to --report"),
+        ("--log pipe.csv", 1, "pipe.csv: not a regular file; give another name to --log"),
     ],
 )
 @pytest.mark.usefixtures("here")
 def test_files_that_cannot_be_written_are_named_before_the_training(
     words: str, code: int, said: str, inception: Inception
 ) -> None:
-    Path("diary").write_text("dear diary")
-    os.mkfifo("pipe")
+    for name in ("diary.html", "diary.csv"):
+        Path(name).write_text("dear diary")
+    for name in ("pipe.html", "pipe.csv"):
+        os.mkfifo(name)
+    for link, output in (("link.html", "m.safetensors"), ("part.csv", "m.safetensors.part")):
+        Path(link).symlink_to(output)
+    Path("folder.csv").mkdir()
 
     ended = inception("train", "photos", "-o", "m.safetensors", *words.split())
 
     assert (ended.code, len(ended.err.splitlines())) == (code, 1), ended.err
     assert said in ended.err
-    assert Path("diary").read_text() == "dear diary"
+    assert Path("diary.html").read_text() == Path("diary.csv").read_text() == "dear diary"
 
 
 @pytest.mark.usefixtures("here")
-@pytest.mark.parametrize("option", ["--report", "--log"])
+@pytest.mark.parametrize(("option", "file"), [("--report", "private/x.html"), ("--log", "private/x.csv")])
 def test_a_folder_without_permission_is_named_before_the_training(
-    option: str, inception: Inception, monkeypatch: pytest.MonkeyPatch
+    option: str, file: str, inception: Inception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Path("private").mkdir()
     allowed: Callable[..., bool] = os.access
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "private" and allowed(path, mode))
 
-    ended = inception("train", "photos", "-o", "m.safetensors", option, "private/x")
+    ended = inception("train", "photos", "-o", "m.safetensors", option, file)
 
     assert (ended.code, ended.err) == (
         1,
@@ -160,6 +167,17 @@ def test_a_file_in_the_folder_of_the_weights_is_refused_before_the_training(
     assert (ended.code, ended.err) == (
         2,
         f"error: {option} {file}: is in mine, which has to be empty; give another folder\n",
+    )
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("seed", [2**63, 2**64])
+def test_a_seed_that_torch_does_not_take_is_wrong_usage(seed: int, inception: Inception) -> None:
+    ended = inception("train", "photos", "-o", "m.safetensors", "--from", "scratch", "--seed", seed)
+
+    assert (ended.code, ended.err) == (
+        2,
+        f"error: seed must be at least 0 and at most 9223372036854775807, not {seed}\n",
     )
 
 

@@ -163,7 +163,7 @@ def evaluate(
     offline: o.Offline = False,
     json: o.Json = False,
     quiet: o.Quiet = False,
-    verbose: o.Verbose = False,
+    verbose: e.Verbose = False,
     debug: o.Debug = False,
 ) -> None:
     """Measure top-1 and top-5 accuracy against labels, beside the published figures.
@@ -282,7 +282,7 @@ def train(
     size: o.Size = "auto",
     epochs: o.Epochs = 30,
     seed: o.Seed = 0,
-    batch_size: o.BatchSize = "auto",
+    batch_size: o.TrainBatchSize = "auto",
     workers: o.Workers = "auto",
     device: o.Device = "auto",
     precision: o.TrainPrecision = "auto",

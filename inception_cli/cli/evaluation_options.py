@@ -4,6 +4,7 @@ from typing import Annotated, get_args
 
 import typer
 
+from inception_cli.cli.options import OUTPUT
 from inception_cli.cli.values import complete, csv_file, percent
 from inception_cli.storage.label_sources import LabelFormat
 
@@ -49,7 +50,8 @@ PerClass = Annotated[
     str | None,
     typer.Option(
         "--per-class",
-        metavar="FILE",
+        metavar="FILE.csv",
+        callback=csv_file,
         help="Write precision, recall and F1 of every class as CSV.",
         rich_help_panel=METRICS,
     ),
@@ -98,5 +100,15 @@ Tolerance = Annotated[
         min=0,
         help="Percentage points below the expected top-1 that still pass.",
         rich_help_panel=METRICS,
+    ),
+]
+
+Verbose = Annotated[
+    bool,
+    typer.Option(
+        "--verbose",
+        "-v",
+        help="Show the most frequent confusions and, of a run, the resolved configuration.",
+        rich_help_panel=OUTPUT,
     ),
 ]

@@ -2,10 +2,17 @@
 
 import json as jsonlib
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from inception_cli.cli import options as o
 from inception_cli.cli.outputs import ONNX_MARKER, OutputFile, check_outputs
 from inception_cli.errors import UsageError
+
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Show the check against our own scores.", rich_help_panel=o.OUTPUT)
+]
 
 
 def export(
@@ -17,7 +24,7 @@ def export(
     force: o.Force = False,
     json: o.Json = False,
     quiet: o.Quiet = False,
-    verbose: o.Verbose = False,
+    verbose: Verbose = False,
     debug: o.Debug = False,
 ) -> None:
     """Write a network as an ONNX file, for ONNX Runtime and OpenVINO.

@@ -219,6 +219,12 @@ def evaluate_folder(
             return _evaluate(file, outcome.manifest, evaluation_settings, output)
 
 
+def _require_one_source(sources: LabelSources) -> None:
+    """Raise UsageError for two sources of the labels of saved rows, of which one would have no effect."""
+    if sources.val_dir and sources.labels:
+        raise UsageError("--val-dir has no effect beside --labels, which gives the labels of saved rows; leave one out")
+
+
 def evaluate_predictions(
     predictions: str, only_classes: str | None, settings: "EvaluationSettings", output: Output
 ) -> "Evaluation":
@@ -226,6 +232,7 @@ def evaluate_predictions(
     from inception_cli.evaluation.evaluate import require_same_only_classes
     from inception_cli.storage.store import read_manifest
 
+    _require_one_source(settings.sources)
     require_predictions(predictions)
     with local_copy(predictions) as file:
         manifest = read_manifest(file)
@@ -269,6 +276,7 @@ def report(
     """Write the report of existing predictions; with labels, from `sources` or the manifest, they are scored."""
     from inception_cli.storage.store import read_manifest
 
+    _require_one_source(sources)
     with local_copy(rows) as file:
         manifest = read_manifest(file)
         evaluation = None

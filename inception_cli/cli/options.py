@@ -10,6 +10,7 @@ from inception_cli.cli.values import (
     complete,
     count_or_auto,
     crops,
+    csv_file,
     familiar,
     html_file,
     min_score,
@@ -238,6 +239,17 @@ BatchSize = Annotated[
         rich_help_panel=HARDWARE,
     ),
 ]
+TrainBatchSize = Annotated[
+    CountOrAuto,
+    typer.Option(
+        "--batch-size",
+        "-b",
+        parser=positive_or_auto,
+        metavar="N|auto",
+        help="Images per training step (auto: 32); the learning rate is proportional to it.",
+        rich_help_panel=HARDWARE,
+    ),
+]
 Workers = Annotated[
     CountOrAuto,
     typer.Option(
@@ -271,7 +283,13 @@ Compile = Annotated[
 ]
 Timeout = Annotated[
     float,
-    typer.Option("--timeout", min=1, metavar="S", help="Seconds that one image may take.", rich_help_panel=HARDWARE),
+    typer.Option(
+        "--timeout",
+        min=1,
+        metavar="S",
+        help="Seconds that one image may take; without limit if -j is 0.",
+        rich_help_panel=HARDWARE,
+    ),
 ]
 EngineName = Annotated[
     Engine,
@@ -346,10 +364,18 @@ Size = Annotated[
 ]
 TrainReport = Annotated[
     str | None,
-    typer.Option("--report", metavar="FILE", help="Also write an HTML report: learning curves, mistakes, settings."),
+    typer.Option(
+        "--report",
+        metavar="FILE",
+        callback=html_file,
+        help="Also write an HTML report: learning curves, mistakes, settings.",
+    ),
 ]
 TrainLog = Annotated[
-    str | None, typer.Option("--log", metavar="FILE", help="Also write a CSV file with a line for each epoch.")
+    str | None,
+    typer.Option(
+        "--log", metavar="FILE.csv", callback=csv_file, help="Also write a CSV file with a line for each epoch."
+    ),
 ]
 Epochs = Annotated[
     int, typer.Option("--epochs", min=1, metavar="N", help="Number of training epochs; may be more on resuming.")

@@ -22,6 +22,7 @@ from rich.progress import (
 from rich.table import Column
 
 from inception_cli.cli.console import print_line, stderr, stdout
+from inception_cli.predictions.intervals import percent
 from inception_cli.predictions.text import harmless
 
 if TYPE_CHECKING:
@@ -154,9 +155,9 @@ def _figures(epoch: "EpochResult", size: int, by_class: bool) -> list[str]:
     figures = [
         f"epoch {epoch.number:>{len(str(epoch.planned))}}/{epoch.planned}{' *' if epoch.best else '  '}",
         f"loss {epoch.loss:.3f}",
-        f"train {epoch.train_top1:5.1f} %",
-        f"val {epoch.top1:5.1f} %",
-        *([f"by class {epoch.class_average:5.1f} %"] if by_class else []),
+        f"train {percent(epoch.train_top1):>5} %",
+        f"val {percent(epoch.top1):>5} %",
+        *([f"by class {percent(epoch.class_average):>5} %"] if by_class else []),
         f"crop {epoch.crop_size} of {size} px",
         f"{epoch.images_per_s:.0f} images/s",
     ]

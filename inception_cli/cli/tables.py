@@ -13,6 +13,7 @@ from rich.text import Text
 from inception_cli.cli.console import stdout
 from inception_cli.cli.training_lines import training_lines
 from inception_cli.errors import plural
+from inception_cli.predictions.intervals import percent
 from inception_cli.predictions.text import harmless
 from inception_cli.weights.registry import HUB_PREFIX
 
@@ -194,14 +195,14 @@ def print_evaluation(evaluation: "Evaluation", verbose: bool) -> None:
             console.print(Text(harmless(result.finding.sentence), "yellow"))
     metrics = evaluation.metrics
     if metrics.not_ok:
-        top5 = "" if metrics.top5_not_ok_as_wrong is None else f" / {metrics.top5_not_ok_as_wrong:.2f}"
+        top5 = "" if metrics.top5_not_ok_as_wrong is None else f" / {percent(metrics.top5_not_ok_as_wrong, 2)}"
         photos = plural(metrics.not_ok, "labelled photo has", "labelled photos have")
         console.print(f"{photos} no prediction and {'is' if metrics.not_ok == 1 else 'are'} not in n;")
-        console.print(f"  counted as wrong: {metrics.top1_not_ok_as_wrong:.2f}{top5} %")
+        console.print(f"  counted as wrong: {percent(metrics.top1_not_ok_as_wrong, 2)}{top5} %")
     if macro := metrics.macro:
         console.print(
             f"macro averages of {plural(macro.classes, 'class', 'classes')} with photos: precision "
-            f"{macro.precision:.2f} %, recall {macro.recall:.2f} %, F1 {macro.f1:.2f} %"
+            f"{percent(macro.precision, 2)} %, recall {percent(macro.recall, 2)} %, F1 {percent(macro.f1, 2)} %"
         )
     console.print(f"expected calibration error {metrics.calibration_error:.2f} % (15 bins)")
     if evaluation.decisions:
@@ -227,7 +228,7 @@ def _with_interval(value: float | None, interval: tuple[float, float] | None) ->
     """Return a measured figure with the bounds of its 95 % Wilson interval below it, a published one as it is."""
     if value is None or interval is None:
         return _percent(value)
-    return f"{value:.2f}\n{interval[0]:.2f} – {interval[1]:.2f}"
+    return f"{percent(value, 2)}\n{interval[0]:.2f} – {interval[1]:.2f}"
 
 
 def _print_label_problems(console: Console, labels: "Labels") -> None:
@@ -247,19 +248,19 @@ def _print_label_problems(console: Console, labels: "Labels") -> None:
 def _print_decisions(console: Console, decisions: "DecisionMetrics") -> None:
     """Print how many photos get a label and how many of these are right: as requested, and by threshold."""
     answered, given = decisions.answered, decisions.thresholds
-    line = f"with {given}, {answered.coverage:.1f} % of {plural(decisions.photos, 'photo')} get a label"
+    line = f"with {given}, {percent(answered.coverage)} % of {plural(decisions.photos, 'photo')} get a label"
     if answered.accuracy is not None and decisions.accuracy_ci:
         low, high = decisions.accuracy_ci
-        line += f", which is right for {answered.accuracy:.1f} % of these (95 %: {low:.1f} – {high:.1f})"
+        line += f", which is right for {percent(answered.accuracy)} % of these (95 %: {low:.1f} – {high:.1f})"
     console.print(line)
     if given.rollup is not None and decisions.classes_per_label is not None:
         console.print(f"a label stands for {decisions.classes_per_label:.2f} classes on average")
     rows = [_answered_row(each) for each in decisions.curve[:: len(decisions.curve) // CURVE_ROWS]]
     print_table([Column("--min-score"), Column("Get a label", "(%)"), Column("Right", "(%)")], rows)
-    if proposal := decisions.proposal:
+    if (proposal := decisions.proposal) and proposal.accuracy is not None:
         console.print(
-            f"--min-score {proposal.min_score:g} would be right on {proposal.accuracy:.1f} % of the "
-            f"{proposal.coverage:.0f} % of photos that get a label: the lowest for {decisions.wanted:g} %"
+            f"--min-score {proposal.min_score:g} would be right on {percent(proposal.accuracy)} % of the "
+            f"{percent(proposal.coverage)} % of photos that get a label: the lowest for {decisions.wanted:g} %"
         )
     elif decisions.wanted:
         console.print(
@@ -268,14 +269,14 @@ def _print_decisions(console: Console, decisions: "DecisionMetrics") -> None:
 
 
 def _answered_row(answered: "Answered") -> Row:
-    right = "–" if answered.accuracy is None else f"{answered.accuracy:.1f}"
-    return [f"{answered.min_score:g}", f"{answered.coverage:.1f}", right]
+    right = "–" if answered.accuracy is None else percent(answered.accuracy)
+    return [f"{answered.min_score:g}", percent(answered.coverage), right]
 
 
 def _print_comparison(console: Console, comparison: "Comparison") -> None:
     console.print(
         f"compared with the other predictions, n = {comparison.n:,}: "
-        f"top-1 {comparison.top1:.2f} %, theirs {comparison.other_top1:.2f} %"
+        f"top-1 {percent(comparison.top1, 2)} %, theirs {percent(comparison.other_top1, 2)} %"
     )
     gained = f"{plural(comparison.gained, 'photo')} correct only here"
     console.print(f"{gained}, {comparison.lost:,} correct only there; McNemar's exact p = {comparison.p:.3g}")

@@ -5,6 +5,7 @@ from typing import Any
 
 from inception_cli.errors import InceptionError, plural
 from inception_cli.evaluation.training import describe_accuracy, describe_chance, describe_gap
+from inception_cli.predictions.intervals import percent
 from inception_cli.weights.training_record import TrainingRecord, recipe_facts
 
 #: Classes whose validation images are listed before "…".
@@ -29,7 +30,7 @@ def training_lines(metadata: Mapping[str, Any], classes: Sequence[str]) -> Itera
     )
     yield describe_accuracy(record)
     if record.train_top1 is not None:
-        yield f"top-1 {record.train_top1:.1f} % on {plural(record.train_photos_measured, 'training image')}"
+        yield f"top-1 {percent(record.train_top1)} % on {plural(record.train_photos_measured, 'training image')}"
     yield from filter(None, (describe_chance(record, classes), describe_gap(record)))
     yield from _classes(record, classes)
     if facts := recipe_facts(record.recipe):

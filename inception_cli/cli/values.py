@@ -48,7 +48,7 @@ def crops(value: str | int) -> int:
 
 
 def html_file(option: typer.CallbackParam, name: str | None) -> str | None:
-    """Check before a long run that the report can be written to this file."""
+    """Check that a report can get this name; `check_outputs` checks its folder."""
     if not name:
         return name
     file, flag = Path(name), option.opts[0]
@@ -58,8 +58,6 @@ def html_file(option: typer.CallbackParam, name: str | None) -> str | None:
         raise InceptionError(f"{file} is a folder; name a file in it, such as {file / 'report.html'}")
     if file.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"{flag} {name}: the report is an .html file; give a name that ends in .html")
-    if not file.parent.is_dir():
-        raise InceptionError(f"{file.parent}: no such folder; create it, or give another name to {flag}")
     return name
 
 
@@ -106,16 +104,11 @@ def rollup(value: float | None) -> float | None:
 
 
 def csv_file(option: typer.CallbackParam, name: str | None) -> str | None:
-    """Check before a long run that a CSV file can be written."""
-    if not name:
-        return name
-    file, flag = Path(name), option.opts[0]
-    if file.suffix.lower() != ".csv":
-        raise UsageError(f"{flag} {name}: it is written as CSV; give a name that ends in .csv")
-    if file.is_dir():
-        raise InceptionError(f"{file} is a folder; give another name to {flag}")
-    if not file.parent.is_dir():
-        raise InceptionError(f"{file.parent}: no such folder; create it, or give another name to {flag}")
+    """Check that a CSV file can get this name; `check_outputs` checks its folder."""
+    if name and is_remote(name):
+        raise UsageError(f"{option.opts[0]} {name}: give a file on this machine")
+    if name and Path(name).suffix.lower() != ".csv":
+        raise UsageError(f"{option.opts[0]} {name}: it is written as CSV; give a name that ends in .csv")
     return name
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from inception_cli.config import NO_THRESHOLDS, Classes, Thresholds
-from inception_cli.errors import GateNotMet, InceptionError, UsageError, os_errors
+from inception_cli.errors import GateNotMet, InceptionError, UsageError, os_errors, require
 from inception_cli.evaluation.compare import Comparison, compare, require_shared_paths
 from inception_cli.evaluation.confusion_matrix import ConfusionMatrix
 from inception_cli.evaluation.decisions import DecisionMetrics, measure_decisions
@@ -45,6 +45,12 @@ class EvaluationSettings:
     expect_top1: float | None = None  # percent
     tolerance: float = 0.0  # points
     thresholds: Thresholds = NO_THRESHOLDS  # of decisions; none: those of the run
+
+    def __post_init__(self) -> None:
+        require(
+            self.expect_top1 is not None or not self.tolerance,
+            "--tolerance is about the accuracy that --expect-top1 gives: give --expect-top1 as well",
+        )
 
 
 @dataclass(frozen=True)

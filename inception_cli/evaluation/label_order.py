@@ -18,6 +18,7 @@ from inception_cli.evaluation.compare import mcnemar
 from inception_cli.evaluation.labels import Labels
 from inception_cli.evaluation.metrics import Indices, Mask, SingleLabelled, single_labelled
 from inception_cli.predictions.classes import is_imagenet, synsets
+from inception_cli.predictions.intervals import percent
 
 MIN_GAIN = 10.0  # points of accuracy that an order must gain to be reported
 P = 0.001  # significance level for all orders together
@@ -54,7 +55,7 @@ class Finding:
     @property
     def sentence(self) -> str:
         """In words: `0.1 % as given; 77.0 % if the labels are ILSVRC2012 ids: use --label-format ilsvrc`."""
-        return f"{self.given:.1f} % as given; {self.explained:.1f} % if {self.cause}: use {self.remedy}"
+        return f"{percent(self.given)} % as given; {percent(self.explained)} % if {self.cause}: use {self.remedy}"
 
 
 def check_label_order(table: pd.DataFrame, labels: Labels) -> Finding | None:
@@ -110,7 +111,7 @@ def _missing_folder(number: Indices, predicted: Indices, classes: int) -> int:
 
 def _model_orders(classes: Classes) -> Iterator[Order]:
     """Yield orders in which a model may have the classes that labels give by name."""
-    count, remedy = len(classes), "--classes with the names in that order"
+    count, remedy = len(classes), "--classes with the names in that order, in a new run"
     for format, cause in (
         ("plus-1", "the model has one more class before the first"),
         ("minus-1", "the model lacks the first class"),

@@ -142,7 +142,7 @@ def _resolve(
     if distinct and len(unknown) == len(distinct):
         raise InceptionError(
             f"{source}: no class is called {_listed(unknown)}; the classes are {_listed(classes.names)}; "
-            "check --val-dir, --labels and --label-format, or classify with other --weights or --classes"
+            "check --val-dir, --labels and --label-format (of evaluate), or classify with other --weights or --classes"
         )
     indices = {each: tuple(sorted({index[label] for label in each or ()} - {-1})) for each in set(labels)}
     sets = [indices[each] for each in labels]

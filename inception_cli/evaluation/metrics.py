@@ -184,7 +184,7 @@ def _check_classes(predicted: NDArray[np.integer], labels: Labels) -> None:
     if largest >= classes:
         raise InceptionError(
             f"the predictions contain class {largest}, but there are {classes} classes; "
-            "give the classes of the model with --classes FILE"
+            "restore their manifest, or classify again"
         )
 
 

@@ -4,7 +4,13 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from inception_cli.errors import plural
-from inception_cli.predictions.intervals import binomial_tail, images_of_class_average, least_difference, wilson
+from inception_cli.predictions.intervals import (
+    binomial_tail,
+    images_of_class_average,
+    least_difference,
+    percent,
+    wilson,
+)
 from inception_cli.weights.training_record import EpochResult, TrainingRecord
 
 #: An accuracy that chance gives with at most this probability is better than chance.
@@ -14,10 +20,10 @@ CHANCE = 0.025
 def describe_accuracy(record: TrainingRecord) -> str:
     """Return the accuracy of the epoch that was kept, with its 95 % interval, and that it was used to choose it."""
     low, high = accuracy_interval(record)
-    sentence = f"top-1 {record.val_top1:.1f} % on {plural(record.val_photos, 'validation image')}"
+    sentence = f"top-1 {percent(record.val_top1)} % on {plural(record.val_photos, 'validation image')}"
     sentence += f" (95 % interval {low:.1f} to {high:.1f})"
-    if f"{record.val_class_average:.1f}" != f"{record.val_top1:.1f}":
-        sentence += f", mean of the classes {record.val_class_average:.1f} %"
+    if percent(record.val_class_average) != percent(record.val_top1):
+        sentence += f", mean of the classes {percent(record.val_class_average)} %"
     if record.epochs > 1:
         sentence += "; it also chose the epoch, so expect a little less on other images"
     return sentence
@@ -53,7 +59,9 @@ def describe_chance(record: TrainingRecord, classes: Sequence[str]) -> str:
     )
     if probability <= CHANCE / record.epochs:
         return ""
-    always = f'always predicting "{classes[counts.n.index(max(counts.n))]}" is right for {level:.1f} % of these images'
+    always = (
+        f'always predicting "{classes[counts.n.index(max(counts.n))]}" is right for {percent(level)} % of these images'
+    )
     published = "from published weights (without --from scratch), " if record.start == "scratch" else ""
     remedy = f"train with more epochs, {published}or with more images"
     if record.val_top1 <= level:
@@ -79,9 +87,9 @@ def describe_gap(record: TrainingRecord) -> str:
     if least <= 0 or gap <= earlier:
         return ""
     return (
-        f"overfitting: in the last epochs {training:.0f} % of the training images are right and {validation:.0f} % of "
-        f"the validation images, a gap of {gap:.0f} points after {earlier:.0f} in the first epochs; more images of "
-        "each class help most"
+        f"overfitting: in the last epochs {percent(training, 0)} % of the training images are right and "
+        f"{percent(validation, 0)} % of the validation images, a gap of {gap:.0f} points after {earlier:.0f} in the "
+        "first epochs; more images of each class help most"
     )
 
 

@@ -100,7 +100,7 @@ class _Listing:
 
 
 class Discovery:
-    """The image paths of some inputs: iterate once for the paths.
+    """The image paths of some inputs: iterate once for the paths, or over `paths()`, which also takes missing inputs.
 
     After that `skipped` counts the other files by suffix, and `unreadable` the folders that could not be read.
     An input is a folder, a file, a glob pattern, or `-` for a list of paths on standard input (see `read_names`); or a
@@ -126,6 +126,10 @@ class Discovery:
 
     def __iter__(self) -> Iterator[str]:
         self.require_input()
+        yield from self.paths()
+
+    def paths(self) -> Iterator[str]:
+        """Yield the paths, also if no input exists: a missing file is a path like any other."""
         for name in self.inputs:
             if name == "-":
                 for path in self._read_stdin():

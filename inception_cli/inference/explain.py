@@ -151,7 +151,7 @@ def find_weights_of_run(weights: Weights, directory: str) -> Weights:
 def _find_by_name(weights: Weights, file: Path) -> Weights:
     """Return the weights of this name on this machine; InceptionError if there are none, as `file` is missing."""
     try:
-        return find_weights(weights.name, offline=True)
+        return find_weights(weights.name, classes=weights.classes, offline=True)
     except InceptionError as error:
         own = weights.source == weights.file
         remedy = "put them back" if own else f"download them with inception classify PHOTO --weights {weights.name}"

@@ -1,9 +1,19 @@
-"""95 % confidence intervals of accuracies in percent, and the probability of an accuracy by chance."""
+"""Accuracies in percent: as text, their 95 % confidence intervals, and the probability of one by chance."""
 
 from collections.abc import Sequence
 from math import exp, fsum, hypot, lgamma, log, log1p, sqrt
 
 Z = 1.959963984540054  # the 97.5th percentile of the normal distribution
+
+
+def percent(value: float, digits: int = 1) -> str:
+    """Return a share in percent as text: "100.0" only for all and "0.0" only for none, else "> 99.9" and "< 0.1"."""
+    text, step = f"{value:.{digits}f}", 10**-digits
+    if value > 0 and float(text) == 0:
+        return f"< {step:.{digits}f}"
+    if value < 100 and float(text) == 100:
+        return f"> {100 - step:.{digits}f}"
+    return text
 
 
 def wilson(right: int, n: int) -> tuple[float, float]:

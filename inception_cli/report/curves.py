@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from math import ceil
 
+from inception_cli.predictions.intervals import percent
 from inception_cli.report.plots import BOTTOM, LEFT, RIGHT, TOP, Rect
 from inception_cli.weights.training_record import EpochResult
 
@@ -54,8 +55,8 @@ def accuracy_curves(history: Sequence[EpochResult], best_epoch: int, level: floa
     """Return the accuracy on training and on validation images of each epoch; `level` is that of chance in percent."""
     best = history[best_epoch - 1]
     curves = Curves(
-        f"Accuracy by epoch; in epoch {best_epoch}, which is kept, {best.train_top1:.1f} % of the training images and "
-        f"{best.top1:.1f} % of the validation images are right.",
+        f"Accuracy by epoch; in epoch {best_epoch}, which is kept, {percent(best.train_top1)} % of the training images "
+        f"and {percent(best.top1)} % of the validation images are right.",
         _epoch_ticks(len(history)),
         [(_y(share), f"{100 * share:.0f} %") for share in (0, 0.25, 0.5, 0.75, 1)],
         _x(best_epoch, len(history)),
@@ -64,7 +65,10 @@ def accuracy_curves(history: Sequence[EpochResult], best_epoch: int, level: floa
     curves.lines.append(_line("train", "training images", [each.train_top1 / 100 for each in history]))
     curves.lines.append(_line("val", "validation images", [each.top1 / 100 for each in history]))
     curves.hovers = _hovers(
-        [f"epoch {each.number}: training {each.train_top1:.1f} %, validation {each.top1:.1f} %" for each in history]
+        [
+            f"epoch {each.number}: training {percent(each.train_top1)} %, validation {percent(each.top1)} %"
+            for each in history
+        ]
     )
     return curves
 

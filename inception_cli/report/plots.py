@@ -6,6 +6,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from inception_cli.errors import plural
+from inception_cli.predictions.intervals import percent
 
 if TYPE_CHECKING:  # imports numpy and pandas
     from inception_cli.evaluation.decisions import DecisionMetrics
@@ -78,7 +79,9 @@ def calibration(bins: "Sequence[Bin]") -> Plot:
             continue
         lower, upper = sorted((each.accuracy / 100, each.confidence / 100))
         gap = "more" if each.accuracy > each.confidence else "less"
-        tooltip = f"{plural(each.n, 'photo')}, mean confidence {each.confidence:.1f} %, accuracy {each.accuracy:.1f} %"
+        tooltip = (
+            f"{plural(each.n, 'photo')}, mean confidence {each.confidence:.1f} %, accuracy {percent(each.accuracy)} %"
+        )
         plot.add_bin(each.low, each.high, [("bar", lower), (gap, upper)], tooltip)
     return plot
 
@@ -92,8 +95,8 @@ def decisions(metrics: "DecisionMetrics") -> Plot:
     )
     for place, each in enumerate(metrics.curve):
         low, high = each.min_score, (place + 1) / len(metrics.curve)
-        right = f", {each.accuracy:.1f} % of them right" if each.accuracy is not None else ""
-        tooltip = f"--min-score {low:g}: {each.coverage:.1f} % of the photos get a label{right}"
+        right = f", {percent(each.accuracy)} % of them right" if each.accuracy is not None else ""
+        tooltip = f"--min-score {low:g}: {percent(each.coverage)} % of the photos get a label{right}"
         bars = [("bar", each.right / metrics.photos), ("wrong", each.n / metrics.photos)]
         plot.add_bin(low, high, bars, tooltip)
     return plot

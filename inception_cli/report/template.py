@@ -7,6 +7,7 @@ from importlib.resources import files
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
+from inception_cli.predictions.intervals import percent
 from inception_cli.predictions.text import harmless
 
 
@@ -21,6 +22,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters["thousands"] = "{:,}".format
+    made.filters["percent"] = percent
     made.filters["csp_hash"] = _csp_hash
     made.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     return made

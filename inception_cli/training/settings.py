@@ -14,6 +14,8 @@ from inception_cli.weights.registry import FOLDER_PREFIX, HUB_PREFIX
 SCRATCH = "scratch"
 #: File systems allow 255; the part file, while it is written, has 19 more: `.NAME.part.0a1b2c3d.tmp`.
 MAX_NAME_BYTES = 236
+#: torch takes seeds of 64 bits, and integers with a sign in tensors and checkpoints.
+MAX_SEED = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class TrainConfig:
         require_range("epochs", self.epochs, 1)
         require_range("batch_size (for batch norm)", self.batch_size, 2)
         require_range("workers", self.workers, 0)
-        require_range("seed", self.seed, 0)
+        require_range("seed", self.seed, 0, MAX_SEED)
         require(self.precision in ("fp32", "bf16"), f"precision {self.precision}: training runs in fp32 or bf16")
         length = len(os.fsencode(self.out.name))
         require(

@@ -69,11 +69,11 @@ def _network_counts(counts: Counts) -> NetworkCounts:
 
 def _describe_weights(name: str, preset: str | None, classes: str | None) -> dict[str, Any]:
     if name in PUBLISHED and not cached_path(PUBLISHED[name]).is_file():
-        return _describe_published(name)
+        return _describe_published(name, preset)
     try:
         weights = find_weights(name, preset, read_classes(Path(classes)) if classes else None, offline=True)
     except UnknownHash:  # of published weights: as at the first use, the hub must be asked
-        return _describe_published(name)
+        return _describe_published(name, preset)
     return {
         "name": name,
         "top1": weights.top1,
@@ -92,16 +92,17 @@ def _describe_weights(name: str, preset: str | None, classes: str | None) -> dic
     }
 
 
-def _describe_published(name: str) -> dict[str, Any]:
+def _describe_published(name: str, preset: str | None) -> dict[str, Any]:
     """Describe published weights that are not on this machine, or cannot be used offline."""
     entry = PUBLISHED[name]
+    chosen = preset or entry.preset
     return {
         "name": name,
         "top1": entry.top1,
         "top5": entry.top5,
         "num_classes": 1000,
-        "preset": entry.preset,
-        "preset_resolved": _describe_preset(PRESETS[entry.preset]),
+        "preset": chosen,
+        "preset_resolved": _describe_preset(PRESETS[chosen]),
         "cached": False,
         "path": str(cached_path(entry)),
         "source": entry.source,

@@ -68,7 +68,7 @@ def find_weights(
     """
     published = PUBLISHED.get(name)
     files = find_model_folder(name, offline, progress) or _find_file(name, published, offline, progress)
-    file, config = files.weights, read_config(files.config) if files.config else None
+    file, config = files.weights, read_config(files.config, with_names=classes is None) if files.config else None
     tensors, metadata, notes = read_checkpoint(file)
     if config:
         metadata, notes = merge(config, metadata), (*files.notes, *config.notes, *notes)
@@ -100,7 +100,7 @@ def load_network(weights: Weights) -> InceptionV3:
     file = Path(weights.file)
     if _hash(file) != weights.sha256:
         raise InceptionError(
-            f"{file}: changed since the run began; restore the old file, or start again with --restart"
+            f"{file}: changed since this command began; run the command again, or restore the old file"
         )
     return _convert(file, read_checkpoint(file).tensors, len(weights.classes)).build_network()
 
@@ -264,7 +264,7 @@ def _choose_classes(
         if len(own) != count:
             raise InceptionError(
                 f"{name}: invalid metadata: classes has {plural(len(own), 'name')} for "
-                f"{plural(count, 'class', 'classes')}; give --classes FILE"
+                f"{plural(count, 'class', 'classes')}; give --classes FILE (not for train), or other weights"
             )
         return Classes(own), []
     if count != 1000:

@@ -9,7 +9,8 @@ import struct
 import warnings
 import zipfile
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain, filterfalse
 from pathlib import Path
@@ -145,13 +146,31 @@ def refusal(file: Path, error: CheckpointError) -> InceptionError:
     return InceptionError(f"{file}: {reason if len(reason) <= limit else reason[: limit - 1] + '…'}; {error.remedy}")
 
 
+@contextmanager
+def _utf8_name(file: Path) -> Iterator[str]:
+    """Yield a name of a file in UTF-8, which safetensors and torch need to map it: its own, else its descriptor's."""
+    try:
+        str(file).encode()
+    except UnicodeEncodeError:
+        with file.open("rb") as stream:
+            yield f"/dev/fd/{stream.fileno()}"
+    else:
+        yield str(file)
+
+
+@contextmanager
+def _open_safetensors(file: Path) -> Iterator[Any]:
+    with _utf8_name(file) as name, safe_open(name, framework="pt") as stream:
+        yield stream
+
+
 def _read_safetensors(file: Path) -> CheckpointFile:
     with file.open("rb") as stream:
         header_size = int.from_bytes(stream.read(8), "little")
     if MAX_INDEX < header_size < file.stat().st_size:
         raise _too_large("header", header_size)
     try:
-        with safe_open(file, framework="pt") as stream:
+        with _open_safetensors(file) as stream:
             names = [*filterfalse(_is_familiarity, stream.keys())]
             if len(names) > checkpoint.MAX_TENSORS:
                 raise CheckpointError(f"has {len(names):,} tensors, more than {checkpoint.MAX_TENSORS:,}")
@@ -174,7 +193,7 @@ def read_trained(file: Path) -> dict[str, Any]:
 def has_metadata(file: Path) -> bool:
     """Return whether this program has written a safetensors file."""
     try:
-        with safe_open(file, framework="pt") as stream:
+        with _open_safetensors(file) as stream:
             return METADATA_KEY in (stream.metadata() or {})
     except (SafetensorError, OSError):
         return False
@@ -193,7 +212,7 @@ def find_familiarity(file: Path) -> Path | None:
     """
     if file.suffix.lower() != ".safetensors" or not file.is_file():
         return None
-    with safe_open(file, framework="pt") as stream:
+    with _open_safetensors(file) as stream:
         if any(map(_is_familiarity, stream.keys())):
             return file
     beside = file.with_name(FAMILIARITY_FILE)
@@ -208,13 +227,13 @@ def read_familiarity(file: Path) -> dict[str, Tensor]:
     found = find_familiarity(file) or file
     if found != file and sha256(found) != _read_metadata(file).familiarity_sha256:
         raise ValueError(f"{FAMILIARITY_FILE} does not belong to these weights")
-    with safe_open(found, framework="pt") as stream:
+    with _open_safetensors(found) as stream:
         names = filter(_is_familiarity, stream.keys())
         return {name.removeprefix(FAMILIARITY): stream.get_tensor(name) for name in names}
 
 
 def _read_metadata(file: Path) -> Metadata:
-    with safe_open(file, framework="pt") as stream:
+    with _open_safetensors(file) as stream:
         return _decode_metadata((stream.metadata() or {}).get(METADATA_KEY, "{}"))
 
 
@@ -248,9 +267,9 @@ def _read_torch(file: Path) -> CheckpointFile:
     used = _scan_archive(file) if is_archive else _scan_old(file)
     if used & _ALLOCATING:
         raise _NOT_TENSORS
-    with torch.serialization.safe_globals(_ignored(used)):
+    with torch.serialization.safe_globals(_ignored(used)), _utf8_name(file) as name:
         # Only a zip file can be memory-mapped.
-        loaded = torch.load(file, map_location="cpu", weights_only=True, mmap=is_archive)
+        loaded = torch.load(name, map_location="cpu", weights_only=True, mmap=is_archive)
     tensors, notes = checkpoint.unwrap(loaded)
     return CheckpointFile(tensors, Metadata(), notes)
 

@@ -13,7 +13,7 @@ from typing import Any, get_args
 import msgspec
 
 from inception_cli.config import FEATURES, MAX_CLASSES, PRESETS, Classes, Filter, Preset
-from inception_cli.errors import InceptionError, excerpt, one_line, os_errors, plural, require
+from inception_cli.errors import InceptionError, UsageError, excerpt, one_line, os_errors, plural, require
 from inception_cli.weights.read import Metadata, require_readable, require_usable
 
 CONFIG, CARD = "config.json", "README.md"
@@ -33,7 +33,8 @@ _FIXED_ARGUMENTS = {
     "act_layer": "relu",
 }
 _CROP_PCT, _CROP_DIGITS = 0.875, 17  # timm's default; digits of a float
-_REMEDY = "correct it, or give the file of the weights itself, with --preset and --classes"
+_REMEDY = "correct it, or give the file of the weights itself"
+_NAMES_REMEDY = "correct it, give others with --classes FILE (not for train), or give the file of the weights itself"
 
 
 @dataclass(frozen=True)
@@ -68,17 +69,22 @@ class ModelConfig:
     notes: tuple[str, ...] = ()
 
 
-def read_config(file: Path) -> ModelConfig:
-    """Return what a `config.json` says; InceptionError names a field that is wrong, or that cannot be reproduced."""
+def read_config(file: Path, with_names: bool = True) -> ModelConfig:
+    """Return what a `config.json` says; InceptionError names a field that is wrong, or that cannot be reproduced.
+
+    Without `with_names` the class names, for which the user has given others, are neither read nor checked.
+    """
     require_readable(file, "give a folder with timm's config.json")
     with os_errors(file, "give another folder"):
         data = file.read_bytes() if file.stat().st_size <= MAX_BYTES else b""
     try:
         require(bool(data), f"it is empty, or has over {MAX_BYTES >> 20} MB")
-        return _model_config(_flat(file, data))
+        fields = _flat(file, data)
+        return _model_config(fields if with_names else fields | {"label_names": None})
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         reason = one_line(error).replace(" - at `$.", " - at `").replace(" - at `", ": at `")
-        raise InceptionError(f"{file}: {reason.rstrip('.')}; {_REMEDY}") from error
+        remedy = _NAMES_REMEDY if "label_names" in reason else _REMEDY
+        raise InceptionError(f"{file}: {reason.rstrip('.')}; {remedy}") from error
 
 
 def _flat(file: Path, data: bytes) -> dict[str, Any]:
@@ -173,10 +179,9 @@ def _class_names(names: list[str] | dict[str, str] | None, num_classes: int) -> 
     """Return the class names by index; None if there are none. A mapping has the index as key, in decimal."""
     if not names:
         return None
-    remedy = "give others with --classes FILE"
     if isinstance(names, dict):
         missing = [index for index in range(num_classes) if str(index) not in names]
-        require(not missing, f"label_names has no name for class {(missing or [0])[0]}; {remedy}")
+        require(not missing, f"label_names has no name for class {(missing or [0])[0]}")
         unknown = set(names) - set(map(str, range(num_classes)))
         require(not unknown, f"label_names: {excerpt(repr(min(unknown, default='')))} is no class")
         names = [names[str(index)] for index in range(num_classes)]
@@ -184,7 +189,10 @@ def _class_names(names: list[str] | dict[str, str] | None, num_classes: int) -> 
         len(names) == num_classes,
         f"label_names has {plural(len(names), 'name')} for {plural(num_classes, 'class', 'classes')}",
     )
-    return Classes(tuple(names)).names
+    try:
+        return Classes(tuple(names)).names
+    except UsageError as error:
+        raise UsageError(f"label_names: {error}") from error
 
 
 def merge(config: ModelConfig, metadata: Metadata) -> Metadata:
