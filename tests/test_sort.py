@@ -358,6 +358,25 @@ def test_numbers_keep_a_name_within_255_bytes() -> None:
     assert name_key("STRASSE") == name_key("straße")
 
 
+@pytest.mark.parametrize("stem", ["x", "ü", "1234"])
+@pytest.mark.parametrize("letter", ["a", "ü", "🍏"])
+def test_photos_with_a_suffix_that_fills_their_name_get_a_number(place: Path, stem: str, letter: str) -> None:
+    name = f"{stem}.{letter * ((254 - len(stem.encode())) // len(letter.encode()))}"
+    for folder in "abc":
+        make_photo(place / folder / name, folder)
+        make_photo(place / folder / f"{stem}.xmp", folder)
+
+    targets, _ = plan({f"{folder}/{name}": "apple" for folder in "abc"})
+
+    names = [target.removeprefix("apple/") for target in targets.values()]
+    assert names[:2] == [name, f"{stem}.xmp"]
+    assert [each[: len(stem) + 6] for each in names[2:]] == [
+        f"{stem} ({number}){suffix}" for number in (2, 3) for suffix in (f".{letter}", ".x")
+    ]
+    assert max(len(f"{each}.xmp".encode()) for each in names[2:]) <= 255
+    assert [name.startswith(each[len(stem) + 4 :], len(stem)) for each in names[2::2]] == [True, True]
+
+
 def test_hostile_names_of_photos_are_kept(place: Path, inception: Inception) -> None:
     names = ["new\nline.jpg", "\udcff\udc80.jpg", "[bold red]x.jpg", " .jpg", "-rf.jpg", "a" * 251 + ".jpg", "con.jpg"]
     for name in names:
