@@ -57,7 +57,7 @@ class Sorted:
     resumed: bool = False  # the plan was there before
     done: int = 0  # files
     found: int = 0  # files whose step had been done before
-    moved: int = 0  # of these two, the files that are moved; the others are copies and links
+    moved_any: bool = False  # whether one of these two is moved; the others are copies and links
     folders: set[str] = field(default_factory=set)  # of these two
     left: int = 0  # files
     left_files: list[tuple[str, str]] = field(default_factory=list)  # the first of them, with the reason
@@ -157,7 +157,7 @@ def undo(into: Path, progress: Progress = lambda *_: None) -> Sorted:
             raise InceptionError(f"{plan}: is of the folder {header.into}; move the folder back there to undo the sort")
         result = Sorted(root, header.method, read_tally(plan), resumed=True)
         _run(plan, result, progress, undo=True)
-        if result.gone and not (result.moved or result.left):
+        if result.gone and not (result.moved_any or result.left):
             raise InceptionError(
                 f"{result.gone_files[0][0]}: is gone, like all moved files ({result.gone:,}); move them back there and "
                 f"undo again, or delete {PLAN} in {into}"
@@ -222,7 +222,7 @@ def _try(step: Step, action: Callable[[Step], Outcome], result: Sorted, undo: bo
     else:
         result.done += outcome is Outcome.DONE
         result.found += outcome is Outcome.FOUND
-        result.moved += step.method == "move"
+        result.moved_any |= step.method == "move"
         result.folders.add(step.folder)
         return outcome
     result.left += 1

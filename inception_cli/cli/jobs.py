@@ -1,7 +1,6 @@
 """Connect inference, evaluation and report for the commands: where predictions go, what is printed and written."""
 
 import json as jsonlib
-import posixpath
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -24,7 +23,7 @@ from inception_cli.cli.outputs import (
 from inception_cli.cli.usage import require_predictions
 from inception_cli.config import NO_THRESHOLDS, Settings, Thresholds
 from inception_cli.errors import ExitCode, UsageError
-from inception_cli.files.remote import is_remote, local_copy
+from inception_cli.files.remote import is_remote, local_copy, page_beside
 from inception_cli.files.streams import ClosedPipe
 from inception_cli.predictions.text import harmless
 from inception_cli.storage.label_sources import LabelSources
@@ -64,11 +63,6 @@ class Output:
             OutputFile("--rows-with-labels", self.rows_with_labels, LABELLED_ROWS_MARKER),
         ]
         check_outputs(outputs, inputs, force)
-
-
-def report_path(rows: str) -> str:
-    """Return the suggested file for a report: beside the predictions, or here for those in an object store."""
-    return str(Path(posixpath.basename(rows.rstrip("/")) if is_remote(rows) else rows).with_suffix(".html"))
 
 
 def _open_store(
@@ -159,7 +153,7 @@ def report_classified(manifest: "Manifest", out: str | None, report: str | None,
         with local_copy(out) as rows:
             write_report(report, rows, manifest, None, quiet)
     elif out and out != "-" and not quiet:
-        console.print_report_hint(out, report_path(out))
+        console.print_report_hint(out, page_beside(out))
 
 
 def evaluation_settings(*arguments: Any) -> "EvaluationSettings":
