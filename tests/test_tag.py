@@ -21,7 +21,7 @@ from running import Inception
 from inception_cli.actions.tag import keywords_of, tag
 from inception_cli.actions.xmp import NotMerged, Sidecar
 from inception_cli.predictions.decision import Decision
-from inception_cli.predictions.formats import read_predictions
+from inception_cli.predictions.formats import csv_header, read_predictions, to_csv
 from inception_cli.predictions.prediction import Prediction
 
 NAMESPACES = {
@@ -459,12 +459,35 @@ def test_the_label_is_the_decision_of_a_row_or_else_its_best_class() -> None:
     def row(decision: Decision | None) -> Prediction:
         return Prediction("a.jpg", "ok", (1,), ("husky",), (0.4,), decision=decision)
 
-    def ancestors(label: str) -> list[str]:
-        return ["animal"] if label == "dog" else []
+    def ancestors(prediction: Prediction) -> list[str]:
+        return ["animal"] if prediction.decision and prediction.decision.label == "dog" else []
 
     assert keywords_of(row(None), ancestors) == [["husky"]]
     assert keywords_of(row(Decision("dog", 0.9, "rollup")), ancestors) == [["animal", "dog"]]
     assert keywords_of(row(Decision("unknown", 0.4, "low_score")), ancestors) == []
+
+
+@pytest.mark.parametrize(
+    ("index", "label", "above"),
+    [
+        (968, "cup", ["food or drink|drink|alcoholic drink|cup"]),  # ImageNet's, which means a punch
+        (0, "cup", []),
+        (968, "teapot", []),
+    ],
+)
+def test_without_a_manifest_only_the_classes_of_imagenet_have_ancestors(
+    inception: Inception, tmp_path: Path, index: int, label: str, above: list[str]
+) -> None:
+    photo = tmp_path / "a.jpg"
+    photo.touch()
+    decided = Prediction(str(photo), "ok", (index,), (label,), (0.9,), decision=Decision(label, 0.9, "top1"))
+    file = tmp_path / "preds.csv"
+    file.write_bytes(csv_header(1, decided=True) + to_csv([decided], 1, True))
+
+    assert inception("tag", file).code == 0
+
+    assert keywords(tmp_path / "a.jpg.xmp").get("lr:hierarchicalSubject", []) == above
+    assert keywords(tmp_path / "a.jpg.xmp")["dc:subject"] == [label]
 
 
 def test_a_photo_that_becomes_unknown_loses_its_keyword(rows: Path, tmp_path: Path) -> None:

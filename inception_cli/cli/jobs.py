@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from inception_cli.config import Classes
     from inception_cli.evaluation.evaluate import Evaluation, EvaluationSettings
     from inception_cli.inference.runner import Outcome
+    from inception_cli.predictions.prediction import Prediction
     from inception_cli.storage.store import Manifest, RunStore
 
 #: Inputs of which `classify --json` prints the predictions, where they are written to no file.
@@ -342,26 +343,39 @@ def undo_sort(into: str, quiet: bool) -> bool:
     return result.left > 0 or result.gone > 0
 
 
+def _names_above(manifest: "Manifest | None") -> "Callable[[Prediction], Sequence[str]]":
+    """Return the function for the names above a decision; without a manifest only those of ImageNet's classes."""
+    from inception_cli.predictions.classes import imagenet
+    from inception_cli.predictions.tree import tree_of
+    from inception_cli.storage.store import classes_of
+
+    tree, names = tree_of(classes_of(manifest)), dict(enumerate(imagenet().names))
+
+    def names_above(prediction: "Prediction") -> Sequence[str]:
+        classes = zip(prediction.classes, prediction.labels, strict=True)
+        known = manifest is not None or all(names.get(index) == label for index, label in classes)
+        return tree.names_above(prediction.decision.label) if tree and prediction.decision and known else ()
+
+    return names_above
+
+
 def tag(predictions: str, thresholds: Thresholds, undo: bool, quiet: bool) -> bool:
     """Write labels into sidecars, or remove them; return whether a photo could not be tagged."""
     from inception_cli.actions import tag as actions
     from inception_cli.cli import console
     from inception_cli.cli.progress import ProgressBar
     from inception_cli.predictions.retune import read_decided
-    from inception_cli.predictions.tree import tree_of
     from inception_cli.storage.store import classes_of, read_manifest
 
     with local_copy(predictions) as file, ProgressBar("tag", quiet) as bar:
         manifest = read_manifest(file)
         directory = _folder_of_paths(manifest)
         total = manifest.n if manifest else 0
-        classes = classes_of(manifest)
-        tree = tree_of(classes)
         result = actions.tag(
-            read_decided(file, thresholds, classes),
+            read_decided(file, thresholds, classes_of(manifest)),
             directory,
             undo,
-            tree.names_above if tree else lambda label: (),
+            _names_above(manifest),
             lambda done: bar.files(done, max(done, total)),
         )
     if not quiet:
