@@ -31,6 +31,7 @@ from inception_cli.actions.sort_plan import (
 from inception_cli.config import NO_THRESHOLDS, Classes, Thresholds
 from inception_cli.errors import InceptionError, excerpt, os_errors, os_reason, plural
 from inception_cli.files.atomic import locked, remove_temporaries, sync_folder, writing
+from inception_cli.files.file_kind import file_kind
 from inception_cli.files.hashing import sha256
 from inception_cli.predictions.formats import batched, read_predictions, shard_files
 from inception_cli.predictions.prediction import Prediction
@@ -42,6 +43,7 @@ STEPS_PER_SYNC = 1000
 MAX_LISTED = 1000
 #: Errors that all further files would have, too.
 _STOP = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+_READABLE = "give the folder of a sort, which this user can read"
 _OTHER_FOLDER = "choose another folder"
 
 Progress = Callable[[int, int], None]
@@ -99,7 +101,7 @@ def sort(
     try:
         with locked(root / LOCK, _OTHER_FOLDER):
             remove_temporaries(plan)
-            resumed, digest = plan.exists(), _digest(predictions)
+            resumed, digest = _has(plan), _digest(predictions)
             if resumed:
                 _require_same(plan, digest, method, thresholds)
             else:
@@ -127,7 +129,7 @@ def dry_run(
     """Return what `sort` would do, without changing anything."""
     root = Path(os.path.realpath(into))
     plan = root / PLAN
-    if plan.exists():
+    if _has(plan):
         _require_same(plan, _digest(predictions), method, thresholds)
         return Sorted(root, method, read_tally(plan), resumed=True, free=_free(root))
     with os_errors(into, _OTHER_FOLDER):
@@ -146,11 +148,11 @@ def undo(into: Path, progress: Progress = lambda *_: None) -> Sorted:
     """
     root = Path(os.path.realpath(into))
     plan = root / PLAN
-    if not (plan.exists() or (root / LOCK).exists()):
+    if not (_has(plan, _READABLE) or _has(root / LOCK, _READABLE)):
         raise _nothing_to_undo(into)
     with locked(root / LOCK, _OTHER_FOLDER):
         remove_temporaries(plan)
-        if not plan.exists():
+        if not _has(plan, _READABLE):
             raise _nothing_to_undo(into)
         header = read_header(plan)
         if header.into != str(root) and header.inode != root.stat().st_ino:
@@ -277,6 +279,11 @@ def _digest(predictions: Path) -> str:
             return sha256(predictions)
         digests = [f"{shard.name} {sha256(shard)}\n" for shard in shard_files(predictions)]
         return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def _has(file: Path, remedy: str = _OTHER_FOLDER) -> bool:
+    """Return whether a file of a sort is in the target folder."""
+    return file_kind(file, remedy) is not None
 
 
 def _nothing_to_undo(into: Path) -> InceptionError:

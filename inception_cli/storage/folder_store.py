@@ -264,7 +264,9 @@ class FolderStore:
         try:
             yield
         except OSError as error:
-            raise InceptionError(f"{self.out}: {one_line(error)}; fix that, or choose another --out") from error
+            raise InceptionError(
+                f"{self.out}: {one_line(error, limit=1000)}; fix that, or choose another --out"
+            ) from error
 
 
 def _damaged(file: str, problem: str) -> InceptionError:
