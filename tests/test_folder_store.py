@@ -3,10 +3,13 @@
 import json
 import os
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from limits import file_size_limit
 from records import MANIFEST_0_1, new_manifest
 from running import Inception
 
@@ -78,6 +81,64 @@ def test_two_runs_at_once_write_the_same_rows(tmp_path: Path) -> None:
 
     assert [*read_predictions(tmp_path / "preds")] == ROWS
     assert not [*(tmp_path / "preds").glob("_[!m]*")]
+
+
+class OtherRunBetween:
+    """A file system whose `method` lets another run work, once, before it returns."""
+
+    def __init__(self, store: Any, method: str, other_run: Callable[[], None]) -> None:
+        self._store, self._method, self._other_run = store, method, other_run
+
+    def __getattr__(self, name: str) -> Any:
+        function = getattr(self._store, name)
+        return self._and_other_run if name == self._method else function
+
+    def _and_other_run(self, *names: str) -> Any:
+        method, self._method = self._method, ""
+        opened = getattr(self._store, method)(*names) if method == "open_output_stream" else None
+        self._other_run()
+        return opened or getattr(self._store, method)(*names)
+
+
+@pytest.mark.parametrize("method", ["open_output_stream", "move"])
+def test_two_runs_write_the_same_shard_at_the_same_moment(tmp_path: Path, method: str) -> None:
+    one = begun(tmp_path / "preds")
+    other = FolderStore.open(one.out)
+    begin(other)
+    shard = tmp_path / "preds" / "part-00000.parquet"
+
+    def other_run() -> None:
+        write(other, range(1000))
+        assert [*read_predictions(shard)] == ROWS[:1000]
+
+    one._store = OtherRunBetween(one._store, method, other_run)
+    write(one, range(1000))
+
+    assert [*read_predictions(shard)] == ROWS[:1000]
+    assert sorted(file.name for file in shard.parent.iterdir()) == ["_inputs", "_run.json", shard.name]
+
+
+def test_what_a_killed_run_was_writing_is_removed_at_the_end(tmp_path: Path) -> None:
+    begun(tmp_path)
+    mine = tmp_path / "_mine.0123abcd.tmp"
+    for name in ("_part-00001.parquet.0123abcd.tmp", "__run.json.0123abcd.tmp", "_part-00000.parquet.tmp", mine.name):
+        (tmp_path / name).touch()
+    store = FolderStore.open(str(tmp_path))
+    begin(store)
+
+    write(store, range(2500))
+    store.publish(MANIFEST)
+
+    assert [*tmp_path.glob("*.tmp")] == [mine]
+
+
+def test_a_disk_that_is_full_leaves_no_piece_of_a_file(tmp_path: Path) -> None:
+    store = begun(tmp_path / "preds")
+
+    with file_size_limit(1000), pytest.raises(InceptionError, match="fix that, or choose another --out"):
+        write(store, range(1000))
+
+    assert sorted(file.name for file in (tmp_path / "preds").iterdir()) == ["_inputs", "_run.json"]
 
 
 @pytest.mark.parametrize(
@@ -168,16 +229,41 @@ def test_what_changes_during_a_run_is_in_the_manifest_of_an_interrupted_run(tmp_
     [
         ("_manifest.json", "holds a finished run; --force"),
         ("notes.txt", "holds other files"),
-        ("part-00000.parquet", "is missing.*--restart"),
+        ("part-00000.parquet", "holds other files"),  # which are no predictions
+        ("part-00000-1b2c-c000.snappy.parquet", "holds other files"),  # of Spark
+        ("part-0.parquet", "holds other files"),  # of PyArrow
     ],
 )
 def test_a_folder_with_other_contents_is_not_changed(name: str, message: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text("{}")
 
-    with pytest.raises(InceptionError, match=message):
-        FolderStore.open(str(tmp_path))
+    for restart in (False, True)[: 1 + name.startswith("part-")]:
+        with pytest.raises(InceptionError, match=message):
+            FolderStore.open(str(tmp_path), restart=restart, force=restart)
 
     assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
+def test_the_folder_of_another_program_is_not_changed(tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    pandas.DataFrame({"path": ["a.jpg"], "status": ["new"]}).to_parquet(tmp_path / "part-00000.parquet")
+    (tmp_path / "_SUCCESS").touch()
+
+    for restart in (False, True):
+        with pytest.raises(InceptionError, match="holds other files"):
+            FolderStore.open(str(tmp_path), restart=restart, force=restart)
+
+    assert len([*tmp_path.iterdir()]) == 2
+
+
+def test_shards_without_a_manifest_are_discarded_with_restart_only(finished: Path) -> None:
+    (finished / "_manifest.json").unlink()
+
+    with pytest.raises(InceptionError, match=r"_run\.json is missing.*--restart"):
+        FolderStore.open(str(finished))
+    FolderStore.open(str(finished), restart=True)
+
+    assert [*finished.iterdir()] == []
 
 
 def test_a_file_is_refused(tmp_path: Path) -> None:

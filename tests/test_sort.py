@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import random
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -355,6 +356,25 @@ def test_numbers_keep_a_name_within_255_bytes() -> None:
     assert numbered("a" * 251, ".jpg", 2, room=4) == "a" * 243 + " (2).jpg"
     assert len(numbered("\udcff" * 251, ".jpg", 10).encode(errors="surrogateescape")) == 255
     assert name_key("STRASSE") == name_key("straße")
+
+
+@pytest.mark.parametrize("stem", ["x", "ü", "1234"])
+@pytest.mark.parametrize("letter", ["a", "ü", "🍏"])
+def test_photos_with_a_suffix_that_fills_their_name_get_a_number(place: Path, stem: str, letter: str) -> None:
+    name = f"{stem}.{letter * ((254 - len(stem.encode())) // len(letter.encode()))}"
+    for folder in "abc":
+        make_photo(place / folder / name, folder)
+        make_photo(place / folder / f"{stem}.xmp", folder)
+
+    targets, _ = plan({f"{folder}/{name}": "apple" for folder in "abc"})
+
+    names = [target.removeprefix("apple/") for target in targets.values()]
+    assert names[:2] == [name, f"{stem}.xmp"]
+    assert [each[: len(stem) + 6] for each in names[2:]] == [
+        f"{stem} ({number}){suffix}" for number in (2, 3) for suffix in (f".{letter}", ".x")
+    ]
+    assert max(len(f"{each}.xmp".encode()) for each in names[2:]) <= 255
+    assert [name.startswith(each[len(stem) + 4 :], len(stem)) for each in names[2::2]] == [True, True]
 
 
 def test_hostile_names_of_photos_are_kept(place: Path, inception: Inception) -> None:
@@ -725,6 +745,111 @@ def test_the_only_copy_of_a_photo_stays(library: Path) -> None:
 
     assert result.left_files == [(f"{library.parent}/out/apple/1.jpg", file_steps.ONLY_COPY)]
     assert Path("out/apple/1.jpg").exists()
+
+
+def empty(photo: Path, copy: Path) -> None:
+    os.truncate(photo, 0)
+
+
+def edit(photo: Path, copy: Path) -> None:
+    photo.write_bytes(copy.read_bytes()[::-1])
+
+
+def link_to_the_copy(photo: Path, copy: Path) -> None:
+    photo.unlink()
+    photo.symlink_to(copy.resolve())
+
+
+def link_to_the_folder(photo: Path, copy: Path) -> None:
+    shutil.rmtree(photo.parent)
+    photo.parent.symlink_to(copy.parent.resolve())
+
+
+def link_to_the_folder_of_a_file_with_another_name(photo: Path, copy: Path) -> None:
+    link_to_the_folder(photo, copy)
+    Path("backup.jpg").hardlink_to(copy)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (empty, file_steps.ONLY_VERSION),
+        (edit, file_steps.ONLY_VERSION),
+        (link_to_the_copy, file_steps.ONLY_FILE),
+        (link_to_the_folder, file_steps.ONLY_FILE),
+        (link_to_the_folder_of_a_file_with_another_name, file_steps.ONLY_FILE),
+    ],
+)
+@pytest.mark.parametrize("through_link", [False, True])
+def test_a_copy_stays_unless_its_original_is_as_it_was(
+    place: Path, change: Callable[[Path, Path], None], reason: str, through_link: bool
+) -> None:
+    photo, copy = make_photo(place / "in" / "1.jpg"), place / "out" / "apple" / "1.jpg"
+    if through_link:
+        (place / "links").mkdir()
+        (place / "links" / "1.jpg").symlink_to("../in/1.jpg")
+    rows = write_rows(place / "rows.csv", {"links/1.jpg" if through_link else "in/1.jpg": "apple"})
+    actions.sort(rows, "rows.csv", Path("out"), "copy", place)
+    before = content(place / "out" / "apple")
+
+    change(photo, copy)
+    result = actions.undo(Path("out"))
+
+    assert [left for _, left in result.left_files] == [reason]
+    assert content(place / "out" / "apple") == before
+    assert (place / "out" / PLAN).exists()
+
+
+def touch(photo: Path, copy: Path) -> None:
+    os.utime(photo, ns=(TIME, TIME))
+
+
+def share_one_file(photo: Path, copy: Path) -> None:
+    photo.unlink()
+    photo.hardlink_to(copy)
+
+
+@pytest.mark.parametrize("change", [touch, share_one_file])
+def test_a_copy_is_removed_where_its_original_has_the_same_bytes(
+    place: Path, change: Callable[[Path, Path], None]
+) -> None:
+    photo = make_photo(place / "in" / "1.jpg")
+    data = photo.read_bytes()
+    actions.sort(write_rows(place / "rows.csv", {"in/1.jpg": "apple"}), "rows.csv", Path("out"), "copy", place)
+
+    change(photo, place / "out" / "apple" / "1.jpg")
+
+    assert not actions.undo(Path("out")).incomplete
+    assert not Path("out").exists()
+    assert photo.read_bytes() == data
+
+
+def test_an_unfinished_copy_stays_when_its_photo_has_changed(place: Path) -> None:
+    photo, copy = make_photo(place / "in" / "1.jpg"), place / "out" / "apple" / "1.jpg"
+    rows, data = write_rows(place / "rows.csv", {"in/1.jpg": "apple"}), photo.read_bytes()
+    actions.sort(rows, "rows.csv", Path("out"), "copy", place)
+    copy.chmod(file_steps.UNFINISHED)
+    os.truncate(photo, 0)
+
+    again = actions.sort(rows, "rows.csv", Path("out"), "copy", place)
+
+    assert again.left_files == [(str(photo), file_steps.CHANGED_SOURCE)]
+    assert [left for _, left in actions.undo(Path("out")).left_files] == [file_steps.ONLY_VERSION]
+    copy.chmod(0o600)
+    assert copy.read_bytes() == data
+
+
+def test_a_moved_photo_stays_where_a_link_leads_back_to_it(place: Path) -> None:
+    """Both names are one: removing that of the target folder would remove the photo."""
+    photo = make_photo(place / "in" / "apple" / "1.jpg")
+    actions.sort(write_rows(place / "rows.csv", {"in/apple/1.jpg": "apple"}), "rows.csv", Path("out"), "move", place)
+    shutil.rmtree(place / "in")
+    (place / "in").symlink_to("out")
+    Path("backup.jpg").hardlink_to(photo)
+
+    assert actions.undo(Path("out")).left_files == [(f"{place}/out/apple/1.jpg", file_steps.PLACE_TAKEN)]
+
+    assert photo.exists()
 
 
 def test_an_undo_ends_without_moved_photos_that_are_gone(library: Path, inception: Inception) -> None:

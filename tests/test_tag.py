@@ -6,6 +6,7 @@ by another parser than the one that writes them.
 
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -18,9 +19,9 @@ from limits import file_size_limit
 from running import Inception
 
 from inception_cli.actions.tag import keywords_of, tag
-from inception_cli.actions.xmp import Sidecar
+from inception_cli.actions.xmp import NotMerged, Sidecar
 from inception_cli.predictions.decision import Decision
-from inception_cli.predictions.formats import read_predictions
+from inception_cli.predictions.formats import csv_header, read_predictions, to_csv
 from inception_cli.predictions.prediction import Prediction
 
 NAMESPACES = {
@@ -248,6 +249,142 @@ def test_a_sidecar_of_another_program_keeps_everything(
     assert canonical(file.read_bytes()) == canonical(written)
 
 
+#: Items that other programs may write and `tag` does not understand; {} is a keyword.
+NOT_UNDERSTOOD = {
+    "structure": '<rdf:li rdf:parseType="Resource"><rdf:value>{}</rdf:value><dc:type>name</dc:type></rdf:li>',
+    "description": "<rdf:li><rdf:Description><rdf:value>{}</rdf:value></rdf:Description></rdf:li>",
+    "comment within": "<rdf:li><!-- who -->{}</rdf:li>",
+    "comment after": "<rdf:li>{}<!-- who --></rdf:li>",
+    "language": '<rdf:li xml:lang="de">{}</rdf:li>',
+    "resource": '<rdf:li rdf:resource="urn:{}"/>',
+    "empty": "<rdf:li/>",
+    "comment beside": "<!-- {} --><rdf:li>other</rdf:li>",
+    "numbered": "<rdf:_1>{}</rdf:_1>",
+}
+
+
+def with_list(name: str, items: str, qualifier: str = "", kind: str = "Bag") -> str:
+    """Return a sidecar with one list of keywords."""
+    return (
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF '
+        + " ".join(f'xmlns:{prefix}="{uri}"' for prefix, uri in NAMESPACES.items() if prefix not in ("x", "inception"))
+        + f'><rdf:Description rdf:about=""><{name}{qualifier}><rdf:{kind}>{items}</rdf:{kind}></{name}>'
+        "</rdf:Description></rdf:RDF></x:xmpmeta>"
+    )
+
+
+def exact(data: bytes | str) -> str:
+    """Return XML in its canonical form; white space between elements and comments does not count."""
+    text = data.decode() if isinstance(data, bytes) else data
+    return squeezed(ET.canonicalize(text, with_comments=True)).strip()
+
+
+def squeezed(text: str) -> str:
+    return re.sub(r">\s+<", "><", text)
+
+
+@pytest.mark.parametrize("keyword", ["Anna", "apple"])
+@pytest.mark.parametrize("item", NOT_UNDERSTOOD.values(), ids=NOT_UNDERSTOOD)
+@pytest.mark.parametrize("name", LISTS)
+def test_items_that_are_not_understood_stay_as_they_are(name: str, item: str, keyword: str) -> None:
+    separator = {"dc:subject": "", "lr:hierarchicalSubject": "fruit|", "digiKam:TagsList": "fruit/"}[name]
+    item = item.format(separator + keyword)
+    written = with_list(name, item)
+    sidecar = Sidecar.parse(written.encode())
+
+    assert sidecar.set_keywords([["fruit", "apple"]])
+    tagged = sidecar.encode()
+    assert item in squeezed(tagged.decode())
+    texts = [each.text for each in ET.fromstring(tagged).iterfind(f".//{name}/*/*", NAMESPACES)]
+    assert separator + "apple" in texts
+
+    assert not Sidecar.parse(tagged).set_keywords([["fruit", "apple"]])
+    changed = Sidecar.parse(tagged)
+    assert changed.set_keywords([["fruit", "pear"]])
+    assert item in squeezed(changed.encode().decode())
+    for each in (tagged, changed.encode()):
+        undone = Sidecar.parse(each)
+        assert undone.set_keywords([])
+        assert exact(undone.encode()) == exact(written)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        with_list("dc:subject", "", ' xml:lang="en"'),
+        with_list("dc:subject", "<!-- none yet -->"),
+        with_list("dc:subject", "<rdf:li>pear</rdf:li><rdf:li>pear</rdf:li>", kind="Seq"),
+        with_list("dc:subject", "").replace("<rdf:Bag>", '<!-- none yet --><rdf:Bag xml:lang="en">'),
+    ],
+)
+def test_a_list_with_anything_of_another_program_stays(written: str) -> None:
+    sidecar = Sidecar.parse(written.encode())
+
+    assert sidecar.set_keywords([["apple"]])
+    assert sidecar.set_keywords([])
+
+    assert exact(sidecar.encode()) == exact(written)
+
+
+def test_a_keyword_that_another_program_has_added_too_stays_once() -> None:
+    sidecar = Sidecar.parse(with_list("dc:subject", "<rdf:li>pear</rdf:li>").encode())
+    sidecar.set_keywords([["apple"]])
+    twice = sidecar.encode().replace(b"<rdf:li>pear<", b'<rdf:li>apple</rdf:li><rdf:li xml:lang="en">apple<')
+
+    again = Sidecar.parse(twice)
+    again.set_keywords([])
+
+    kept = '<rdf:li>apple</rdf:li><rdf:li xml:lang="en">apple</rdf:li>'
+    assert exact(again.encode()) == exact(with_list("dc:subject", kept))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        '<dc:subject rdf:resource="urn:pear"/>',
+        '<dc:subject rdf:parseType="Resource"><rdf:value><rdf:Bag><rdf:li>pear</rdf:li></rdf:Bag></rdf:value>'
+        "<dc:type>fruit</dc:type></dc:subject>",
+        "<dc:subject><rdf:Description><rdf:value>pear</rdf:value></rdf:Description></dc:subject>",
+        "<dc:subject><rdf:Bag/><rdf:Seq/></dc:subject>",
+        '<rdf:Description dc:subject="pear"/>',
+    ],
+)
+def test_a_property_that_is_not_a_list_is_left_as_it_is(value: str) -> None:
+    text = with_list("dc:type", "")
+    outside = "</rdf:RDF>" if value.startswith("<rdf") else "</rdf:Description>"
+    sidecar = Sidecar.parse(text.replace(outside, value + outside).encode())
+    written = sidecar.encode()
+
+    with pytest.raises(NotMerged, match="its dc:subject is not a list"):
+        sidecar.set_keywords([["apple"]])
+
+    assert not sidecar.set_keywords([])  # an undo finds nothing of ours
+    assert sidecar.encode() == written
+
+
+@pytest.mark.parametrize(
+    ("place", "addition"),
+    [
+        ("</rdf:RDF>", "<!-- mine -->"),
+        ("</rdf:RDF>", '<rdf:Bag rdf:ID="mine"/>'),
+        ("</x:xmpmeta>", "<!-- mine -->"),
+        ("<x:xmpmeta", "<!-- mine -->"),
+        ("</rdf:Description>", "<!-- mine -->"),
+    ],
+)
+def test_a_sidecar_of_ours_to_which_something_was_added_is_not_deleted(
+    inception: Inception, rows: Path, tmp_path: Path, place: str, addition: str
+) -> None:
+    inception("tag", rows)
+    file = tmp_path / "a.jpg.xmp"
+    file.write_text(file.read_text().replace(place, addition + place))
+
+    assert "1 written, 1 removed" in inception("tag", "--undo", rows).err.replace("sidecars: ", "")
+
+    assert addition in file.read_text()
+    assert keywords(file) == {}
+
+
 def test_a_keyword_that_was_there_before_stays(inception: Inception, rows: Path, tmp_path: Path) -> None:
     file = tmp_path / "a.jpg.xmp"
     file.write_text(DARKTABLE.replace("garden", "apple"))
@@ -322,12 +459,35 @@ def test_the_label_is_the_decision_of_a_row_or_else_its_best_class() -> None:
     def row(decision: Decision | None) -> Prediction:
         return Prediction("a.jpg", "ok", (1,), ("husky",), (0.4,), decision=decision)
 
-    def ancestors(label: str) -> list[str]:
-        return ["animal"] if label == "dog" else []
+    def ancestors(prediction: Prediction) -> list[str]:
+        return ["animal"] if prediction.decision and prediction.decision.label == "dog" else []
 
     assert keywords_of(row(None), ancestors) == [["husky"]]
     assert keywords_of(row(Decision("dog", 0.9, "rollup")), ancestors) == [["animal", "dog"]]
     assert keywords_of(row(Decision("unknown", 0.4, "low_score")), ancestors) == []
+
+
+@pytest.mark.parametrize(
+    ("index", "label", "above"),
+    [
+        (968, "cup", ["food or drink|drink|alcoholic drink|cup"]),  # ImageNet's, which means a punch
+        (0, "cup", []),
+        (968, "teapot", []),
+    ],
+)
+def test_without_a_manifest_only_the_classes_of_imagenet_have_ancestors(
+    inception: Inception, tmp_path: Path, index: int, label: str, above: list[str]
+) -> None:
+    photo = tmp_path / "a.jpg"
+    photo.touch()
+    decided = Prediction(str(photo), "ok", (index,), (label,), (0.9,), decision=Decision(label, 0.9, "top1"))
+    file = tmp_path / "preds.csv"
+    file.write_bytes(csv_header(1, decided=True) + to_csv([decided], 1, True))
+
+    assert inception("tag", file).code == 0
+
+    assert keywords(tmp_path / "a.jpg.xmp").get("lr:hierarchicalSubject", []) == above
+    assert keywords(tmp_path / "a.jpg.xmp")["dc:subject"] == [label]
 
 
 def test_a_photo_that_becomes_unknown_loses_its_keyword(rows: Path, tmp_path: Path) -> None:

@@ -1,7 +1,10 @@
 """Errors in a command line: one line that says the right form to type."""
 
+import errno
+import os
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -13,6 +16,7 @@ from inception_cli.errors import plural
 from inception_cli.images import heif
 from inception_cli.inference.runner import Outcome, RunProgress
 from inception_cli.predictions.prediction import header, reason
+from inception_cli.storage.store import read_manifest
 from inception_cli.training import train
 
 
@@ -84,6 +88,92 @@ def test_the_error_says_what_to_type(
     assert ended.code == code, ended.err
     assert len(ended.err.splitlines()) == 1
     assert said in ended.err
+
+
+#: Command lines with a path that cannot be looked at, PATH, and the exit code.
+UNREADABLE = [
+    ("report PATH.csv -o r.html", 1),
+    ("report PATH -o r.html", 1),
+    ("report rows.csv -o PATH.html", 1),
+    ("evaluate --predictions PATH.csv", 1),
+    ("evaluate --predictions PATH.parquet", 1),
+    ("evaluate --predictions rows.csv --against PATH.jsonl", 1),
+    ("evaluate --predictions rows.csv --confusion PATH.csv", 1),
+    ("evaluate --predictions rows.csv --per-class PATH.csv", 1),
+    ("evaluate --predictions rows.csv --rows-with-labels PATH.csv", 1),
+    ("evaluate --val-dir photos --out PATH.csv", 2),
+    ("evaluate --val-dir photos --report PATH.html", 1),
+    ("classify photos --out PATH.csv", 2),
+    ("classify photos --out p.csv --report PATH.html", 1),
+    ("classify photo.png --explain PATH.png", 1),
+    ("sort PATH.csv --into out", 1),
+    ("sort rows.csv --into PATH", 1),
+    ("sort rows.csv --into PATH --dry-run", 1),
+    ("sort --undo PATH", 1),
+    ("tag PATH.csv", 1),
+    ("tag --undo PATH.csv", 1),
+    ("export --out PATH.onnx", 1),
+    ("train photos --out PATH.safetensors", 1),
+    ("train photos --out PATH/", 1),
+    ("info -w PATH", 1),
+    ("classify photo.png -w PATH.safetensors", 1),
+]
+
+
+@pytest.fixture
+def private(here: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A folder of which the system does not tell what is in it, as if its permissions were those of another user."""
+    Path("private").mkdir()
+    folder, look = f"{Path('private').absolute()}/", os.stat
+
+    def refuse(path: Any, *arguments: Any, **options: Any) -> os.stat_result:
+        if not isinstance(path, int) and os.fsdecode(os.path.abspath(path)).startswith(folder):  # noqa: PTH100
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return look(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "stat", refuse)
+    return "private"
+
+
+@pytest.mark.parametrize(("words", "code"), UNREADABLE)
+@pytest.mark.parametrize("reason", ["permission denied", "file name too long"])
+def test_a_path_that_cannot_be_looked_at_is_one_line(
+    words: str, code: int, reason: str, private: str, inception: Inception
+) -> None:
+    path = f"{private}/rows" if reason == "permission denied" else 100 * "rows"
+
+    ended = inception(*words.replace("PATH", path).split(" "))
+
+    assert ended.code == code, ended.err
+    assert len(ended.err.splitlines()) == 1
+    assert "unexpected" not in ended.err
+    assert f": {reason}; " in ended.err
+    assert path[:40] in ended.err
+
+
+@pytest.mark.usefixtures("here")
+def test_a_long_word_that_is_no_command(inception: Inception) -> None:
+    ended = inception("n" * 300)
+
+    assert ended.code == 2
+    assert "No such command" in ended.err
+
+
+def test_an_output_whose_part_file_would_have_too_long_a_name_leaves_nothing(
+    here: Path, inception: Inception, stub: str
+) -> None:
+    ended = inception("classify", "photos", "-w", stub, "-o", "n" * 244 + ".csv")  # .part fits, .part.json does not
+
+    assert ended.code == 1
+    assert ended.err.count(": file name too long; ") == 1
+    assert not [*here.glob("n*")]
+
+
+def test_predictions_with_a_name_that_has_no_room_for_a_manifest(tmp_path: Path) -> None:
+    file = tmp_path / ("n" * 251 + ".csv")
+    file.write_text(",".join(header(1)) + "\n")
+
+    assert read_manifest(file) is None
 
 
 @pytest.mark.usefixtures("here")

@@ -27,6 +27,8 @@ GONE = "the file has gone"
 CHANGED_SOURCE = "it has changed since the plan was made"
 CHANGED = "it has changed since it was sorted"
 ONLY_COPY = "it is the only copy: the photo that it was copied from has gone"
+ONLY_VERSION = "it is the only copy of this version: the photo that it was copied from has changed"
+ONLY_FILE = "it is the only copy: where it was copied from there is a link to it"
 PLACE_TAKEN = "another file is where it came from"
 
 
@@ -105,10 +107,13 @@ class FileSteps:
         now = target.status()
         if is_as_planned(now, step):
             return Outcome.FOUND
-        if source.status() is None:
+        was = source.status(follow_links=True)
+        if was is None:
             raise Left(GONE)
         if now and not (_is_unfinished(now, step) or _is_torn(step, source, target, now)):
             raise Left(TAKEN)
+        if not is_as_planned(was, step):  # then what has been copied of it is all that is left
+            raise Left(CHANGED_SOURCE)
         if now:
             target.remove()
         self._copy_file(step, source, target, marked)
@@ -246,21 +251,45 @@ def _require_own(step: Step, target: Place, now: os.stat_result, source: Place |
         return
     if not (is_as_planned(now, step) or _is_unfinished(now, step)):
         raise Left(CHANGED)
-    if source is None or source.status() is None:
+    _require_kept(step, target, now, source)
+
+
+def _require_kept(step: Step, target: Place, now: os.stat_result, source: Place | None) -> None:
+    """Raise Left unless the photo of a copy still is at its source, as another file than the copy.
+
+    One that only got another time is compared byte for byte.
+    """
+    was = source.status(follow_links=True) if source else None
+    if source is None or was is None:
         raise Left(ONLY_COPY)
+    if os.path.samestat(was, now):
+        entry = source.status()
+        if entry is None or stat.S_ISLNK(entry.st_mode) or not _are_two_names(source, target, now):
+            raise Left(ONLY_FILE)
+    elif not is_as_planned(was, step):
+        same_size = stat.S_ISREG(was.st_mode) and was.st_size == now.st_size == step.size
+        if not (same_size and begin_alike(source, target, step.size)):
+            raise Left(ONLY_VERSION)
 
 
 def _are_copies(step: Step, source: Place, target: Place) -> bool:
-    """Return whether source and target are the planned file twice: copied, or halfway through a renaming.
-
-    One name seen through two mounts is one file with a single link, and not two.
-    """
+    """Return whether source and target are the planned file twice: copied, or halfway through a renaming."""
     was, now = source.status(), target.status()
     if was is None or now is None or not (is_as_planned(was, step) and is_as_planned(now, step)):
         return False
     if os.path.samestat(was, now):
-        return now.st_nlink > 1
+        return _are_two_names(source, target, now)
     return begin_alike(source, target, step.size)
+
+
+def _are_two_names(source: Place, target: Place, status: os.stat_result) -> bool:
+    """Return whether source and target, which are one file, are two hard links to it.
+
+    One name seen through two mounts is one file with a single link; or a link leads to the folder that has the name.
+    """
+    folder, _, name = source.name.rpartition("/")
+    of_source, of_target = os.stat(folder or ".", dir_fd=source.folder), os.fstat(target.folder)
+    return status.st_nlink > 1 and not (name == target.name and os.path.samestat(of_source, of_target))
 
 
 def _is_torn(step: Step, source: Place, target: Place, now: os.stat_result) -> bool:

@@ -33,12 +33,14 @@ def stem_and_suffix(name: str) -> tuple[str, str]:
 def numbered(stem: str, suffix: str, number: int, room: int = 0) -> str:
     """Return a file name with ` (number)` before its suffix, for numbers above 1.
 
-    The stem is cut where the name would be too long; `room` bytes stay free for a sidecar's suffix.
+    The stem is cut where the name would be too long, and the end of a suffix that leaves no room for it; `room` bytes
+    stay free for a sidecar's suffix.
     """
     if number == 1:
         return stem + suffix
-    end = f" ({number}){suffix}"
-    return cut(stem, MAX_BYTES - room - len(end.encode(errors="surrogateescape"))) + end
+    mark, size = f" ({number})", MAX_BYTES - room
+    short = cut(stem, max(0, size - len(f"{mark}{suffix}".encode(errors="surrogateescape"))))
+    return cut(f"{short or stem}{mark}{suffix}", size)
 
 
 def cut(name: str, size: int) -> str:

@@ -22,10 +22,10 @@ class Place(NamedTuple):
     folder: int  # descriptor
     name: str
 
-    def status(self) -> os.stat_result | None:
-        """Return the status of the file, not of what a link leads to; None if there is none."""
+    def status(self, follow_links: bool = False) -> os.stat_result | None:
+        """Return the status of the file, with `follow_links` of what a link leads to; None if there is none."""
         try:
-            return os.stat(self.name, dir_fd=self.folder, follow_symlinks=False)
+            return os.stat(self.name, dir_fd=self.folder, follow_symlinks=follow_links)
         except FileNotFoundError:
             return None
 

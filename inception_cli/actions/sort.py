@@ -31,6 +31,7 @@ from inception_cli.actions.sort_plan import (
 from inception_cli.config import NO_THRESHOLDS, Classes, Thresholds
 from inception_cli.errors import InceptionError, excerpt, os_errors, os_reason, plural
 from inception_cli.files.atomic import locked, remove_temporaries, sync_folder, writing
+from inception_cli.files.file_kind import file_kind
 from inception_cli.files.hashing import sha256
 from inception_cli.predictions.formats import batched, read_predictions, shard_files
 from inception_cli.predictions.prediction import Prediction
@@ -42,6 +43,7 @@ STEPS_PER_SYNC = 1000
 MAX_LISTED = 1000
 #: Errors that all further files would have, too.
 _STOP = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+_READABLE = "give the folder of a sort, which this user can read"
 _OTHER_FOLDER = "choose another folder"
 
 Progress = Callable[[int, int], None]
@@ -57,7 +59,7 @@ class Sorted:
     resumed: bool = False  # the plan was there before
     done: int = 0  # files
     found: int = 0  # files whose step had been done before
-    moved: int = 0  # of these two, the files that are moved; the others are copies and links
+    moved_any: bool = False  # whether one of these two is moved; the others are copies and links
     folders: set[str] = field(default_factory=set)  # of these two
     left: int = 0  # files
     left_files: list[tuple[str, str]] = field(default_factory=list)  # the first of them, with the reason
@@ -99,7 +101,7 @@ def sort(
     try:
         with locked(root / LOCK, _OTHER_FOLDER):
             remove_temporaries(plan)
-            resumed, digest = plan.exists(), _digest(predictions)
+            resumed, digest = _has(plan), _digest(predictions)
             if resumed:
                 _require_same(plan, digest, method, thresholds)
             else:
@@ -127,7 +129,7 @@ def dry_run(
     """Return what `sort` would do, without changing anything."""
     root = Path(os.path.realpath(into))
     plan = root / PLAN
-    if plan.exists():
+    if _has(plan):
         _require_same(plan, _digest(predictions), method, thresholds)
         return Sorted(root, method, read_tally(plan), resumed=True, free=_free(root))
     with os_errors(into, _OTHER_FOLDER):
@@ -146,18 +148,18 @@ def undo(into: Path, progress: Progress = lambda *_: None) -> Sorted:
     """
     root = Path(os.path.realpath(into))
     plan = root / PLAN
-    if not (plan.exists() or (root / LOCK).exists()):
+    if not (_has(plan, _READABLE) or _has(root / LOCK, _READABLE)):
         raise _nothing_to_undo(into)
     with locked(root / LOCK, _OTHER_FOLDER):
         remove_temporaries(plan)
-        if not plan.exists():
+        if not _has(plan, _READABLE):
             raise _nothing_to_undo(into)
         header = read_header(plan)
         if header.into != str(root) and header.inode != root.stat().st_ino:
             raise InceptionError(f"{plan}: is of the folder {header.into}; move the folder back there to undo the sort")
         result = Sorted(root, header.method, read_tally(plan), resumed=True)
         _run(plan, result, progress, undo=True)
-        if result.gone and not (result.moved or result.left):
+        if result.gone and not (result.moved_any or result.left):
             raise InceptionError(
                 f"{result.gone_files[0][0]}: is gone, like all moved files ({result.gone:,}); move them back there and "
                 f"undo again, or delete {PLAN} in {into}"
@@ -222,7 +224,7 @@ def _try(step: Step, action: Callable[[Step], Outcome], result: Sorted, undo: bo
     else:
         result.done += outcome is Outcome.DONE
         result.found += outcome is Outcome.FOUND
-        result.moved += step.method == "move"
+        result.moved_any |= step.method == "move"
         result.folders.add(step.folder)
         return outcome
     result.left += 1
@@ -277,6 +279,11 @@ def _digest(predictions: Path) -> str:
             return sha256(predictions)
         digests = [f"{shard.name} {sha256(shard)}\n" for shard in shard_files(predictions)]
         return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def _has(file: Path, remedy: str = _OTHER_FOLDER) -> bool:
+    """Return whether a file of a sort is in the target folder."""
+    return file_kind(file, remedy) is not None
 
 
 def _nothing_to_undo(into: Path) -> InceptionError:

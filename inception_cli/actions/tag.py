@@ -24,8 +24,8 @@ MAX_LEFT = 20
 #: Errors of one file; after any other one, such as that of a full disk, the next file would fail as well.
 ERRORS_OF_A_FILE = (errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EISDIR)
 
-#: Return the names above a label, from the root down.
-Ancestors = Callable[[str], Sequence[str]]
+#: Return the names above the label of a row that has a decision, from the root down.
+Ancestors = Callable[[Prediction], Sequence[str]]
 #: Is called with the number of photos that are done.
 Progress = Callable[[int], None]
 
@@ -53,7 +53,7 @@ def tag(
     predictions: Iterable[Prediction],
     directory: Path,
     undo: bool = False,
-    ancestors: Ancestors = lambda label: (),
+    ancestors: Ancestors = lambda prediction: (),
     progress: Progress = lambda done: None,
 ) -> Tagged:
     """Write the label of each photo into its sidecar, or with `undo` remove it.
@@ -76,7 +76,7 @@ def keywords_of(prediction: Prediction, ancestors: Ancestors) -> Keywords:
     if prediction.decision is None:
         return [[_keyword(prediction.labels[0])]]
     label = prediction.decision.label
-    return [] if label == UNKNOWN else [[*map(_keyword, ancestors(label)), _keyword(label)]]
+    return [] if label == UNKNOWN else [[*map(_keyword, ancestors(prediction)), _keyword(label)]]
 
 
 def _keyword(name: str) -> str:

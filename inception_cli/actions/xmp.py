@@ -9,9 +9,11 @@ A keyword is in these lists:
 Every sidecar gets the first one, and with ancestors the second. A program that finds one of the last two reads no other
 list: darktable prefers the second to the first, digiKam the third. So a list that is there gets the keywords, too.
 Keywords that were added are listed a second time in a namespace of our own, and only those are removed later.
+A keyword of ours is an item of plain text. Items with qualifiers, structures or comments are another program's: they
+are never changed or removed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from lxml import etree
 
@@ -90,9 +92,14 @@ class Sidecar:
     @property
     def is_ours(self) -> bool:
         """Whether this program has made the sidecar, and nothing but its own is left in it."""
-        descriptions = self._rdf.findall(DESCRIPTION)
-        others = [name for each in descriptions for name in each.attrib if name != ABOUT]
-        return self._root.get(TOOLKIT, "").startswith(CREATOR) and not others and not any(map(len, descriptions))
+        around = [*self._root.itersiblings(preceding=True), *self._root.itersiblings()]
+        others = {*self._root.attrib, *self._rdf.attrib} - {TOOLKIT}
+        return (
+            self._root.get(TOOLKIT, "").startswith(CREATOR)
+            and [*self._root] == [self._rdf]
+            and not (around or others)
+            and all(map(_is_empty_description, self._rdf))
+        )
 
     def set_keywords(self, keywords: Keywords) -> bool:
         """Replace the keywords that were added before by these; return whether that changes the sidecar."""
@@ -103,15 +110,22 @@ class Sidecar:
 
     def _set(self, name: tuple[str, str], keywords: Keywords) -> None:
         """Set the keywords in one list, and in our list of those that are ours."""
-        ours, there = self._read(("inception", name[1])), self._read(name)
-        others = [keyword for keyword in there if keyword not in ours]
-        wanted = self._wanted(name, keywords, bool(others))
-        added = [keyword for keyword in wanted if keyword not in others]
-        if added == ours and set(added) <= set(there):
+        own = ("inception", name[1])
+        own_items = self._items(own)
+        ours = [text for text in map(_text, own_items) if text]
+        if not (ours or keywords):
             return
-        removed = set(ours) - set(added)
-        self._write(name, [keyword for keyword in there if keyword not in removed], added)
-        self._write(("inception", name[1]), [], added)
+        items = self._items(name)
+        others = [item for item in items if not (_is_plain(item) and _text(item) in ours)]
+        kept = set(map(_text, others))
+        added = [keyword for keyword in self._wanted(name, keywords, bool(others)) if keyword not in kept]
+        there = set(map(_text, items))
+        if added == ours and set(added) <= there:
+            return
+        self._remove(name, _last_of_each(items, set(ours) - set(added)))
+        self._append(name, [keyword for keyword in added if keyword not in there])
+        self._remove(own, own_items)
+        self._append(own, added)
 
     def _wanted(self, name: tuple[str, str], keywords: Keywords, has_others: bool) -> list[str]:
         """Return the keywords for one list, each once."""
@@ -121,40 +135,52 @@ class Sidecar:
         paths = [path for path in keywords if has_others or (name == HIERARCHY and len(path) > 1)]
         return list(dict.fromkeys(separator.join(each.replace(separator, " ") for each in path) for path in paths))
 
-    def _read(self, name: tuple[str, str]) -> list[str]:
-        """Return the keywords in a list; NotMerged if it is not a list."""
-        found = self._find(name)
-        if found is None:
-            return []
-        container = _container(found)
-        if container is None and (found.text or "").strip():
-            raise NotMerged(f"its {':'.join(name)} is not a list")
-        return [] if container is None else [text for text in map(_text, container.iterfind(ITEM)) if text]
+    def _items(self, name: tuple[str, str]) -> "list[etree._Element]":
+        """Return the items of a list; NotMerged if it is not a list."""
+        _, container = self._find(name)
+        return [] if container is None else [child for child in container if isinstance(child.tag, str)]
 
-    def _write(self, name: tuple[str, str], kept: Sequence[str], added: Sequence[str]) -> None:
-        """Let a list hold the items with the kept keywords, as they are, and the added ones; none: no list."""
-        found = self._find(name)
+    def _remove(self, name: tuple[str, str], items: "Iterable[etree._Element]") -> None:
+        """Remove items of a list, and the list if nothing else is left in it."""
+        found, container = self._find(name)
+        if found is None or container is None:
+            return
+        for item in items:
+            _remove(item)
+        if len(found) == 1 and not (len(container) or found.attrib or container.attrib):
+            _remove(found)
+
+    def _append(self, name: tuple[str, str], keywords: Sequence[str]) -> None:
+        """Append items to a list, which is created if necessary."""
+        if not keywords:
+            return
+        found, container = self._find(name)
         if found is None:
-            if not added:
-                return
             found = etree.SubElement(self._description(), _tag(name), nsmap={name[0]: PREFIXES[name[0]]})
-        container = _container(found)
         if container is None:
             container = etree.SubElement(found, CONTAINERS[0])
-        for item in container.findall(ITEM):
-            if _text(item) not in kept:
-                container.remove(item)
-        for keyword in added:
-            if keyword not in kept:
-                etree.SubElement(container, ITEM).text = keyword
-        if not len(container):
-            _remove(found)
-            return
-        etree.indent(found, " ", level=3)
+        for keyword in keywords:
+            etree.SubElement(container, ITEM).text = keyword
+        _indent(found, 4)
+        _indent(container, 5)
         _end_line(found)
 
-    def _find(self, name: tuple[str, str]) -> "etree._Element | None":
-        return next((each for part in self._rdf.iterfind(DESCRIPTION) for each in part.iterfind(_tag(name))), None)
+    def _find(self, name: tuple[str, str]) -> "tuple[etree._Element | None, etree._Element | None]":
+        """Return the property of this name and the list in it: a bag, as XMP prescribes, or darktable's sequence.
+
+        None for what is not there; NotMerged if the property has another value.
+        """
+        descriptions = self._rdf.findall(DESCRIPTION)
+        found = next((each for part in descriptions for each in part.iterfind(_tag(name))), None)
+        values = [] if found is None else [child for child in found if isinstance(child.tag, str)]
+        lists = [value for value in values if value.tag in CONTAINERS]
+        is_single = any(_tag(name) in each.attrib for each in descriptions)
+        if found is not None:
+            has_qualifier = any(attribute.startswith(f"{{{RDF}}}") for attribute in found.attrib)
+            is_single = is_single or has_qualifier or bool((found.text or "").strip())
+        if is_single or len(lists) != len(values) or len(lists) > 1:
+            raise NotMerged(f"its {':'.join(name)} is not a list")
+        return found, next(iter(lists), None)
 
     def _description(self) -> "etree._Element":
         """Return the element for a new list."""
@@ -166,13 +192,34 @@ def _tag(name: tuple[str, str]) -> str:
     return f"{{{PREFIXES[name[0]]}}}{name[1]}"
 
 
-def _container(found: "etree._Element") -> "etree._Element | None":
-    """Return the list in a property: a bag, as XMP prescribes, or the sequence that darktable writes."""
-    return next((child for child in found if child.tag in CONTAINERS), None)
+def _is_empty_description(node: "etree._Element") -> bool:
+    """Return whether a node describes nothing."""
+    return node.tag == DESCRIPTION and not len(node) and dict(node.attrib) in ({}, {ABOUT: ""})
+
+
+def _last_of_each(items: "Sequence[etree._Element]", keywords: set[str]) -> "Iterable[etree._Element]":
+    """Return the last item of plain text with each keyword: ours, since they are appended."""
+    return {_text(item): item for item in items if _is_plain(item) and _text(item) in keywords}.values()
+
+
+def _is_plain(item: "etree._Element") -> bool:
+    """Return whether an item is nothing but a text."""
+    return item.tag == ITEM and not (len(item) or item.attrib)
 
 
 def _text(item: "etree._Element") -> str:
-    return (item.text or "").strip()
+    """Return the text of an item; "" for one with a structure or a comment, whose text may be in pieces."""
+    return "" if len(item) else (item.text or "").strip()
+
+
+def _indent(element: "etree._Element", level: int) -> None:
+    """Put the children of an element on lines of their own; white space within them is theirs, and stays."""
+    line = "\n" + " " * level
+    if not (element.text or "").strip():
+        element.text = line
+    for child in element:
+        if not (child.tail or "").strip():
+            child.tail = line[:-1] if child is element[-1] else line
 
 
 def _end_line(added: "etree._Element") -> None:

@@ -16,6 +16,7 @@ from inception_cli.cli.outputs import REPORT_MARKER, OutputFile, check_outputs, 
 from inception_cli.cli.usage import Command, Group, check_predictions, require_predictions
 from inception_cli.config import ArrayName, Settings, Thresholds
 from inception_cli.errors import ExitCode, UsageError
+from inception_cli.files.remote import page_beside
 from inception_cli.storage.label_sources import LabelSources
 from inception_cli.training.settings import TrainSettings
 
@@ -202,7 +203,7 @@ def report_command(
     """
     if not out:
         require_predictions(rows)
-        raise UsageError(f"--out FILE is missing: give --out {jobs.report_path(rows)}, for example")
+        raise UsageError(f"--out FILE is missing: give --out {page_beside(rows)}, for example")
     check_outputs([OutputFile("--out", out, REPORT_MARKER)], [rows, *labels], force)
     require_predictions(rows)
     jobs.report(rows, out, LabelSources(val_dir, tuple(labels)), Thresholds(min_score, rollup), quiet, explain)

@@ -1,9 +1,9 @@
 """What the commands print on a line: errors, predictions, summaries. Control characters in names are escaped here."""
 
+import os
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.bar import Bar
@@ -61,7 +61,7 @@ def print_error(message: str) -> None:
 
 def is_single_photo(inputs: Sequence[str]) -> bool:
     """Return whether a single file is classified in a terminal."""
-    return len(inputs) == 1 and Path(inputs[0]).is_file() and stdout().is_terminal
+    return len(inputs) == 1 and os.path.isfile(inputs[0]) and stdout().is_terminal  # noqa: PTH113 - may be too long
 
 
 def print_predictions(predictions: "Sequence[Prediction]", console: Console) -> None:

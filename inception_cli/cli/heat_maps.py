@@ -1,5 +1,6 @@
 """The options --explain: a heat map over one photo, and the heat maps of a report."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from glob import has_magic
@@ -10,6 +11,7 @@ import typer
 
 from inception_cli.config import Classes
 from inception_cli.errors import InceptionError, UsageError
+from inception_cli.files.file_kind import file_kind
 from inception_cli.files.remote import is_remote
 from inception_cli.predictions.text import harmless
 
@@ -28,7 +30,7 @@ SAME_SCORE, SAME_SCORE_INT8 = 0.1, 0.4
 
 def _picture_file(name: str | None) -> str | None:
     """Check before a run that the picture can have this name."""
-    if name and Path(name).is_dir():
+    if name and file_kind(name, "give another name to --explain") == "folder":
         raise InceptionError(f"{name} is a folder; name a file in it, such as {Path(name, 'heat.png')}")
     if name and Path(name).suffix.lower() not in SUFFIXES:
         raise UsageError(f"--explain {name}: the picture is a .png or .jpg file; give a name that ends in .png")
@@ -126,7 +128,8 @@ def photo_request(context: typer.Context) -> PhotoRequest | None:
             raise UsageError("--explain-class is the class of a heat map: give --explain FILE as well")
         return None
     photo = inputs[0]
-    several = photo == "-" or Path(photo).is_dir() or (has_magic(photo) and not Path(photo).exists())
+    is_there, is_folder = os.path.exists(photo), os.path.isdir(photo)  # noqa: PTH110, PTH112 - may be too long
+    several = photo == "-" or is_folder or (has_magic(photo) and not is_there)
     if len(inputs) > 1 or several or is_remote(photo):
         raise UsageError("--explain draws one photo: give one file, or for many inception report FILE --explain")
     if options["engine"] != "local":

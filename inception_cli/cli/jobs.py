@@ -1,7 +1,6 @@
 """Connect inference, evaluation and report for the commands: where predictions go, what is printed and written."""
 
 import json as jsonlib
-import posixpath
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -24,7 +23,7 @@ from inception_cli.cli.outputs import (
 from inception_cli.cli.usage import require_predictions
 from inception_cli.config import NO_THRESHOLDS, Settings, Thresholds
 from inception_cli.errors import ExitCode, UsageError
-from inception_cli.files.remote import is_remote, local_copy
+from inception_cli.files.remote import is_remote, local_copy, page_beside
 from inception_cli.files.streams import ClosedPipe
 from inception_cli.predictions.text import harmless
 from inception_cli.storage.label_sources import LabelSources
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from inception_cli.config import Classes
     from inception_cli.evaluation.evaluate import Evaluation, EvaluationSettings
     from inception_cli.inference.runner import Outcome
+    from inception_cli.predictions.prediction import Prediction
     from inception_cli.storage.store import Manifest, RunStore
 
 #: Inputs of which `classify --json` prints the predictions, where they are written to no file.
@@ -64,11 +64,6 @@ class Output:
             OutputFile("--rows-with-labels", self.rows_with_labels, LABELLED_ROWS_MARKER),
         ]
         check_outputs(outputs, inputs, force)
-
-
-def report_path(rows: str) -> str:
-    """Return the suggested file for a report: beside the predictions, or here for those in an object store."""
-    return str(Path(posixpath.basename(rows.rstrip("/")) if is_remote(rows) else rows).with_suffix(".html"))
 
 
 def _open_store(
@@ -159,7 +154,7 @@ def report_classified(manifest: "Manifest", out: str | None, report: str | None,
         with local_copy(out) as rows:
             write_report(report, rows, manifest, None, quiet)
     elif out and out != "-" and not quiet:
-        console.print_report_hint(out, report_path(out))
+        console.print_report_hint(out, page_beside(out))
 
 
 def evaluation_settings(*arguments: Any) -> "EvaluationSettings":
@@ -356,26 +351,39 @@ def undo_sort(into: str, quiet: bool) -> bool:
     return result.left > 0 or result.gone > 0
 
 
+def _names_above(manifest: "Manifest | None") -> "Callable[[Prediction], Sequence[str]]":
+    """Return the function for the names above a decision; without a manifest only those of ImageNet's classes."""
+    from inception_cli.predictions.classes import imagenet
+    from inception_cli.predictions.tree import tree_of
+    from inception_cli.storage.store import classes_of
+
+    tree, names = tree_of(classes_of(manifest)), dict(enumerate(imagenet().names))
+
+    def names_above(prediction: "Prediction") -> Sequence[str]:
+        classes = zip(prediction.classes, prediction.labels, strict=True)
+        known = manifest is not None or all(names.get(index) == label for index, label in classes)
+        return tree.names_above(prediction.decision.label) if tree and prediction.decision and known else ()
+
+    return names_above
+
+
 def tag(predictions: str, thresholds: Thresholds, undo: bool, quiet: bool) -> bool:
     """Write labels into sidecars, or remove them; return whether a photo could not be tagged."""
     from inception_cli.actions import tag as actions
     from inception_cli.cli import console
     from inception_cli.cli.progress import ProgressBar
     from inception_cli.predictions.retune import read_decided
-    from inception_cli.predictions.tree import tree_of
     from inception_cli.storage.store import classes_of, read_manifest
 
     with local_copy(predictions) as file, ProgressBar("tag", quiet) as bar:
         manifest = read_manifest(file)
         directory = _folder_of_paths(manifest)
         total = manifest.n if manifest else 0
-        classes = classes_of(manifest)
-        tree = tree_of(classes)
         result = actions.tag(
-            read_decided(file, thresholds, classes),
+            read_decided(file, thresholds, classes_of(manifest)),
             directory,
             undo,
-            tree.names_above if tree else lambda label: (),
+            _names_above(manifest),
             lambda done: bar.files(done, max(done, total)),
         )
     if not quiet:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inception_cli.errors import InceptionError, UsageError, os_errors
+from inception_cli.files.file_kind import file_kind
 from inception_cli.files.remote import is_remote
 
 #: What the beginning of each kind of output file contains.
@@ -46,17 +47,21 @@ def check_outputs(
                 f"{output.option} {output.path}: it would overwrite {other}, which this command uses; give another name"
             )
         used[_real(output.path)] = output.path
+        if not output.marker:
+            continue
         file = Path(output.path)
-        if output.marker and not file.parent.is_dir():
-            raise InceptionError(f"{file.parent}: no such folder; create it, or give another name to {output.option}")
-        if output.marker and file.is_dir():
+        other_name = f"give another name to {output.option}"
+        kind = file_kind(file, other_name)
+        if file_kind(file.parent, other_name) != "folder":
+            raise InceptionError(f"{file.parent}: no such folder; create it, or {other_name}")
+        if kind == "folder":
             raise InceptionError(f"{file} is a folder; name a file in it for {output.option}")
-        if output.marker and file.exists() and not file.is_file():
-            raise InceptionError(f"{file}: not a regular file; give another name to {output.option}")
-        if output.marker and not os.access(file.parent, os.W_OK):
-            raise InceptionError(f"{file.parent}: not a writable folder; give another name to {output.option}")
-        if output.marker and not force and file.is_file() and output.marker not in _beginning(file):
-            remedy = "--force replaces it" if can_force else f"give another name to {output.option}"
+        if kind == "other":
+            raise InceptionError(f"{file}: not a regular file; {other_name}")
+        if not os.access(file.parent, os.W_OK):
+            raise InceptionError(f"{file.parent}: not a writable folder; {other_name}")
+        if kind == "file" and not force and output.marker not in _beginning(file):
+            remedy = "--force replaces it" if can_force else other_name
             raise InceptionError(f"{output.path} exists and was not written by inception; {remedy}")
 
 

@@ -1,8 +1,10 @@
 """Errors in a command line that name the right form to type."""
 
+import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import fields
+from fnmatch import fnmatch
 from glob import has_magic
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,8 @@ from rich.console import Console
 from typer.core import TyperCommand, TyperGroup
 
 from inception_cli.config import Settings
-from inception_cli.errors import InceptionError, UsageError
+from inception_cli.errors import InceptionError, UsageError, os_errors
+from inception_cli.files.file_kind import file_kind
 from inception_cli.files.remote import is_remote
 from inception_cli.images.discovery import SUPPORTED_SUFFIXES, UNSUPPORTED_SUFFIXES, suffix_of
 from inception_cli.predictions.formats import SUFFIXES
@@ -20,6 +23,8 @@ from inception_cli.predictions.formats import SUFFIXES
 OPTION_FOR_ARGUMENT = {"evaluate": "--val-dir", "info": "--weights"}
 #: The options of `evaluate` that are for classifying.
 RUN_OPTIONS = {"out", "restart", *(field.name for field in fields(Settings))} - {"only_classes", "min_score", "rollup"}
+#: Remedy for predictions that cannot be looked at.
+READABLE = "give a file that can be read, or change the permissions of its folder"
 #: Width in characters below which the help has no frames.
 NARROW = 80
 
@@ -77,18 +82,18 @@ def require_predictions(name: str) -> None:
     """Raise InceptionError for what is no file of predictions, with the command that makes one."""
     if is_remote(name):
         return
-    path, finished = Path(name), name.removesuffix(".part")
-    if not Path(finished).exists() and Path(f"{finished}.part").is_file():
+    finished = name.removesuffix(".part")
+    if file_kind(finished, READABLE) is None and os.path.isfile(f"{finished}.part"):  # noqa: PTH113 - may be too long
         raise InceptionError(f"{finished}: its run was interrupted; the command that began it resumes and finishes it")
-    if not path.exists():
+    kind = file_kind(name, READABLE)
+    if kind is None:
         raise InceptionError(f"{name}: no such file; give a file that inception classify --out has written")
-    if _is_table(name) and not path.is_dir():
+    if _is_table(name) and kind != "folder":
         return
-    images = path.is_dir() and not any(path.glob("part-*.parquet")) and not any(path.glob("_*.json"))
-    if images or (path.is_file() and is_image(name)):
-        kind = "a folder without predictions" if path.is_dir() else "an image"
-        raise InceptionError(f"{name} is {kind}; first {_classify([name], ['--out', 'preds.csv'])}")
-    if path.is_file():
+    if (kind == "folder" and not _holds_predictions(name)) or (kind == "file" and is_image(name)):
+        what = "a folder without predictions" if kind == "folder" else "an image"
+        raise InceptionError(f"{name} is {what}; first {_classify([name], ['--out', 'preds.csv'])}")
+    if kind == "file":
         raise InceptionError(
             f"{name}: not a file of predictions, which ends in {', '.join(SUFFIXES)}; "
             "give one that inception classify --out has written"
@@ -131,14 +136,19 @@ def _leave_out_frames(command: TyperCommand | TyperGroup, formatter: Any) -> Non
         formatter.width = min(formatter.width, width - 2)
 
 
+def _holds_predictions(folder: str) -> bool:
+    with os_errors(folder, READABLE):
+        names = [file.name for file in Path(folder).iterdir()]
+    return any(fnmatch(name, pattern) for name in names for pattern in ("part-*.parquet", "_*.json"))
+
+
 def _is_table(name: str) -> bool:
     return Path(name).suffix.lower() in SUFFIXES
 
 
 def _is_path(name: str) -> bool:
-    return not name.startswith("-") and (
-        "/" in name or has_magic(name) or is_image(name) or _is_table(name) or Path(name).exists()
-    )
+    looks_like_path = "/" in name or has_magic(name) or is_image(name) or _is_table(name)
+    return not name.startswith("-") and (looks_like_path or os.path.exists(name))  # noqa: PTH110 - may be too long
 
 
 def _for_path(name: str, args: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ import typer
 
 from inception_cli.config import ARRAY_SUFFIX, Auto, Crops
 from inception_cli.errors import InceptionError, UsageError
+from inception_cli.files.file_kind import file_kind
 from inception_cli.files.remote import is_remote
 from inception_cli.predictions.formats import check_suffix
 from inception_cli.training.settings import is_folder
@@ -54,7 +55,8 @@ def html_file(option: typer.CallbackParam, name: str | None) -> str | None:
     file, flag = Path(name), option.opts[0]
     if is_remote(name):
         raise UsageError(f"{flag} {name}: give a file on this machine")
-    if file.is_dir():
+    other_name = f"give another name to {flag}"
+    if file_kind(file, other_name) == "folder":
         raise InceptionError(f"{file} is a folder; name a file in it, such as {file / 'report.html'}")
     if file.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"{flag} {name}: the report is an .html file; give a name that ends in .html")
@@ -63,7 +65,10 @@ def html_file(option: typer.CallbackParam, name: str | None) -> str | None:
 
 def weights_file(name: str | None) -> str | None:
     """Check that trained weights can get this name: of a .safetensors file, or of a folder."""
-    if name and is_folder(name) == (Path(name).suffix == ".safetensors"):
+    if not name:
+        return name
+    file_kind(name, "give another name to --out")  # raises an error for a name that cannot be
+    if is_folder(name) == (Path(name).suffix == ".safetensors"):
         raise UsageError(
             f"--out {name}: give a file that ends in .safetensors, or a folder (timm's layout) that ends in /"
         )

@@ -136,7 +136,9 @@ def locked(file: Path, remedy: str) -> Iterator[None]:
 
     `remedy` is what the user can do then.
     """
-    if file.is_symlink():
+    with writing(file, remedy):
+        is_link = file.is_symlink()
+    if is_link:
         raise InceptionError(f"{file}: is a symbolic link; delete it, or {remedy}")
     descriptor = lock(file, remedy=remedy)
     try:

@@ -63,7 +63,7 @@ def local_copy(path: str) -> Iterator[Path]:
 
 
 def page_beside(rows: str) -> str:
-    """The .html file for the report of some rows: beside them, or here if they lie in a store."""
+    """Return the suggested .html file for the report of some rows: beside them, or here for those in a remote store."""
     return str(Path(posixpath.basename(rows.rstrip("/")) if is_remote(rows) else rows).with_suffix(".html"))
 
 

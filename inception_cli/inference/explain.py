@@ -14,6 +14,7 @@ from PIL import Image
 
 from inception_cli.config import PixelConfig, RunConfig, Weights
 from inception_cli.errors import InceptionError, UsageError, os_errors
+from inception_cli.files.file_kind import file_kind
 from inception_cli.files.hashing import sha256
 from inception_cli.images.decode import Failure, read
 from inception_cli.images.failure import OUT_OF_MEMORY
@@ -133,9 +134,9 @@ def find_weights_of_run(weights: Weights, directory: str) -> Weights:
 
     Nothing is downloaded. Raises InceptionError if they are not on this machine, or have another sha256.
     """
-    file = Path(directory, weights.file)
-    if file.is_file():
-        with os_errors(file, "make it readable, or leave out --explain"):
+    file, remedy = Path(directory, weights.file), "make it readable, or leave out --explain"
+    if file_kind(file, remedy) == "file":
+        with os_errors(file, remedy):
             actual = sha256(file)
     else:
         found = _find_by_name(weights, file)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from inception_cli.config import MAX_CLASSES
 from inception_cli.errors import InceptionError, excerpt, one_line, os_errors, plural
+from inception_cli.files.file_kind import file_kind
 from inception_cli.predictions.decision import MOST_SUM, REASONS, Decision, parse_path, path_text
 from inception_cli.predictions.prediction import DECISION_COLUMNS, Prediction, columns_of, end_of_classes, header
 from inception_cli.predictions.text import escape_bytes
@@ -32,6 +33,7 @@ MAX_LINE = 16_000_000  # bytes of a row: one with 100,000 classes has fewer
 ROW_GROUP = 65_536  # rows of a Parquet file that are written, and read, at once
 
 _NEEDS_QUOTES = re.compile('[",\r\n]')
+_OTHER_FILE = "give a file that `inception classify` wrote"
 REMEDY = "restore the file, or create it again with `inception classify`"
 _T = TypeVar("_T")
 
@@ -41,7 +43,7 @@ def check_suffix(file: Path) -> str:
 
     Raises InceptionError for an unknown suffix, and for Parquet without pyarrow.
     """
-    suffix = ".parquet" if file.is_dir() else file.suffix.lower()
+    suffix = ".parquet" if file_kind(file, "give another file") == "folder" else file.suffix.lower()
     if suffix not in SUFFIXES:
         raise InceptionError(f"{file}: a file of predictions ends in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
     if suffix == ".parquet" and not find_spec("pyarrow"):
@@ -94,7 +96,7 @@ def convert(predictions: Iterable[Prediction], k: int, file: BinaryIO, suffix: s
 
 def read_predictions(file: Path) -> Iterator[Prediction]:
     """Yield the predictions in a file or a folder of shards; InceptionError names the file, the line and the remedy."""
-    if file.is_dir():
+    if file_kind(file, _OTHER_FILE) == "folder":
         for shard in shard_files(file):
             yield from read_predictions(shard)
         return
@@ -168,9 +170,9 @@ def has_classes(values: Sequence[Any]) -> bool:
 
 def open_predictions(file: Path) -> BinaryIO:
     """Open a file of predictions for reading; a pipe could not be read twice, and a device might never end."""
-    if file.exists() and not file.is_file() and not file.is_dir():
+    if file_kind(file, _OTHER_FILE) == "other":
         raise InceptionError(f"{file}: not a regular file (a pipe or a device); copy it to a file first")
-    with os_errors(file, "give a file that `inception classify` wrote"):
+    with os_errors(file, _OTHER_FILE):
         return file.open("rb")
 
 

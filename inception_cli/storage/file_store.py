@@ -195,8 +195,9 @@ class FileStore:
             self._arrays.pop().close()
         with suppress(OSError):
             if not os.fstat(self._descriptor).st_size:
-                if not self._part_manifest.exists():
-                    self._inputs.unlink(missing_ok=True)
+                with suppress(OSError):  # where only these two names are too long
+                    if not self._part_manifest.exists():
+                        self._inputs.unlink(missing_ok=True)
                 self._part.unlink()
         os.close(self._descriptor)
         self._descriptor = -1

@@ -7,11 +7,14 @@
 
 The files are created in this order; at the end `_run.json` and `_inputs` are removed. Readers of Parquet folders skip
 names that begin with `_`. A file gets its name by a rename, in an object store by a single put, which is atomic there.
-Two runs on one folder at the same time do the work twice, but write the same rows.
+Two runs on one folder at the same time do the work twice, but write the same rows: each has its own names for files
+that it is writing, `_part-00000.parquet.1a2b3c4d.tmp`.
 """
 
 import hashlib
 import io
+import re
+import secrets
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +26,7 @@ from typing import Self
 from inception_cli.errors import InceptionError, one_line, plural
 from inception_cli.files.remote import open_store
 from inception_cli.predictions.formats import convert
-from inception_cli.predictions.prediction import Prediction, reason
+from inception_cli.predictions.prediction import Prediction, columns_of, reason
 from inception_cli.storage.input_list import InputList
 from inception_cli.storage.manifest_json import FORMAT_VERSION
 from inception_cli.storage.store import FOLDER_MANIFEST, FOLDER_UNFINISHED, FolderState, Manifest
@@ -31,6 +34,8 @@ from inception_cli.storage.store import FOLDER_MANIFEST, FOLDER_UNFINISHED, Fold
 INPUTS = "_inputs"
 OBJECT_STORES = ("s3", "gcs", "abfs")  # pyarrow's names of stores that put a file atomically
 READERS = 16  # shards that are read at once when a run resumes
+_SHARD = re.compile(r"part-\d{5,}\.parquet")
+_TEMPORARY = re.compile(r"_(part-\d{5,}\.parquet|_inputs|_run\.json|_manifest\.json)(\.[0-9a-f]{8})?\.tmp")
 
 
 def shard_size(images: int, images_per_batch: int) -> int:
@@ -56,6 +61,7 @@ class FolderStore:
         self._written: dict[int, Counter[tuple[str, str]]] = {}  # rows of each shard by status and reason
         self._batches: dict[int, dict[int, Sequence[Prediction]]] = {}  # shard → position → predictions
         self._store, self._folder = open_store(out)
+        self._leftovers: set[str] = set()  # files that killed runs were writing
 
     @classmethod
     def open(cls, out: str, *, restart: bool = False, force: bool = False) -> Self:
@@ -67,13 +73,16 @@ class FolderStore:
         store = cls(out)
         with store._errors():
             names = store._names()
-            if any(not name.startswith(("_", ".", "part-")) for name in names):
+            shards, runs = set(filter(_SHARD.fullmatch, names)), names & {FOLDER_UNFINISHED, FOLDER_MANIFEST}
+            others = [name for name in names - shards if not name.startswith(("_", "."))]
+            if others or not (runs or store._have_rows(shards)):
                 raise InceptionError(f"{out} holds other files: choose a new folder for --out")
+            store._leftovers = set(filter(_TEMPORARY.fullmatch, names))
             if FOLDER_UNFINISHED not in names and FOLDER_MANIFEST in names and not force:
                 raise InceptionError(f"{out} holds a finished run; --force replaces it")
             if FOLDER_UNFINISHED in names and not restart:
                 store._read_state()
-            elif not names & {FOLDER_UNFINISHED, FOLDER_MANIFEST} and any(map(_is_shard, names)) and not restart:
+            elif shards and not runs and not restart:
                 raise _damaged(f"{out}/{FOLDER_UNFINISHED}", "is missing")
             else:
                 store._discard(names)
@@ -141,7 +150,7 @@ class FolderStore:
             )
         with self._errors():
             self._put(FOLDER_MANIFEST, replace(manifest, folder=self._state).encode())
-            for name in (FOLDER_UNFINISHED, INPUTS):
+            for name in (FOLDER_UNFINISHED, INPUTS, *self._leftovers):
                 with suppress(FileNotFoundError):  # another run on this folder was faster
                     self._store.delete_file(self._path(name))
 
@@ -196,9 +205,23 @@ class FolderStore:
         statuses, errors = (table[name].to_pylist() for name in ("status", "error"))
         return Counter((status, reason(error or "")) for status, error in zip(statuses, errors, strict=True))
 
+    def _have_rows(self, shards: set[str]) -> bool:
+        """Return whether all of these files have the columns of predictions, not only the names of shards."""
+        with ThreadPoolExecutor(READERS) as pool:
+            return all(pool.map(self._has_rows, shards))
+
+    def _has_rows(self, name: str) -> bool:
+        from pyarrow import ArrowException
+        from pyarrow.parquet import read_schema
+
+        try:
+            return columns_of(read_schema(self._path(name), filesystem=self._store).names) != (0, False)
+        except (ArrowException, OSError):
+            return False
+
     def _discard(self, names: set[str]) -> None:
         # The manifests first: beside some shards they would be taken for those of a whole run.
-        for name in (FOLDER_MANIFEST, FOLDER_UNFINISHED, INPUTS, *filter(_is_shard, names)):
+        for name in (FOLDER_MANIFEST, FOLDER_UNFINISHED, INPUTS, *filter(_SHARD.fullmatch, names), *self._leftovers):
             if name in names:
                 self._store.delete_file(self._path(name))
 
@@ -219,12 +242,21 @@ class FolderStore:
         return data
 
     def _put(self, name: str, data: bytes) -> None:
-        atomic = self._store.type_name in OBJECT_STORES
-        path = self._path(name if atomic else f"_{name}.tmp")
+        if self._store.type_name in OBJECT_STORES:
+            self._write_file(self._path(name), data)
+            return
+        temporary = self._path(f"_{name}.{secrets.token_hex(4)}.tmp")
+        try:
+            self._write_file(temporary, data)
+            self._store.move(temporary, self._path(name))
+        except BaseException:
+            with suppress(OSError):
+                self._store.delete_file(temporary)
+            raise
+
+    def _write_file(self, path: str, data: bytes) -> None:
         with self._store.open_output_stream(path) as file:
             file.write(data)
-        if not atomic:
-            self._store.move(path, self._path(name))
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -232,11 +264,9 @@ class FolderStore:
         try:
             yield
         except OSError as error:
-            raise InceptionError(f"{self.out}: {one_line(error)}; fix that, or choose another --out") from error
-
-
-def _is_shard(name: str) -> bool:
-    return name.startswith("part-") and name.endswith(".parquet")
+            raise InceptionError(
+                f"{self.out}: {one_line(error, limit=1000)}; fix that, or choose another --out"
+            ) from error
 
 
 def _damaged(file: str, problem: str) -> InceptionError:

@@ -1,5 +1,6 @@
 """Where the predictions of a run go (`RunStore`), and the record beside them (`Manifest`). Readable without torch."""
 
+import errno
 import json
 import sys
 from collections import Counter
@@ -22,6 +23,7 @@ from inception_cli.errors import (
     require_sha256,
     require_text,
 )
+from inception_cli.files.file_kind import file_kind
 from inception_cli.predictions.classes import imagenet
 from inception_cli.predictions.formats import read_columns
 from inception_cli.predictions.prediction import STATUSES, Prediction, header
@@ -211,9 +213,11 @@ def classes_of(manifest: Manifest | None) -> Classes:
 
 def read_manifest(rows: Path) -> Manifest | None:
     """Return the manifest beside a file of predictions, or in a folder of shards; None when there is none."""
-    if (rows / FOLDER_UNFINISHED).exists():
+    remedy = "give a file of predictions that can be read"
+    is_folder = file_kind(rows, remedy) == "folder"
+    if is_folder and file_kind(rows / FOLDER_UNFINISHED, remedy):
         raise InceptionError(f"{rows}: the run is not finished; run the command that started it again to resume it")
-    file = rows / FOLDER_MANIFEST if rows.is_dir() else rows.with_name(rows.name + ".json")
+    file = rows / FOLDER_MANIFEST if is_folder else rows.with_name(rows.name + ".json")
     try:
         manifest = Manifest.decode(file.read_bytes())
         _require_same_columns(manifest, rows)
@@ -221,6 +225,8 @@ def read_manifest(rows: Path) -> Manifest | None:
     except FileNotFoundError:
         return None
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:  # the run could not write one
+            return None
         raise InceptionError(f"{file}: {os_reason(error)}; make it readable, or move it away") from error
     except ValueError as error:
         raise InceptionError(f"{file}: damaged manifest: {error}; move it away to use the predictions alone") from error

@@ -20,6 +20,7 @@ from torch import Tensor
 from inception_cli.config import MIDDLE_FEATURES, PRESETS, Classes, Preset, Weights
 from inception_cli.errors import InceptionError, UsageError, os_errors, plural
 from inception_cli.files.atomic import new_folder, replacing, set_aside
+from inception_cli.files.file_kind import file_kind
 from inception_cli.files.hashing import sha256
 from inception_cli.network.familiarity import MIN_PER_CLASS, MIN_PHOTOS, Familiarity
 from inception_cli.network.model import InceptionV3
@@ -216,12 +217,14 @@ def _find_file(name: str, published: Published | None, offline: bool, progress: 
     if published:
         return WeightsFiles(fetch(published, offline, progress), published.source)
     file = demo_file() if name == DEMO else Path(name)
-    if (file / CONFIG).is_file():
+    remedy = f"give a file that ends in {', '.join(SUFFIXES)}"
+    kind = file_kind(file, remedy)
+    if kind == "folder" and file_kind(file / CONFIG, remedy) == "file":
         raise UsageError(f"{name}: is a folder in timm's layout; give {FOLDER_PREFIX}{name}")
     prefix, _, rest = name.partition(":")
-    if (meant := f"{prefix.lower().replace('_', '-')}:") in (HUB_PREFIX, FOLDER_PREFIX) and not file.exists():
+    if (meant := f"{prefix.lower().replace('_', '-')}:") in (HUB_PREFIX, FOLDER_PREFIX) and kind is None:
         raise UsageError(f"weights {name!r} is unknown: did you mean {meant}{rest}?")
-    if name == DEMO or name.lower().endswith(SUFFIXES) or "/" in name or file.is_file():
+    if name == DEMO or name.lower().endswith(SUFFIXES) or "/" in name or kind == "file":
         return WeightsFiles(file, str(file))
     others = f"{HUB_PREFIX}USER/MODEL", f"{FOLDER_PREFIX}DIR"
     raise UsageError(
