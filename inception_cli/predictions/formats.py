@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from inception_cli.config import MAX_CLASSES
 from inception_cli.errors import InceptionError, excerpt, one_line, os_errors, plural
 from inception_cli.predictions.decision import MOST_SUM, REASONS, Decision, parse_path, path_text
-from inception_cli.predictions.prediction import DECISION_COLUMNS, Prediction, columns_of, end_of_classes, header
+from inception_cli.predictions.prediction import DECISION_COLUMNS, Prediction, columns_of, csv_columns, header
 from inception_cli.predictions.text import escape_bytes
 
 if TYPE_CHECKING:
@@ -69,8 +69,7 @@ def read_columns(file: Path) -> tuple[int, bool]:
         if suffix == ".parquet":
             return columns_of(open_parquet(stream, file).schema_arrow.names)
         first = next(read_rows(stream, file), b"")
-        csv_names = first.decode(errors="replace").rstrip("\r\n").split(",")
-        return columns_of(csv_names if suffix == ".csv" else [*_parse_json(first, 1, file)])
+        return csv_columns(first) if suffix == ".csv" else columns_of([*_parse_json(first, 1, file)])
 
 
 def csv_header(k: int, decided: bool = False) -> bytes:
@@ -100,17 +99,21 @@ def read_predictions(file: Path) -> Iterator[Prediction]:
         return
     suffix = check_suffix(file)
     with open_predictions(file) as stream:
+        lines = read_rows(stream, file)
         if suffix == ".csv":
-            yield from parse_csv(read_rows(stream, file), file)
+            yield from parse_csv(lines, file)
         else:
-            lines = read_rows(stream, file)
+            k, _ = read_columns(file)
             rows = read_jsonl_rows(lines, file) if suffix == ".jsonl" else _read_parquet_rows(stream, file)
-            yield from _predictions(rows, file, _typed_prediction)
+            yield from _predictions(rows, file, partial(_typed_prediction, k))
 
 
 def parse_csv(lines: Iterable[bytes], file: Path) -> Iterator[Prediction]:
     """Yield the predictions in lines of CSV, header first; `file` is named in errors."""
-    return _predictions(read_csv_rows(lines, file), file, _prediction)
+    lines = iter(lines)
+    first = next(lines, b"")
+    k, _ = csv_columns(first)
+    yield from _predictions(read_csv_rows(chain([first], lines), file), file, partial(_prediction, k))
 
 
 def row_values(prediction: Prediction, k: int, decided: bool = False) -> list[Any]:
@@ -246,15 +249,15 @@ def _predictions(
             raise damaged(file, number, str(error)) from error
 
 
-def _prediction(values: list[Any]) -> Prediction:
+def _prediction(k: int, values: list[Any]) -> Prediction:
     path, status, error = values[0], values[1], values[-1] or ""
     if not path:
         raise ValueError("path is empty")
     if status != "ok" and not has_classes(values):
         return Prediction(path, status, error=error)
-    end = end_of_classes(values)
+    end = 2 + 3 * k  # of the classes; a decision may follow
     classes, scores = _class_numbers(values[2:end:3]), _scores(values[4:end:3])
-    decision = _decision(values[end:-1]) if end < len(values) - 1 else None
+    decision = _decision(values[end:-1]) if values[end:-1] else None
     return Prediction(path, status, classes, tuple(values[3:end:3]), scores, error, decision, rounded=True)
 
 
@@ -300,11 +303,11 @@ def _is_between(value: Any, convert: type[int | float], most: float) -> bool:
         return False
 
 
-def _typed_prediction(values: list[Any]) -> Prediction:
+def _typed_prediction(k: int, values: list[Any]) -> Prediction:
     """Return the prediction in a row of a typed format, in which text may have another type."""
     texts = {"path": values[0], "status": values[1], "error": "" if values[-1] is None else values[-1]}
     if values[1] == "ok":
-        end = end_of_classes(values)
+        end = 2 + 3 * k
         texts |= {f"top{place}_label": label for place, label in enumerate(values[3:end:3], start=1)}
         for place, (index, score) in enumerate(zip(values[2:end:3], values[4:end:3], strict=True), start=1):
             if type(index) is not int:
@@ -319,7 +322,7 @@ def _typed_prediction(values: list[Any]) -> Prediction:
     for name, text in texts.items():
         if type(text) is not str:
             raise TypeError(f"{name} is {excerpt(repr(text))}, not a string")
-    return _prediction(values)
+    return _prediction(k, values)
 
 
 def _check_columns(columns: list[str], file: Path) -> list[str]:
