@@ -526,6 +526,20 @@ def test_joined_predictions_of_two_models_are_refused(
     assert ended.err == f"error: {file}: {problem}, so they are of several models; score each model's rows alone\n"
 
 
+@pytest.mark.parametrize("change", ["lost", "added"])
+def test_rows_that_are_not_all_those_of_the_run_are_refused(change: str, scored: Path) -> None:
+    manifest = replace(new_manifest(), counts={"ok": 3, "missing": 1})
+    settings = EvaluationSettings(LabelSources(val_dir="val"))
+    assert evaluate(scored, manifest, settings).metrics.n == 3
+    lines = scored.read_bytes().splitlines(keepends=True)
+
+    scored.write_bytes(b"".join(lines[:-1] if change == "lost" else [*lines, lines[-1]]))
+
+    rows = 3 if change == "lost" else 5
+    with pytest.raises(InceptionError, match=rf"rows\.csv: has {rows} rows, but its manifest counts 4"):
+        evaluate(scored, manifest, settings)
+
+
 def test_classes_whose_names_are_like_those_of_unknown_ones_are_scored(tmp_path: Path) -> None:
     file = tmp_path / "preds.csv"  # the classes are class 1, class 2, class 3, and no row has the second one
     rows = [Prediction(f"val/class {n}/x.jpg", "ok", (n - 1,), (f"class {n}",), (0.5,)) for n in (1, 3)]

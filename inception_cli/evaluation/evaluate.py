@@ -6,8 +6,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from inception_cli.config import NO_THRESHOLDS, Classes, Thresholds
-from inception_cli.errors import GateNotMet, InceptionError, UsageError, os_errors
+from inception_cli.errors import GateNotMet, InceptionError, UsageError, os_errors, plural
 from inception_cli.evaluation.compare import Comparison, compare, require_shared_paths
 from inception_cli.evaluation.confusion_matrix import ConfusionMatrix
 from inception_cli.evaluation.decisions import DecisionMetrics, measure_decisions
@@ -200,6 +202,7 @@ def evaluate(rows: Path, manifest: Manifest | None, settings: EvaluationSettings
     table = read_table(rows, _columns(*read_columns(rows), labels=manifest is None))
     classes = manifest.run.classes if manifest else seen_classes(table, rows)
     if manifest:
+        _require_all_rows(table, manifest, rows)
         require_classes(table, classes, rows)
     thresholds = for_saved_rows(settings.thresholds, manifest.run.thresholds if manifest else NO_THRESHOLDS)
     if manifest is None and thresholds.rollup is not None and tree_of(classes) is None:
@@ -268,6 +271,15 @@ def _columns(k: int, decided: bool, labels: bool) -> list[str]:
     kinds = ("_index", "_label") if labels else ("_index", "top1_label")
     top = [name for name in header(k if labels else min(k, 5)) if name.endswith(kinds)]
     return ["path", "status", *top, "top1_score", *(("label_reason", "label_path") if decided else ())]
+
+
+def _require_all_rows(table: pd.DataFrame, manifest: Manifest, file: Path) -> None:
+    """Raise InceptionError if rows were lost or added since the run: the metrics would be of other photos."""
+    if manifest.n not in (0, len(table)):
+        raise InceptionError(
+            f"{file}: has {plural(len(table), 'row')}, but its manifest counts {manifest.n:,}; restore both, or move "
+            "the manifest away to use the predictions alone"
+        )
 
 
 def _label_sources(given: LabelSources, manifest: Manifest | None) -> LabelSources:
