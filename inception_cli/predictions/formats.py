@@ -69,7 +69,9 @@ def read_columns(file: Path) -> tuple[int, bool]:
         if suffix == ".parquet":
             return columns_of(open_parquet(stream, file).schema_arrow.names)
         first = next(read_rows(stream, file), b"")
-        return csv_columns(first) if suffix == ".csv" else columns_of([*_parse_json(first, 1, file)])
+        if suffix == ".csv" or not first:
+            return csv_columns(first)
+        return columns_of([*_parse_json(first, 1, file)])
 
 
 def csv_header(k: int, decided: bool = False) -> bytes:
