@@ -138,22 +138,22 @@ class Classes:
 
 
 def _require_tree(pairs: Sequence[tuple[str, str]], classes: Mapping[str, int]) -> None:
-    """Raise UsageError unless each name has one parent, which is no class, and no name is above itself."""
+    """Raise UsageError unless each name has one parent, which is no class, and the paths from classes upwards end."""
     parents: dict[str, str] = {}
     for name, parent in pairs:
         require(name not in parents, f"{excerpt(repr(name))} has two parents in the tree")
         parents[name] = parent
-    for name in {*parents, *parents.values()}:
+    nodes = set(parents.values())
+    for name in {*classes, *parents, *nodes}:
         require(bool(name.strip()) and len(name) <= MAX_TEXT, "a node of the tree has no name, or a very long one")
         require(">" not in name, f"{excerpt(repr(name))}: a name in a tree must not contain >")
     for start, parent in parents.items():
+        require(start in classes or start in nodes, f"{excerpt(repr(start))} is in the tree, but is no class")
         require(parent not in classes, f"{excerpt(repr(parent))} is a class, and the parent of {excerpt(repr(start))}")
         name, below = start, set[str]()
         while name in parents:
             require(name not in below, f"{excerpt(repr(name))} is above itself in the tree")
-            require(
-                len(below) < MAX_DEPTH, f"{excerpt(repr(start))} has more than {MAX_DEPTH} nodes above it in the tree"
-            )
+            require(len(below) < MAX_DEPTH, f"{excerpt(repr(start))} has more than {MAX_DEPTH} nodes above it")
             below.add(name)
             name = parents[name]
 

@@ -9,7 +9,7 @@ from inception_cli.errors import InceptionError
 from inception_cli.evaluation.compare import Comparison, compare, mcnemar
 from inception_cli.predictions.classes import imagenet, synsets
 from inception_cli.predictions.prediction import Prediction
-from inception_cli.predictions.table import to_frame
+from inception_cli.predictions.table import to_frame, unseen_class
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_wnids_and_names_of_imagenet_are_the_same_classes() -> None:
 
 
 def test_a_class_that_is_unknown_here_is_wrong_for_every_label() -> None:
-    labels = labels_of([(0,), (1,)], Classes(("a", "b", "class 2")))
+    labels = labels_of([(0,), (1,)], Classes(("a", "b", unseen_class(2))))
     here = table_of([(0,), (1,)], classes=labels.classes)
     there = table_of([(2,), (3,)], classes=Classes(("a", "b", "plum", "fig")))
 

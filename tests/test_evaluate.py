@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from limits import file_size_limit
 from lively import lively
 from records import new_manifest
 from running import Inception, code_of
@@ -24,6 +25,7 @@ from inception_cli.evaluation.evaluate import (
     evaluate,
     record_sources,
     require_same_only_classes,
+    write_per_class,
 )
 from inception_cli.evaluation.labelled_rows import write_labelled_rows
 from inception_cli.evaluation.labels import Labels
@@ -400,6 +402,76 @@ def test_the_label_sources_of_the_run_are_used_where_none_are_given(scored: Path
     assert given.metrics.top1 == 0
 
 
+@pytest.fixture
+def with_recorded_labels(scored: Path, monkeypatch: pytest.MonkeyPatch) -> Manifest:
+    """The manifest of predictions whose labels are in two files, seen from a folder with other files of these names."""
+    (scored.parent / "l.csv").write_text("path,label\nval/0/x.jpg,0\nval/1/x.jpg,1\nval/2/x.jpg,2\n")
+    (scored.parent / "e.txt").write_text("val/1/x.jpg\n")
+    sources = record_sources(LabelSources(labels=("l.csv",), exclude="e.txt"))
+    names = {file: Path(file).name for file in sources.sha256}  # as manifests had them before
+    sources = LabelSources(
+        labels=("l.csv",), exclude="e.txt", sha256={names[file]: sources.sha256[file] for file in names}
+    )
+    elsewhere = scored.parent / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "l.csv").write_text("path,label\nval/0/x.jpg,9\n")
+    (elsewhere / "e.txt").write_text("val/0/x.jpg\n")
+    monkeypatch.chdir(elsewhere)
+    return replace(new_manifest(), directory=str(scored.parent), labels=sources)
+
+
+def test_recorded_labels_are_read_where_the_run_was_started(scored: Path, with_recorded_labels: Manifest) -> None:
+    metrics = evaluate(scored, with_recorded_labels, EvaluationSettings(LabelSources())).metrics
+
+    assert (metrics.n, metrics.top1) == (2, 50)
+
+
+@pytest.mark.parametrize(
+    ("name", "option"), [("l.csv", "--labels FILE"), ("e.txt", "`inception evaluate` --exclude FILE")]
+)
+@pytest.mark.parametrize("change", ["edited", "removed"])
+def test_labels_that_have_changed_since_the_run_are_not_used_without_a_word(
+    name: str, option: str, change: str, scored: Path, with_recorded_labels: Manifest
+) -> None:
+    file = scored.parent / name
+    if change == "edited":
+        file.write_text(file.read_text().replace("val/1", "val/0"))
+    else:
+        file.unlink()
+    problem = "has changed since the run recorded it" if change == "edited" else "no such file"
+
+    with pytest.raises(InceptionError, match=f"{file}: {problem}.*; restore it, or give {option}"):
+        evaluate(scored, with_recorded_labels, EvaluationSettings(LabelSources()))
+
+
+def test_given_labels_are_used_whatever_the_run_has_recorded(scored: Path, with_recorded_labels: Manifest) -> None:
+    (scored.parent / "l.csv").write_text("path,label\nval/0/x.jpg,0\n")
+
+    given = evaluate(scored, with_recorded_labels, EvaluationSettings(LabelSources(labels=("../l.csv",))))
+    here = evaluate(scored, with_recorded_labels, EvaluationSettings(LabelSources(labels=("l.csv",))))
+
+    assert (given.metrics.n, given.metrics.top1) == (1, 100)
+    assert (here.metrics.n, here.metrics.top1) == (1, 0)
+
+
+def test_a_given_exclusion_list_replaces_the_recorded_one(scored: Path, with_recorded_labels: Manifest) -> None:
+    (scored.parent / "e.txt").unlink()
+
+    metrics = evaluate(scored, with_recorded_labels, EvaluationSettings(LabelSources(exclude="e.txt"))).metrics
+
+    assert (metrics.n, metrics.top1) == (2, 50)  # of the photos 1 and 2: without photo 0
+
+
+def test_labels_are_recorded_with_absolute_paths(scored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (scored.parent / "l.csv").write_text("path,label\n")
+
+    sources = record_sources(LabelSources("val", ("l.csv",), exclude="l.csv"))
+
+    file = str(scored.parent / "l.csv")
+    assert (sources.val_dir, sources.labels, sources.exclude) == ("val", (file,), file)
+    assert [*sources.sha256] == [file]
+
+
 def test_label_sources_are_recorded_with_the_hashes_of_their_files(tmp_path: Path) -> None:
     labels, exclude = tmp_path / "labels.csv", tmp_path / "exclude.txt"
     labels.write_bytes(b"path,label\n")
@@ -422,6 +494,71 @@ def test_the_gate_is_not_met_below_the_expected_accuracy(scored: Path) -> None:
     evaluation.check(EvaluationSettings(LabelSources(), expect_top1=66.7, tolerance=0.1))
     with pytest.raises(GateNotMet, match=r"top-1 is 66\.667 %, expected 70\.0 %"):
         evaluation.check(EvaluationSettings(LabelSources(), expect_top1=70.0, tolerance=0.1))
+
+
+def test_a_tolerance_is_not_exceeded_by_the_rounding_of_a_difference(scored: Path) -> None:
+    evaluation = evaluate(scored, None, EvaluationSettings(LabelSources(val_dir="val")))
+    metrics = replace(evaluation.metrics, top1=78.6)  # 78.9 - 0.3 is 78.60000000000001
+    evaluation = replace(evaluation, results=(replace(evaluation.results[0], metrics=metrics),))
+
+    evaluation.check(EvaluationSettings(LabelSources(), expect_top1=78.9, tolerance=0.3))
+    with pytest.raises(GateNotMet):
+        evaluation.check(EvaluationSettings(LabelSources(), expect_top1=78.90001, tolerance=0.3))
+
+
+def test_per_class_metrics_replace_a_file_completely_or_not_at_all(scored: Path) -> None:
+    metrics = evaluate(scored, new_manifest(), EvaluationSettings(LabelSources(val_dir="val"))).metrics
+    file = scored.parent / "per-class.csv"
+    write_per_class(file, metrics)
+    before = file.read_bytes()
+
+    with file_size_limit(100), pytest.raises(InceptionError, match=r"per-class\.csv: file too large"):
+        write_per_class(file, metrics)
+
+    assert len(before) > 100
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("rows", "problem"),
+    [
+        ([(0, "apple"), (0, "banana")], "class 0 is apple in some rows and banana in others"),
+        ([(0, "apple"), (1, "apple")], "apple is class 0 in some rows and class 1 in others"),
+    ],
+)
+def test_joined_predictions_of_two_models_are_refused(
+    rows: list[tuple[int, str]], problem: str, tmp_path: Path, inception: Inception
+) -> None:
+    predictions = [Prediction(f"val/{index}/x.jpg", "ok", (index,), (label,), (0.5,)) for index, label in rows]
+    file = tmp_path / "joined.csv"
+    file.write_bytes(csv_header(1) + to_csv(predictions, 1))
+
+    ended = inception("evaluate", "--predictions", file, "--val-dir", "val")
+
+    assert ended.code == 1
+    assert ended.err == f"error: {file}: {problem}, so they are of several models; score each model's rows alone\n"
+
+
+@pytest.mark.parametrize("change", ["lost", "added"])
+def test_rows_that_are_not_all_those_of_the_run_are_refused(change: str, scored: Path) -> None:
+    manifest = replace(new_manifest(), counts={"ok": 3, "missing": 1})
+    settings = EvaluationSettings(LabelSources(val_dir="val"))
+    assert evaluate(scored, manifest, settings).metrics.n == 3
+    lines = scored.read_bytes().splitlines(keepends=True)
+
+    scored.write_bytes(b"".join(lines[:-1] if change == "lost" else [*lines, lines[-1]]))
+
+    rows = 3 if change == "lost" else 5
+    with pytest.raises(InceptionError, match=rf"rows\.csv: has {rows} rows, but its manifest counts 4"):
+        evaluate(scored, manifest, settings)
+
+
+def test_classes_whose_names_are_like_those_of_unknown_ones_are_scored(tmp_path: Path) -> None:
+    file = tmp_path / "preds.csv"  # the classes are class 1, class 2, class 3, and no row has the second one
+    rows = [Prediction(f"val/class {n}/x.jpg", "ok", (n - 1,), (f"class {n}",), (0.5,)) for n in (1, 3)]
+    file.write_bytes(csv_header(1) + to_csv(rows, 1))
+
+    assert evaluate(file, None, EvaluationSettings(LabelSources(val_dir="val"))).metrics.top1 == 100
 
 
 def test_other_only_classes_than_those_of_the_run_are_refused(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from inception_cli.predictions.formats import (
     shard_files,
     to_csv,
 )
-from inception_cli.predictions.prediction import STATUSES, Prediction
+from inception_cli.predictions.prediction import STATUSES, Prediction, header
 from inception_cli.predictions.table import class_indices, read_table
 from inception_cli.predictions.text import escape_bytes
 
@@ -68,13 +68,13 @@ def without_nul(text: str) -> str:
     return text.replace("\0", "\\x00")
 
 
-def file_of(folder: Path, suffix: str, rows: list[Prediction], k: int = 2) -> Path:
+def file_of(folder: Path, suffix: str, rows: list[Prediction], k: int = 2, decided: bool = False) -> Path:
     file = folder / f"preds{suffix}"
     if suffix == ".csv":
-        file.write_bytes(csv_header(k) + to_csv(rows, k))
+        file.write_bytes(csv_header(k, decided) + to_csv(rows, k, decided))
     else:
         with file.open("wb") as stream:
-            convert(rows, k, stream, suffix)
+            convert(rows, k, stream, suffix, decided)
     return file
 
 
@@ -176,6 +176,15 @@ def test_damaged_csv_is_one_line_that_names_the_file_and_the_line(
     assert str(error.value).startswith(f"{file}, line {line}: ")
     assert "inception classify" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("decided", [False, True])
+def test_a_header_may_have_quotes(decided: bool, tmp_path: Path) -> None:
+    file = tmp_path / "preds.csv"  # as R and LibreOffice write it
+    file.write_text(",".join(f'"{name}"' for name in header(2, decided)) + "\r\n")
+
+    assert read_columns(file) == (2, decided)
+    assert list(read_predictions(file)) == []
 
 
 def test_a_file_that_does_not_exist_is_named(tmp_path: Path) -> None:

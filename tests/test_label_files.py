@@ -6,7 +6,8 @@ import pytest
 
 from inception_cli.config import Classes
 from inception_cli.errors import InceptionError, UsageError
-from inception_cli.evaluation.label_files import read_image_names, read_labels
+from inception_cli.evaluation.label_files import read_image_names, read_labels, validation_image
+from inception_cli.predictions.classes import imagenet
 
 FRUIT = Classes(("apple", "red pear", "kiwi"))
 NUMBERED = Classes(tuple(f"fruit {letter}" for letter in "abcdefghij"))
@@ -88,6 +89,29 @@ def test_columns_that_contradict_each_other_are_refused(tmp_path: Path, text: st
 )
 def test_tabs_separate_before_spaces_and_lines_may_end_in_cr(tmp_path: Path, name: str, text: str) -> None:
     assert labels_in(tmp_path / name, text) == {"my photo.jpg": "red pear", "b.jpg": "kiwi"}
+
+
+@pytest.mark.parametrize(("text", "line"), [("1\n\n3\n4\n", 2), ("\n\n2\n", 1), ("1\n2\n \n4\n\n", 3)])
+def test_a_blank_line_in_a_devkit_list_is_refused(text: str, line: int, tmp_path: Path) -> None:
+    file = tmp_path / "ground_truth.txt"
+    file.write_text(text)
+
+    with pytest.raises(InceptionError, match=rf"ground_truth\.txt: line {line} is blank"):
+        read_labels(file, imagenet())
+
+
+def test_blank_lines_at_the_end_of_a_devkit_list_are_no_labels(tmp_path: Path) -> None:
+    file = tmp_path / "ground_truth.txt"
+    file.write_text("1\n2\n\n \n")
+
+    assert read_labels(file, imagenet()).labels == {validation_image(1): ("1",), validation_image(2): ("2",)}
+
+
+def test_a_quoted_header_is_one_whatever_the_suffix(tmp_path: Path) -> None:
+    file = tmp_path / "labels.txt"
+    file.write_text('"path","wnid"\n"a, b.jpg","n01440764"\n')
+
+    assert read_labels(file, imagenet()).labels == {"a, b.jpg": ("n01440764",)}
 
 
 def test_lines_of_a_devkit_list_may_end_in_cr(tmp_path: Path) -> None:

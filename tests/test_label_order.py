@@ -131,3 +131,15 @@ def test_images_without_a_prediction_are_not_evidence() -> None:
     table = to_frame([Prediction("val/1/0.jpg", "corrupt", error="no image")], 1)
 
     assert check_label_order(table, folders(["1"], FORTY)) is None
+
+
+def test_a_gain_of_exactly_ten_points_is_reported() -> None:
+    true = [1 + row % 30 for row in range(600)]
+    top = [*true[:50], *(index - 1 for index in true[50:160]), *[39] * 440]  # 50 right as given, 110 if counted from 1
+    table = table_of([(index,) for index in top], classes=FORTY)
+
+    finding = check_label_order(table, folders([str(index) for index in true], FORTY))
+
+    assert finding
+    assert finding.explained < finding.given + 10  # in floating point
+    assert finding.remedy == "--label-format minus-1"

@@ -162,6 +162,16 @@ def test_the_first_folder_below_val_dir_is_the_class(val_dir: str) -> None:
     assert labels.unknown.count == 0
 
 
+@pytest.mark.parametrize("path", ["val//kiwi/1.jpg", "val/./kiwi//1.jpg", "./val/kiwi/1.jpg"])
+@pytest.mark.parametrize("val_dir", ["val", "val/", "val//", None])
+def test_a_path_may_be_spelled_in_another_way(path: str, val_dir: str | None) -> None:
+    assert labels_from_folders((path,), val_dir, FRUIT).of(0) == (2,)
+
+
+def test_a_folder_may_have_a_name_that_is_not_utf8() -> None:
+    assert labels_from_folders((r"caf\xe9/kiwi/1.jpg",), "caf\udce9", FRUIT).of(0) == (2,)
+
+
 def test_without_val_dir_the_folder_of_the_image_is_the_class() -> None:
     paths = ("data/kiwi/apple/1.jpg", "apple/2.jpg", "3.jpg", "/4.jpg")
 
@@ -326,6 +336,11 @@ def test_images_without_a_label_are_counted_and_never_guessed(tmp_path: Path) ->
             "path,label\na.jpg,0\n",
             "a.jpg matches both x/a.jpg and y/a.jpg; give names with their folders",
         ),
+        (
+            "suffix.csv",
+            "path,label\na,0\n",
+            "a matches both z/a.jpg and z/a.png; give names with their suffixes",
+        ),
         ("none.csv", "path,label\nq.jpg,0\n", r"names none of these photos \(its first is q\.jpg\)"),
         ("empty.txt", "", "the file is empty"),
         ("titles.csv", "path,label\n", "names no photos"),
@@ -347,7 +362,7 @@ def test_a_file_without_labels_is_refused_in_one_line(tmp_path: Path, name: str,
     file.write_text(text)
 
     with pytest.raises(InceptionError, match=message) as error:
-        labels_from_file(file, ("x/a.jpg", "y/a.jpg"), FRUIT)
+        labels_from_file(file, ("z/a.jpg", "z/a.png") if name == "suffix.csv" else ("x/a.jpg", "y/a.jpg"), FRUIT)
 
     assert name in str(error.value)
     assert "\n" not in str(error.value)

@@ -54,9 +54,7 @@ ACCEPTED = {
     "run.weights.0.licence": {"empty"},
     "run.weights.0.notes": {"[]"},
     "run.weights.0.notes.0": {"empty", "removed"},
-    "run.weights.0.classes.names.0": {"removed"},  # refused beside rows that hold the class
     "run.weights.0.classes.parents": {"[]"},
-    "run.weights.0.classes.parents.0": {"removed"},
     "run.thresholds.min_score": {"null"},
     "run.thresholds.rollup": {"null"},
     "run.thresholds.familiar": {"null"},

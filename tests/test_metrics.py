@@ -207,6 +207,13 @@ def test_a_score_of_one_is_in_the_last_bin_and_a_score_of_zero_in_the_first() ->
     assert [at for at, each in enumerate(result.reliability) if each.n] == [0, 14]
 
 
+@pytest.mark.parametrize("fifths", [1, 2, 3, 4])
+def test_a_score_at_the_end_of_a_bin_is_in_this_bin(fifths: int) -> None:
+    result = compute_metrics(table_of([(0,)], [fifths / 5]), labels_of([(0,)]))
+
+    assert [round(each.high, 6) for each in result.reliability if each.n] == [fifths / 5]
+
+
 @pytest.mark.parametrize(
     ("right", "n", "low", "high"),
     [  # by hand from the formula, and as in Newcombe (1998), table I: 81 of 263, 15 of 148, 0 of 20, 1 of 29
@@ -290,6 +297,17 @@ def test_rows_with_fewer_than_five_classes_have_no_top5(classes: Classes) -> Non
     )
 
 
+def test_a_run_with_few_allowed_classes_is_not_told_to_show_more() -> None:
+    table, labels = table_of([(0, 1), (1, 0)]), labels_of([(0,), (2,)])
+
+    assert compute_metrics(table, labels, allowed=3).notes == (
+        "only 3 of 12 classes could be predicted (--only-classes), so there is no top-5",
+    )
+    assert compute_metrics(table, labels, allowed=5).notes == (
+        "the rows hold 2 of 12 classes, so there is no top-5: classify with --top-k 5",
+    )
+
+
 @pytest.mark.parametrize(
     ("top", "sets", "message"),
     [
@@ -317,6 +335,13 @@ def test_per_class_csv_has_a_line_per_class() -> None:
         '1,"b, c",1,1,0,0,0,0',
         "2,d,0,0,0,,,",
     ]
+
+
+def test_names_that_are_not_utf8_are_escaped_in_per_class_csv() -> None:
+    classes = Classes(("caf\udce9", "b"))
+    result = compute_metrics(table_of([(0,)], classes=classes), labels_of([(0,)], classes))
+
+    assert per_class_csv(result).splitlines()[1] == rb"0,caf\xe9,1,1,1,100,100,100"
 
 
 def test_metrics_can_be_written_as_json(example: tuple[pd.DataFrame, list[int]]) -> None:

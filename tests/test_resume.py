@@ -17,7 +17,8 @@ from inception_cli.inference import runner
 from inception_cli.inference.runner import Outcome, RunProgress, run_job
 from inception_cli.predictions.formats import read_predictions
 from inception_cli.storage.file_store import FileStore
-from inception_cli.storage.store import Manifest
+from inception_cli.storage.label_sources import LabelSources
+from inception_cli.storage.store import Manifest, read_manifest
 
 SETTINGS = Settings(weights=("stub",), batch_size=4, workers=0, top_k=2)
 
@@ -158,6 +159,25 @@ def test_another_version_of_a_library_is_refused(library: str, refused: bool, he
             run(["photos"], tmp_path / "preds.csv")
     else:
         assert run(["photos"], tmp_path / "preds.csv").progress.done == 12
+
+
+def test_a_resumed_evaluation_records_its_own_labels(here: Path, tmp_path: Path) -> None:
+    out, (first, second) = tmp_path / "preds.csv", (LabelSources(labels=(f"/{name}.csv",)) for name in "ab")
+    run_job(["photos"], SETTINGS, FileStore.open(out), Callback(1), first)
+
+    outcome = run_job(["photos"], SETTINGS, FileStore.open(out), Callback(0), second)
+
+    assert outcome.manifest.labels == second
+    manifest = read_manifest(out)
+    assert manifest
+    assert manifest.labels == second
+
+
+def test_a_run_that_resumes_an_evaluation_keeps_its_labels(here: Path, tmp_path: Path) -> None:
+    out, labels = tmp_path / "preds.csv", LabelSources(labels=("/a.csv",))
+    run_job(["photos"], SETTINGS, FileStore.open(out), Callback(1), labels)
+
+    assert run(["photos"], out).manifest.labels == labels
 
 
 def test_a_patch_version_is_no_difference() -> None:

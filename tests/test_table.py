@@ -1,6 +1,7 @@
 """Predictions as a DataFrame."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,12 @@ from test_formats import file_of
 
 from inception_cli.errors import InceptionError
 from inception_cli.predictions.classes import imagenet
+from inception_cli.predictions.decision import Decision
 from inception_cli.predictions.formats import SUFFIXES, csv_header, read_predictions
 from inception_cli.predictions.prediction import Prediction, header
 from inception_cli.predictions.table import class_indices, is_ok, read_table, seen_classes, to_frame
 
+FILE = Path("preds.csv")
 ROWS = [
     Prediction("a,b.jpg", "ok", (2, 0), ("kiwi", "apple"), (0.75, 0.25)),
     Prediction(b"\xff.jpg".decode("utf-8", "surrogateescape"), "corrupt", error="no image"),
@@ -105,12 +108,33 @@ def test_parquet_that_pandas_has_written_again_is_read(tmp_path: Path) -> None:
     assert class_indices(read_table(file)).tolist() == [[-1, -1], [0, 1], [-1, -1], [2, 0]]
 
 
+def test_a_row_without_a_path_in_the_tree_has_an_empty_one_in_every_version_of_pandas(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decision = Decision("apple", 0.75, "top1", (("apple", 0.75),))
+    rows = [replace(ROWS[0], decision=decision), ROWS[1], replace(ROWS[2], decision=replace(decision, path=()))]
+    as_type = pd.Series.astype
+
+    def pandas_2(series: pd.Series, dtype: object, *arguments: object) -> pd.Series:
+        return series.astype(object).map(str) if dtype == "str" else as_type(series, dtype, *arguments)
+
+    files = [file_of(tmp_path, suffix, rows, decided=True) for suffix in SUFFIXES]
+    monkeypatch.setattr(pd.Series, "astype", pandas_2)
+
+    paths = [read_table(file)["label_path"] for file in files]
+
+    for column in paths:
+        assert column.isna().tolist() == [False, True, False]
+        assert column.dropna().tolist() == ["apple:0.75", ""]
+
+
 def test_classes_are_those_of_the_labels_that_occur() -> None:
     rows = [Prediction("x", "ok", (3, 1), ("kiwi", "apple"), (0.6, 0.4))]
     tench = [Prediction("x", "ok", (0, 999), ("tench", "toilet tissue"), (0.6, 0.4))]
 
-    assert seen_classes(to_frame(rows, 2)).names == ("class 0", "apple", "class 2", "kiwi")
-    assert seen_classes(to_frame(tench, 2)) == imagenet()
+    unseen = [f"class {index} (in no row)" for index in (0, 2)]
+    assert seen_classes(to_frame(rows, 2), FILE).names == (unseen[0], "apple", unseen[1], "kiwi")
+    assert seen_classes(to_frame(tench, 2), FILE) == imagenet()
 
 
 @pytest.mark.parametrize(
@@ -214,7 +238,7 @@ def test_an_index_beyond_int32_is_refused(tmp_path: Path) -> None:
 
 def test_rows_without_predictions_have_no_classes() -> None:
     with pytest.raises(InceptionError, match="no row has a prediction"):
-        seen_classes(to_frame([ROWS[1]], 2))
+        seen_classes(to_frame([ROWS[1]], 2), FILE)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

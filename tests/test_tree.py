@@ -78,6 +78,23 @@ def test_own_classes_with_numbers_bring_a_tree(tmp_path: Path) -> None:
     assert read_classes(file) == Classes(("apple", "pear"), (("pear", "pome"), ("apple", "pome")))
 
 
+def test_the_tree_is_of_the_column_of_names(tmp_path: Path) -> None:
+    file = tmp_path / "classes.csv"
+    file.write_text("label,class_name,parent\n1,dog,animal\n0,cat,animal\n,animal,thing\n")
+
+    classes = read_classes(file)
+
+    assert classes == Classes(("cat", "dog"), (("dog", "animal"), ("cat", "animal"), ("animal", "thing")))
+    tree = tree_of(classes)
+    assert tree
+    assert tree.classes_under("thing").tolist() == [0, 1]
+
+
+def test_every_leaf_of_a_tree_is_a_class() -> None:
+    with pytest.raises(UsageError, match="'0' is in the tree, but is no class"):
+        Classes(("cat", "dog"), (("0", "animal"), ("1", "animal")))
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
@@ -89,6 +106,7 @@ def test_own_classes_with_numbers_bring_a_tree(tmp_path: Path) -> None:
         ("name,parent\na,x\nb,x\nx,y\nx,z\n", "'x' has two parents"),
         ("name,parent\na,unknown\n", "unknown is the label of photos without another one"),
         ("name,parent\na,x > y\n", "must not contain >"),
+        ("name,parent\na,x\nb>c,\n", "'b>c': a name in a tree must not contain >"),
     ],
 )
 def test_a_damaged_tree_is_refused_in_one_line(tmp_path: Path, text: str, problem: str) -> None:

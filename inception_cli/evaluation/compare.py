@@ -13,7 +13,7 @@ from inception_cli.errors import InceptionError
 from inception_cli.evaluation.labels import Labels
 from inception_cli.evaluation.metrics import has_label, hits
 from inception_cli.predictions.classes import class_lookup, imagenet, is_imagenet
-from inception_cli.predictions.table import read_table
+from inception_cli.predictions.table import read_table, unseen_class
 from inception_cli.predictions.text import escape_bytes
 
 SAME_PHOTOS = "compare files on the same photos, classified from the same folder"
@@ -92,8 +92,8 @@ def _matched_by_name(other: pd.DataFrame, classes: Classes) -> NDArray[np.int32]
     matched, lookup = np.full(len(other), -1, np.int32), _name_lookup(classes)
     for (index, label), rows in other.groupby(["top1_index", "top1_label"], observed=True).indices.items():
         matched[rows] = own = lookup(label)
-        # Without a manifest, a class that no row predicts is called by its number (predictions.table.seen_classes).
-        if own < 0 and index < len(classes) and classes.names[index] != f"class {index}":
+        # Without a manifest, the name of a class that no row predicts is not known (predictions.table.seen_classes).
+        if own < 0 and index < len(classes) and classes.names[index] != unseen_class(index):
             raise InceptionError(
                 f"against: its class {index} is {label}, which is no class here (class {index} is "
                 f"{escape_bytes(classes.names[index])}); compare predictions of models with the same class names"

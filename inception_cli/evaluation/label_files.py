@@ -74,7 +74,7 @@ def read_labels(file: Path, classes: Classes, format: str | None = None) -> Labe
             return _parse_csv(text, first - 1, classes, format)
         if any(len(line.split()) > 1 or "," in line for line in lines.values()):
             return LabelFile("caffe", _by_name(_pairs(lines)))
-        return _parse_devkit([*lines.values()])
+        return _parse_devkit(lines)
     except (ValueError, RecursionError) as error:
         problem = "nested too deeply" if isinstance(error, RecursionError) else one_line(error)
         raise InceptionError(
@@ -117,9 +117,13 @@ def _parse_real(text: str) -> LabelFile:
     return LabelFile("real", labels, "number")
 
 
-def _parse_devkit(lines: list[str]) -> LabelFile:
-    format = "ilsvrc" if all(is_number(line.strip()) for line in lines) else None
-    return LabelFile("devkit", {validation_image(n): (line.strip(),) for n, line in enumerate(lines, start=1)}, format)
+def _parse_devkit(lines: Mapping[int, str]) -> LabelFile:
+    """Return the labels in lines by their number, from 1: a line without a label would leave its image without one."""
+    blank = next((number for number in range(1, len(lines) + 1) if number not in lines), None)
+    if blank:
+        raise ValueError(f"line {blank} is blank, but line n has the label of ILSVRC2012_val_0000000n")
+    format = "ilsvrc" if all(is_number(line.strip()) for line in lines.values()) else None
+    return LabelFile("devkit", {validation_image(n): (line.strip(),) for n, line in lines.items()}, format)
 
 
 def _parse_csv(lines: Sequence[str], first: int, classes: Classes, format: str | None) -> LabelFile:
@@ -182,5 +186,5 @@ def _delimiter(line: str) -> str:
 
 
 def _is_header(line: str) -> bool:
-    titles = [title.strip().lower() for title in line.split(_delimiter(line))]
+    titles = [title.strip().lower() for title in next(csv.reader([line], delimiter=_delimiter(line)))]
     return titles == _KAGGLE or not (set(titles).isdisjoint(PATH_COLUMNS) or set(titles).isdisjoint(LABEL_COLUMNS))

@@ -67,10 +67,11 @@ def check_label_order(table: pd.DataFrame, labels: Labels) -> Finding | None:
     orders = list(_orders(single, labels))
     best = max(orders, key=lambda order: _right(single, order).sum())
     given, explained = single.true == single.predicted, _right(single, best)
+    gained = int(explained.sum()) - int(given.sum())
     finding = Finding(float(100 * given.sum() / n), float(100 * explained.sum() / n), best.cause, best.remedy)
     p = mcnemar(int((explained & ~given).sum()), int((given & ~explained).sum()))
     tried = len(orders) + len(labels.classes)  # one missing folder per class
-    return finding if finding.explained >= finding.given + MIN_GAIN and p * tried < P else None
+    return finding if 100 * gained >= MIN_GAIN * n and p * tried < P else None
 
 
 def _right(single: SingleLabelled, order: Order) -> Mask:

@@ -98,7 +98,9 @@ def labels_from_folders(
 
     `format` is how folder names identify classes, None to recognise it. InceptionError if no folder is a class.
     """
-    source = "labels from the folders " + ("of the photos" if val_dir is None else f"in {escape_bytes(val_dir)}")
+    if val_dir is not None:
+        val_dir = escape_bytes(val_dir)  # as in the paths
+    source = "labels from the folders " + ("of the photos" if val_dir is None else f"in {val_dir}")
     sets: dict[str, LabelSet] = {"": None}  # one object per folder, not per image
     labels = [sets.setdefault(folder, (folder,)) for folder in _folders(paths, val_dir)]
     if not any(labels):
@@ -162,24 +164,25 @@ def _without_folders(paths: Sequence[str], val_dir: str | None) -> str:
         return "the photos are in no folders that could be their labels; give --labels FILE"
     if paths and not any(_below(path, val_dir) for path in paths):
         return (
-            f"{escape_bytes(val_dir)}: none of the photos is in this folder (the first is {excerpt(paths[0], 100)}); "
+            f"{val_dir}: none of the photos is in this folder (the first is {excerpt(paths[0], 100)}); "
             "give the folder in which they were classified, or --labels FILE"
         )
-    return (
-        f"{escape_bytes(val_dir)} has no class folders with photos; give the folder that holds them, or --labels FILE"
-    )
+    return f"{val_dir} has no class folders with photos; give the folder that holds them, or --labels FILE"
 
 
 def _folders(paths: Sequence[str], val_dir: str | None) -> list[str]:
     """Return the folder that gives the class of each image, "" where there is none."""
     if val_dir is None:
-        return [path.rsplit("/", 2)[-2] if path.count("/") else "" for path in paths]
-    start = val_dir if val_dir.endswith("/") else val_dir + "/"
-    below = (path[len(start) :] if path.startswith(start) else _below(path, val_dir) for path in paths)
+        return [os.path.basename(os.path.dirname(path)) for path in paths]  # noqa: PTH119, PTH120 - Path is slow
+    below = (_below(path, val_dir) for path in paths)
     return [path.split("/", 1)[0] if "/" in path else "" for path in below]
 
 
 def _below(path: str, val_dir: str) -> str:
+    """Return a path relative to `val_dir`, "" if it is not in this folder."""
+    start = val_dir if val_dir.endswith("/") else val_dir + "/"
+    if path.startswith(start) and not path.startswith(("/", "."), len(start)):  # `photos//cat`, `photos/./cat`
+        return path[len(start) :]
     relative = os.path.relpath(path, val_dir)  # by names alone: links are not followed
     return "" if f"{relative}/".startswith("../") else relative
 

@@ -6,7 +6,7 @@ right if any of them is predicted; per-class metrics, confusions and the label o
 prediction for it belongs to no single class.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,7 @@ from inception_cli.evaluation.confusion_matrix import ConfusionMatrix
 from inception_cli.evaluation.labels import Labels
 from inception_cli.predictions.intervals import wilson
 from inception_cli.predictions.table import class_indices, is_ok
+from inception_cli.predictions.text import escape_bytes
 
 BINS = 15  # of confidence, as in Guo et al. (arXiv 1706.04599)
 Mask = NDArray[np.bool_]
@@ -101,8 +102,10 @@ class SingleLabelled:
     predicted: Indices
 
 
-def compute_metrics(table: pd.DataFrame, labels: Labels, most_confused: int = 20) -> Metrics:
+def compute_metrics(table: pd.DataFrame, labels: Labels, most_confused: int = 20, allowed: int = 0) -> Metrics:
     """Return the metrics of a table of predictions with the columns path, status, top1_index …, top1_score.
+
+    `allowed` is the number of classes that the run could predict, 0 for all (`only_classes`).
 
     InceptionError if there is nothing to score, or if a predicted class is not one of the labels' classes.
     """
@@ -135,7 +138,7 @@ def compute_metrics(table: pd.DataFrame, labels: Labels, most_confused: int = 20
         per_class=per_class,
         macro=_macro(per_class),
         confusions=_confusions(single, labels, most_confused),
-        notes=_notes(right.shape[1], labels, n - len(single.true)),
+        notes=_notes(right.shape[1], allowed, labels, n - len(single.true)),
     )
 
 
@@ -147,7 +150,8 @@ def confusion_matrix(table: pd.DataFrame, labels: Labels) -> ConfusionMatrix:
 
 def per_class_csv(metrics: Metrics) -> bytes:
     """Return the per-class metrics as CSV: percent with 6 significant digits, empty where the denominator is zero."""
-    text: str = pd.DataFrame(metrics.per_class).to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    rows = [replace(each, label=escape_bytes(each.label)) for each in metrics.per_class]
+    text: str = pd.DataFrame(rows).to_csv(index=False, float_format="%.6g", lineterminator="\n")
     return text.encode()
 
 
@@ -188,12 +192,14 @@ def _check_classes(predicted: NDArray[np.integer], labels: Labels) -> None:
         )
 
 
-def _notes(places: int, labels: Labels, multi_label: int) -> tuple[str, ...]:
+def _notes(places: int, allowed: int, labels: Labels, multi_label: int) -> tuple[str, ...]:
     notes, classes = [], len(labels.classes)
     if places < min(5, classes):
+        all_classes = plural(classes, "class", "classes")
         notes.append(
-            f"the rows hold {places} of {plural(classes, 'class', 'classes')}, so there is no top-5: "
-            "classify with --top-k 5"
+            f"only {allowed} of {all_classes} could be predicted (--only-classes), so there is no top-5"
+            if 0 < allowed < min(5, classes)
+            else f"the rows hold {places} of {all_classes}, so there is no top-5: classify with --top-k 5"
         )
     elif classes <= 5:
         notes.append(f"with {plural(classes, 'class', 'classes')}, top-5 is always right")
@@ -247,7 +253,8 @@ def _confusions(single: SingleLabelled, labels: Labels, most: int) -> tuple[Conf
 
 def _reliability(confidence: NDArray[np.float32], right: Mask) -> tuple[Bin, ...]:
     edges = np.linspace(0, 1, BINS + 1)
-    place = np.searchsorted(edges[1:-1], confidence)  # bins are open below and closed above
+    # Bins are open below and closed above. In fp32 like the scores: 0.2 in fp32 is above 0.2 in fp64.
+    place = np.searchsorted(edges[1:-1].astype(np.float32), confidence)
     n = np.bincount(place, minlength=BINS).tolist()
     hit = np.bincount(place, weights=right, minlength=BINS).tolist()
     total = np.bincount(place, weights=confidence, minlength=BINS).tolist()

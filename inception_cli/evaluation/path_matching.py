@@ -41,9 +41,9 @@ def _match_all(file: Path, by_key: dict[str, str], paths: Sequence[str]) -> list
     for path in map(escape_bytes, paths):
         name = _match(by_key, depth, path)
         if name and matched.setdefault(name, path) != path and not validation_image_of(name):
-            raise InceptionError(
-                f"{file}: {name} matches both {matched[name]} and {path}; give names with their folders"
-            )
+            same_stem = _SUFFIX.sub("", matched[name]) == _SUFFIX.sub("", path)  # a.jpg and a.png in one folder
+            remedy = f"give names with their {'suffixes' if same_stem else 'folders'}"
+            raise InceptionError(f"{file}: {name} matches both {matched[name]} and {path}; {remedy}")
         matches.append(name)
     return matches
 

@@ -55,7 +55,7 @@ def describe_chance(record: TrainingRecord, classes: Sequence[str]) -> str:
     guessed, images = 1 / sum(n > 0 for n in counts.n), int(images_of_class_average(counts.n))
     probability = min(
         binomial_tail(sum(counts.right), sum(counts.n), level / 100),
-        binomial_tail(int(record.val_class_average * images / 100), images, guessed),
+        binomial_tail(int(round(record.val_class_average * images / 100, 6)), images, guessed),
     )
     if probability <= CHANCE / record.epochs:
         return ""

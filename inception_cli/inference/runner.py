@@ -135,8 +135,9 @@ def run_job(
                 _require_same(store.name, store.manifest, discovery, run)
             if check:
                 check(paths, run.classes)
-            manifest = store.manifest
-            if not manifest:
+            if store.manifest:  # the ground truth of this evaluation, not that of the interrupted one
+                manifest = replace(store.manifest, labels=labels or store.manifest.labels)
+            else:
                 run, checked = _calibrate(run, paths, callback)
                 manifest = _manifest(discovery, run, labels, checked)
             outcome = Outcome(

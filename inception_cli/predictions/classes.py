@@ -130,11 +130,11 @@ def _from_csv(lines: Sequence[str]) -> list[str]:
         if len(row) != len(titles):
             raise ValueError(f"line {number} has not {len(titles)} fields but {len(row)}; quote names with commas")
     table = [row for _, row in rows[1:]]
+    name = _name_column(titles, table)
     if PARENT in titles:
-        name, parent = _name_columns(titles)[0], titles.index(PARENT)
-        nodes = {row[parent] for row in table}
+        nodes = {row[titles.index(PARENT)] for row in table}
         table = [row for row in table if row[name] not in nodes]
-    return _from_columns(titles, list(zip(*table, strict=True)) or [()] * len(titles))
+    return _from_columns(titles, list(zip(*table, strict=True)) or [()] * len(titles), name)
 
 
 def _parents(lines: Sequence[str]) -> tuple[tuple[str, str], ...]:
@@ -142,8 +142,9 @@ def _parents(lines: Sequence[str]) -> tuple[tuple[str, str], ...]:
     titles, rows = _csv_rows(lines)
     if PARENT not in titles or not _name_columns(titles):
         return ()
-    name, parent = _name_columns(titles)[0], titles.index(PARENT)
-    return tuple((row[name], row[parent]) for _, row in rows[1:] if row[parent])
+    table = [row for _, row in rows[1:]]
+    name, parent = _name_column(titles, table), titles.index(PARENT)
+    return tuple((row[name], row[parent]) for row in table if row[parent])
 
 
 def _csv_rows(lines: Sequence[str]) -> tuple[list[str], list[tuple[int, list[str]]]]:
@@ -163,6 +164,17 @@ def _name_columns(titles: Sequence[str]) -> list[int]:
     return [titles.index(title) for title in _NAME_COLUMNS if title in titles]
 
 
+def _name_column(titles: Sequence[str], table: Sequence[Sequence[str]]) -> int:
+    """Return the position of the names of classes and nodes: of several columns the first that is not one of numbers.
+
+    In a column of numbers the cell of a node, which is no class, may be empty.
+    """
+    candidates = _name_columns(titles)
+    texts = {position: {row[position] for row in table} - {""} for position in candidates}
+    names = (position for position in candidates if texts[position] and not all(map(is_number, texts[position])))
+    return next(names, candidates[0])
+
+
 def _from_untitled(rows: Sequence[Sequence[str]]) -> list[str]:
     """Return the names in a CSV without a header: one column, or numbers and names in either order."""
     if all(len(row) == 1 for row in rows):
@@ -174,13 +186,10 @@ def _from_untitled(rows: Sequence[Sequence[str]]) -> list[str]:
     raise ValueError(f"no column is called {', '.join(_NAME_COLUMNS)}")
 
 
-def _from_columns(titles: Sequence[str], columns: Sequence[Sequence[str]]) -> list[str]:
-    """Return the names in a CSV; of several columns of numbers those that count the classes must agree."""
-    numeric = {position for position, texts in enumerate(columns) if all(map(is_number, texts))}
-    candidates = _name_columns(titles)
-    name = next((position for position in candidates if position not in numeric), candidates[0])
+def _from_columns(titles: Sequence[str], columns: Sequence[Sequence[str]], name: int) -> list[str]:
+    """Return the names in the column `name`; of several columns of numbers those that count the classes must agree."""
     numbers = [titles.index(title) for title in _NUMBER_COLUMNS if title in titles]
-    numbers += [position for position in candidates if position in numeric]
+    numbers += [position for position in _name_columns(titles) if all(map(is_number, columns[position]))]
     orders: dict[str, list[str]] = {}
     problem: ValueError | None = None
     for position in (position for position in numbers if position != name):

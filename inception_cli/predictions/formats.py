@@ -7,21 +7,20 @@ strings; a value that a row does not have is null. Text is UTF-8; other bytes of
 
 import csv
 import json
-import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
-from inception_cli.config import MAX_CLASSES
-from inception_cli.errors import InceptionError, excerpt, one_line, os_errors, plural
+from inception_cli.errors import InceptionError, one_line, os_errors, plural
 from inception_cli.files.file_kind import file_kind
-from inception_cli.predictions.decision import MOST_SUM, REASONS, Decision, parse_path, path_text
-from inception_cli.predictions.prediction import DECISION_COLUMNS, Prediction, columns_of, end_of_classes, header
+from inception_cli.predictions.decision import path_text
+from inception_cli.predictions.parse_row import parse_row, parse_typed_row
+from inception_cli.predictions.prediction import DECISION_COLUMNS, Prediction, columns_of, csv_columns, header
 from inception_cli.predictions.text import escape_bytes
 
 if TYPE_CHECKING:
@@ -71,8 +70,9 @@ def read_columns(file: Path) -> tuple[int, bool]:
         if suffix == ".parquet":
             return columns_of(open_parquet(stream, file).schema_arrow.names)
         first = next(read_rows(stream, file), b"")
-        csv_names = first.decode(errors="replace").rstrip("\r\n").split(",")
-        return columns_of(csv_names if suffix == ".csv" else [*_parse_json(first, 1, file)])
+        if suffix == ".csv" or not first:
+            return csv_columns(first)
+        return columns_of([*_parse_json(first, 1, file)])
 
 
 def csv_header(k: int, decided: bool = False) -> bytes:
@@ -102,17 +102,21 @@ def read_predictions(file: Path) -> Iterator[Prediction]:
         return
     suffix = check_suffix(file)
     with open_predictions(file) as stream:
+        lines = read_rows(stream, file)
         if suffix == ".csv":
-            yield from parse_csv(read_rows(stream, file), file)
+            yield from parse_csv(lines, file)
         else:
-            lines = read_rows(stream, file)
+            k, _ = read_columns(file)
             rows = read_jsonl_rows(lines, file) if suffix == ".jsonl" else _read_parquet_rows(stream, file)
-            yield from _predictions(rows, file, _typed_prediction)
+            yield from _predictions(rows, file, partial(parse_typed_row, k))
 
 
 def parse_csv(lines: Iterable[bytes], file: Path) -> Iterator[Prediction]:
     """Yield the predictions in lines of CSV, header first; `file` is named in errors."""
-    return _predictions(read_csv_rows(lines, file), file, _prediction)
+    lines = iter(lines)
+    first = next(lines, b"")
+    k, _ = csv_columns(first)
+    yield from _predictions(read_csv_rows(chain([first], lines), file), file, partial(parse_row, k))
 
 
 def row_values(prediction: Prediction, k: int, decided: bool = False) -> list[Any]:
@@ -161,11 +165,6 @@ def read_jsonl_rows(lines: Iterable[bytes], file: Path) -> Iterator[tuple[int, l
         yield number, list(row.values())
     if not columns:
         raise damaged(file, 1, "there is no row")
-
-
-def has_classes(values: Sequence[Any]) -> bool:
-    """Return whether any value between a row's status and its error is filled; "" and None are empty."""
-    return any(value is not None and value != "" for value in values[2:-1])
 
 
 def open_predictions(file: Path) -> BinaryIO:
@@ -246,82 +245,6 @@ def _predictions(
             yield parse(values)
         except (ValueError, TypeError) as error:
             raise damaged(file, number, str(error)) from error
-
-
-def _prediction(values: list[Any]) -> Prediction:
-    path, status, error = values[0], values[1], values[-1] or ""
-    if not path:
-        raise ValueError("path is empty")
-    if status != "ok" and not has_classes(values):
-        return Prediction(path, status, error=error)
-    end = end_of_classes(values)
-    classes, scores = _class_numbers(values[2:end:3]), _scores(values[4:end:3])
-    decision = _decision(values[end:-1]) if end < len(values) - 1 else None
-    return Prediction(path, status, classes, tuple(values[3:end:3]), scores, error, decision, rounded=True)
-
-
-def _decision(values: Sequence[Any]) -> Decision:
-    """Return the decision in the four values of a row; ValueError if it is damaged."""
-    label, score, reason, path = values
-    if not label or reason not in REASONS:
-        raise ValueError(f"label {excerpt(repr(label))} with label_reason {excerpt(repr(reason))}")
-    if not _is_between(score, float, MOST_SUM):
-        raise ValueError(f"label_score is {excerpt(repr(score))}, not a number from 0 to 1")
-    return Decision(label, float(score), reason, parse_path(path or ""))
-
-
-def _class_numbers(values: Sequence[Any]) -> tuple[int, ...]:
-    """Return the indices in a row, which may be text; ValueError for one that no model can have."""
-    try:
-        numbers = tuple(map(int, values))
-        if min(numbers) >= 0 and max(numbers) < MAX_CLASSES:
-            return numbers
-    except (ValueError, OverflowError):
-        pass
-    place, value = next(pair for pair in enumerate(values, start=1) if not _is_between(pair[1], int, MAX_CLASSES - 1))
-    raise ValueError(f"top{place}_index is {excerpt(repr(value))}, not the number of a class")
-
-
-def _scores(values: Sequence[Any]) -> tuple[float, ...]:
-    """Return the scores in a row, which may be text; ValueError for one that is no share."""
-    try:
-        scores = tuple(map(float, values))
-        if min(scores) >= 0 and max(scores) <= 1 and not math.isnan(sum(scores)):
-            return scores
-    except (ValueError, OverflowError):
-        pass
-    place, value = next(pair for pair in enumerate(values, start=1) if not _is_between(pair[1], float, 1))
-    raise ValueError(f"top{place}_score is {excerpt(repr(value))}, not a number from 0 to 1")
-
-
-def _is_between(value: Any, convert: type[int | float], most: float) -> bool:
-    """Return whether a text or number is from 0 to `most`."""
-    try:
-        return 0 <= convert(value) <= most
-    except (ValueError, OverflowError):
-        return False
-
-
-def _typed_prediction(values: list[Any]) -> Prediction:
-    """Return the prediction in a row of a typed format, in which text may have another type."""
-    texts = {"path": values[0], "status": values[1], "error": "" if values[-1] is None else values[-1]}
-    if values[1] == "ok":
-        end = end_of_classes(values)
-        texts |= {f"top{place}_label": label for place, label in enumerate(values[3:end:3], start=1)}
-        for place, (index, score) in enumerate(zip(values[2:end:3], values[4:end:3], strict=True), start=1):
-            if type(index) is not int:
-                raise TypeError(f"top{place}_index is {excerpt(repr(index))}, not an integer")
-            if type(score) not in (int, float):
-                raise TypeError(f"top{place}_score is {excerpt(repr(score))}, not a number")
-        for name, value in zip(DECISION_COLUMNS, values[end:-1], strict=False):
-            if name == "label_score" and type(value) not in (int, float):
-                raise TypeError(f"{name} is {excerpt(repr(value))}, not a number")
-            if name != "label_score":
-                texts[name] = "" if value is None else value
-    for name, text in texts.items():
-        if type(text) is not str:
-            raise TypeError(f"{name} is {excerpt(repr(text))}, not a string")
-    return _prediction(values)
 
 
 def _check_columns(columns: list[str], file: Path) -> list[str]:

@@ -1,5 +1,6 @@
 """The prediction of one input: a record for every input of a run, and its columns in a file."""
 
+import csv
 from collections.abc import Sequence
 from dataclasses import InitVar, dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, get_args
@@ -73,9 +74,12 @@ def columns_of(names: Sequence[str]) -> tuple[int, bool]:
     return (k, decided) if k > 0 and list(names) == header(k, decided) else (0, False)
 
 
-def end_of_classes(values: Sequence[object]) -> int:
-    """Return where the classes of a row end: three values each, which a decision, of four values, may follow."""
-    return len(values) - 1 - (len(DECISION_COLUMNS) if len(values) % 3 else 0)
+def csv_columns(line: bytes) -> tuple[int, bool]:
+    """Return what `columns_of` does, of the first line of a CSV, whose fields may be between quotes."""
+    try:
+        return columns_of(next(csv.reader([line.decode(errors="replace")]), []))
+    except csv.Error:
+        return (0, False)
 
 
 def reason(error: str) -> str:

@@ -24,7 +24,6 @@ from inception_cli.predictions.formats import (
     REMEDY,
     batched,
     check_suffix,
-    has_classes,
     open_parquet,
     open_predictions,
     parquet_errors,
@@ -36,6 +35,7 @@ from inception_cli.predictions.formats import (
     row_values,
     shard_files,
 )
+from inception_cli.predictions.parse_row import has_classes
 from inception_cli.predictions.prediction import STATUSES, Prediction, header
 from inception_cli.predictions.text import escape_bytes
 
@@ -76,18 +76,34 @@ def class_indices(table: pd.DataFrame) -> NDArray[np.int32]:
     return np.stack([column.to_numpy(np.int32, na_value=-1) for column in columns], axis=1)
 
 
-def seen_classes(table: pd.DataFrame) -> Classes:
-    """Return the model's classes as far as the rows show them: ImageNet's if all labels are, else those that occur."""
+def seen_classes(table: pd.DataFrame, file: Path) -> Classes:
+    """Return the model's classes as far as the rows show them: ImageNet's if all labels are, else those that occur.
+
+    InceptionError if the rows of `file`, which has no manifest, are those of several models.
+    """
     labels: dict[int, str] = {}
-    for index in [name for name in table if name.endswith("_index")]:
-        pairs = table[[index, index.replace("index", "label")]].dropna().drop_duplicates()
-        labels |= dict(pairs.itertuples(index=False, name=None))
+    indices: dict[str, int] = {}
+    for column in [name for name in table if name.endswith("_index")]:
+        pairs = table[[column, column.replace("index", "label")]].dropna().drop_duplicates()
+        for index, label in pairs.itertuples(index=False, name=None):
+            problem = ""
+            if labels.setdefault(index, label) != label:
+                problem = f"class {index} is {excerpt(labels[index])} in some rows and {excerpt(label)} in others"
+            elif indices.setdefault(label, index) != index:
+                problem = f"{excerpt(label)} is class {indices[label]} in some rows and class {index} in others"
+            if problem:
+                raise InceptionError(f"{file}: {problem}, so they are of several models; score each model's rows alone")
     if not labels:
         raise InceptionError("no row has a prediction: there is nothing to score (the column error gives the reasons)")
     names = imagenet().names
     if all(index < len(names) and names[index] == label for index, label in labels.items()):
         return imagenet()
-    return Classes(tuple(labels.get(index, f"class {index}") for index in range(max(labels) + 1)))
+    return Classes(tuple(labels.get(index, unseen_class(index)) for index in range(max(labels) + 1)))
+
+
+def unseen_class(index: int) -> str:
+    """Return what a class is called whose name no row gives; no other class is called so, as `class 1` may be."""
+    return f"class {index} (in no row)"
 
 
 def require_classes(table: pd.DataFrame, classes: Classes, file: Path) -> None:
@@ -193,20 +209,26 @@ def _read_parquet(stream: BinaryIO, file: Path, columns: Sequence[str]) -> pd.Da
         number, kind = name.endswith(("_index", "_score")), parquet.schema_arrow.field(name).type
         if number and not (is_integer(kind) or is_floating(kind)):
             raise TypeError(f"a value of {name} is no number")
-        if name == "label_path":  # null where there is no tree
+        if name == "label_path":  # null where there is no tree; not astype("str"), in pandas 2 None becomes "None"
             table[name] = table[name].where(table[name].notna() | ~ok, "")
-        if _only_of_ok(name) or name == "status":
+        elif _only_of_ok(name) or name == "status":
             table[name] = table[name].astype(_dtype(name))
         if _only_of_ok(name) and not table[name].notna().equals(ok):
             raise ValueError(f"{name} and the status contradict each other")
         if number:
             _check_range(name, table[name].dropna().to_numpy())
-        text = table[name].cat.categories if _dtype(name) == "category" else table[name]
-        if (name == "path" or _dtype(name) == "category") and (text.hasnans or not pd.api.types.is_string_dtype(text)):
-            raise TypeError(f"a value of {name} is not a string")
-        if name == "path" and (text == "").any():
-            raise ValueError("a path is empty")
+        elif name != "error":
+            _check_text(name, table.loc[ok, name] if _only_of_ok(name) else table[name])
     return table[list(columns)]
+
+
+def _check_text(name: str, values: pd.Series) -> None:
+    """Raise TypeError for a value that is not a string, and ValueError for an empty path."""
+    text = values.cat.categories if _dtype(name) == "category" else values
+    if text.hasnans or not pd.api.types.is_string_dtype(text):
+        raise TypeError(f"a value of {name} is not a string")
+    if name == "path" and (text == "").any():
+        raise ValueError("a path is empty")
 
 
 def _concat(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
