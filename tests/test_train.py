@@ -27,7 +27,7 @@ from inception_cli.errors import InceptionError, UsageError
 from inception_cli.images.preprocess import views
 from inception_cli.network.model import InceptionV3
 from inception_cli.report import training as training_report
-from inception_cli.training import augment, dataset, train
+from inception_cli.training import augment, dataset, resolve, train
 from inception_cli.training.augment import Augmentation, CropBatch, EpochPlan
 from inception_cli.training.checkpoint import write_part
 from inception_cli.training.dataset import ImageDataset, Sample
@@ -140,10 +140,10 @@ def test_the_root_of_a_data_set_is_refused_before_weights_are_downloaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = make_folders(tmp_path / "data", "train/a/1.jpg", "val/a/2.jpg")
-    monkeypatch.setattr(train, "find_weights", lambda *_, **__: pytest.fail("weights were requested"))
+    monkeypatch.setattr(resolve, "find_weights", lambda *_, **__: pytest.fail("weights were requested"))
 
     with pytest.raises(InceptionError, match="splits of a data set"):
-        train.resolve(TrainSettings(str(root), str(tmp_path / "mine.safetensors")))
+        resolve.resolve(TrainSettings(str(root), str(tmp_path / "mine.safetensors")))
 
 
 def test_an_empty_class_folder_is_an_error_that_names_it(config: TrainConfig) -> None:

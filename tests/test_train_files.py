@@ -12,7 +12,7 @@ from running import Inception
 from tiny_training import draw
 
 from inception_cli.errors import InceptionError
-from inception_cli.training import train
+from inception_cli.training import resolve
 from inception_cli.training.log import write_log
 from inception_cli.weights.training_record import EpochResult
 
@@ -27,7 +27,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Change to a folder with the class folders `photos`; no weights may be requested."""
     draw(tmp_path / "photos", {"blue": 6, "green": 5, "red": 5})
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(train, "find_weights", lambda *_, **__: pytest.fail("weights before the check"))
+    monkeypatch.setattr(resolve, "find_weights", lambda *_, **__: pytest.fail("weights before the check"))
     return tmp_path
 
 

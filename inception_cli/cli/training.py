@@ -56,7 +56,8 @@ def train(settings: TrainSettings, output: TrainOutput) -> None:
     with TrainingProgress(output.quiet) as progress:
         progress.loading([] if settings.start == "scratch" else [settings.start])
         from inception_cli.training.log import write_log
-        from inception_cli.training.train import Trainer, resolve
+        from inception_cli.training.resolve import resolve
+        from inception_cli.training.train import Trainer
 
         config = resolve(settings, progress.downloading)
         # A second training with the same output would overwrite the checkpoint of the first one.

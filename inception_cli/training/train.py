@@ -1,13 +1,11 @@
 """Train a classifier on class folders; a checkpoint after each epoch lets an interrupted training resume."""
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,11 +13,11 @@ import torch
 from torch import Tensor
 
 from inception_cli import __version__
-from inception_cli.config import PixelConfig, Plan, Weights
+from inception_cli.config import PixelConfig, Plan
 from inception_cli.errors import InceptionError
 from inception_cli.files.atomic import remove_temporaries
 from inception_cli.images.failure import Failure
-from inception_cli.machine import cores, describe, fastest_precision, find_device
+from inception_cli.machine import cores, describe
 from inception_cli.network.familiarity import too_few_photos
 from inception_cli.network.model import InceptionV3
 from inception_cli.network.onednn import keep_memory
@@ -51,58 +49,16 @@ from inception_cli.training.familiarity import measure_familiarity
 from inception_cli.training.learner import Hyperparameters, Learner
 from inception_cli.training.model_card import model_card
 from inception_cli.training.recipe import Recipe
-from inception_cli.training.settings import SCRATCH, TrainConfig, TrainSettings, is_folder, real_folder
+from inception_cli.training.resolve import require_writable
+from inception_cli.training.settings import DEFAULT_BATCH_SIZE, SCRATCH, TrainConfig
 from inception_cli.training.validation import ValidationPredictions, is_best
-from inception_cli.weights.download import DownloadProgress, ignore_progress
-from inception_cli.weights.load import find_weights, is_saved_folder, load_network, save_folder, save_weights
-from inception_cli.weights.registry import FOLDER_PREFIX
+from inception_cli.weights.load import load_network, save_folder, save_weights
 from inception_cli.weights.training_record import ClassCounts, EpochResult, TrainingRecord
 
-DEFAULT_SIZE = 176  # pixels: input resolution of a network trained from scratch
-DEFAULT_BATCH_SIZE = 32  # the learning rate is proportional to the batch size
 #: Streams of random numbers. A generator's seed is (seed, stream, epoch, …), so that no two share their numbers.
 SAMPLING, CROPPING, DROPOUT = range(3)
 #: What `Trainer.epochs` calls while it trains an epoch: with the number of crops that are done, and that of all.
 EpochProgress = Callable[[int, int], None]
-
-
-def resolve(settings: TrainSettings, progress: DownloadProgress = ignore_progress) -> TrainConfig:
-    """Return the configuration of a training, every "auto" made a value; published weights are downloaded.
-
-    Raises InceptionError for a folder without class folders, and for an output file that cannot be written, before the
-    download.
-    """
-    find_classes(Path(settings.train_dir))
-    device = find_device(settings.device)
-    precision = fastest_precision(device) if settings.precision == "auto" else settings.precision
-    if precision == "fp16" and settings.precision == "auto":
-        precision = "fp32"  # fp16 would need loss scaling
-    config = TrainConfig(
-        train_dir=Path(settings.train_dir),
-        out=real_folder(settings.out) if is_folder(settings.out) else Path(settings.out),
-        folder=is_folder(settings.out),
-        val_dir=Path(settings.val_dir) if settings.val_dir else None,
-        size=DEFAULT_SIZE if settings.size == "auto" else settings.size,
-        epochs=settings.epochs,
-        seed=settings.seed,
-        batch_size=DEFAULT_BATCH_SIZE if settings.batch_size == "auto" else settings.batch_size,
-        workers=max(1, cores() // 2) if settings.workers == "auto" else settings.workers,
-        device=device,
-        precision=precision,
-    )
-    require_writable(config)
-    if settings.start == SCRATCH:
-        return config
-    start = _find_start(settings, progress)
-    return replace(config, start=start, size=start.preset.size if settings.size == "auto" else config.size)
-
-
-def _find_start(settings: TrainSettings, progress: DownloadProgress) -> Weights:
-    """Return the weights that training starts from; an error names the option."""
-    try:
-        return find_weights(settings.start, offline=settings.offline, progress=progress)
-    except InceptionError as error:
-        raise type(error)(f"--from: {error}, or --from {SCRATCH}") from error
 
 
 class Trainer:
@@ -376,22 +332,3 @@ class Trainer:
             history=tuple(self.history),
         )
         return asdict(record)
-
-
-def _is_replaceable(config: TrainConfig) -> bool:
-    """Return whether the existing output is an empty folder, or was written by this training before it was killed."""
-    if config.folder and config.out.is_dir() and not any(config.out.iterdir()):
-        return True
-    return config.part.exists() and (not config.folder or is_saved_folder(config.out))
-
-
-def require_writable(config: TrainConfig) -> None:
-    """Raise InceptionError if the output file exists, or cannot be written, before time is spent on training."""
-    out, folder = config.out, config.out.parent
-    is_loop = config.folder and out.is_symlink()  # the target of any other link is `out`
-    if (out.exists() or is_loop) and not _is_replaceable(config):
-        kind, again = ("folder", f"{FOLDER_PREFIX}{out}") if config.folder else ("file", out)
-        further = f", with --from {again} to train it further" if out.is_dir() == config.folder and not is_loop else ""
-        raise InceptionError(f"{out}: already exists; move it away, or choose another output {kind}{further}")
-    if not (folder.is_dir() and os.access(folder, os.W_OK)):
-        raise InceptionError(f"{folder}: not a writable folder; create it, or choose another output file")
