@@ -14,7 +14,7 @@ from types import FrameType
 import typer
 
 from inception_cli.cli.commands import app
-from inception_cli.errors import ExitCode, InceptionError, one_line
+from inception_cli.errors import ExitCode, InceptionError, is_out_of_memory, one_line
 from inception_cli.files.streams import ClosedPipe, open_standard_streams
 
 
@@ -61,8 +61,9 @@ def _print_error(error: Exception) -> int:
             if message := error.format_message():
                 console.print_error(f"{message.replace('Value error, ', '').rstrip('.')} (see --help)")
             return error.exit_code
-        case MemoryError():
-            console.print_error("not enough memory; stop other programs, or choose a smaller --batch-size or --workers")
+        case _ if is_out_of_memory(error):
+            other = "--size" if sys.argv[1:2] == ["train"] else "--workers"
+            console.print_error(f"not enough memory; stop other programs, or choose a smaller --batch-size or {other}")
             return ExitCode.ERROR
         case OSError(errno=errno.EMFILE | errno.ENFILE):
             console.print_error(f"{one_line(error)}; allow more open files (ulimit -n 1024)")

@@ -2,8 +2,10 @@
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
+import torch
 from running import Inception
 
 from inception_cli.errors import InceptionError
@@ -33,6 +35,42 @@ def test_a_machine_without_resources_is_an_error_of_one_line(
     assert remedy in ended.err
     assert "unexpected" not in ended.err
     assert ended.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried"),
+    ],
+    ids=repr,
+)
+def test_a_training_that_does_not_fit_into_memory_names_its_options(
+    error: Exception, inception: Inception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("inception_cli.cli.training.train", fail)
+    for name in ("photos/a", "photos/b"):
+        (tmp_path / name).mkdir(parents=True)
+
+    ended = inception("train", tmp_path / "photos", "-o", tmp_path / "m.safetensors")
+
+    assert (ended.code, ended.err) == (
+        1,
+        "error: not enough memory; stop other programs, or choose a smaller --batch-size or --size\n",
+    )
+
+
+def test_another_error_of_torch_is_unexpected(inception: Inception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr("inception_cli.cli.jobs.classify", fail)
+
+    assert "unexpected error" in inception("classify", "photo.jpg").err
 
 
 @pytest.mark.parametrize("message", [f"{'d/' * 2000}preds.csv: no such file; give another name", "x" * 5000])
