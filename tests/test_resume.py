@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from inception_cli import machine
 from inception_cli.config import Settings
 from inception_cli.errors import InceptionError
 from inception_cli.inference import runner
@@ -162,7 +163,7 @@ def test_another_version_of_a_library_is_refused(library: str, refused: bool, he
 
 def test_a_patch_version_is_no_difference() -> None:
     assert (
-        runner._major_minor({"torch": "2.14.1+cu130"}) == runner._major_minor({"torch": "2.14.0"}) == {"torch": "2.14"}
+        machine.major_minor({"torch": "2.14.1+cu130"}) == machine.major_minor({"torch": "2.14.0"}) == {"torch": "2.14"}
     )
 
 
