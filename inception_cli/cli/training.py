@@ -137,6 +137,8 @@ def print_beginning(trainer: "Trainer", by_class: bool) -> None:
         f"{plural(images.training, 'image')} of {len(trainer.classes)} classes for training, "
         f"{images.validation:,} others for validation"
     )
+    for note in trainer.config.start.notes if trainer.config.start else ():
+        print_line(f"{trainer.config.start_name}: {note}", "dim")
     if trainer.config.keeps_classifier(trainer.classes):
         print_line(f"{trainer.config.start_name} has the same classes: its classifier is trained further")
     least, most = (f"{size / 1e6:,.0f} MB" for size in trainer.part_bytes)

@@ -1,11 +1,12 @@
 """Every "auto" of a training becomes a value, and what cannot be trained or saved is refused before it begins."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from inception_cli.config import Weights
-from inception_cli.errors import InceptionError
+from inception_cli.config import MAX_CLASSES, Weights
+from inception_cli.errors import InceptionError, UsageError, require
 from inception_cli.machine import cores, fastest_precision, find_device
 from inception_cli.training.dataset import find_classes
 from inception_cli.training.settings import (
@@ -18,6 +19,7 @@ from inception_cli.training.settings import (
 )
 from inception_cli.weights.download import DownloadProgress, ignore_progress
 from inception_cli.weights.load import find_weights, is_saved_folder
+from inception_cli.weights.read import Metadata
 from inception_cli.weights.registry import FOLDER_PREFIX
 
 DEFAULT_SIZE = 176  # pixels: input resolution of a network trained from scratch
@@ -29,7 +31,8 @@ def resolve(settings: TrainSettings, progress: DownloadProgress = ignore_progres
     Raises InceptionError for a folder without class folders, and for an output file that cannot be written, before the
     download.
     """
-    find_classes(Path(settings.train_dir))
+    classes = find_classes(Path(settings.train_dir))
+    require_storable_names(Path(settings.train_dir), classes)
     device = find_device(settings.device)
     precision = fastest_precision(device) if settings.precision == "auto" else settings.precision
     if precision == "fp16" and settings.precision == "auto":
@@ -49,17 +52,40 @@ def resolve(settings: TrainSettings, progress: DownloadProgress = ignore_progres
     )
     require_writable(config)
     if settings.start == SCRATCH:
+        require_storable_preset(config)
         return config
     start = _find_start(settings, progress)
-    return replace(config, start=start, size=start.preset.size if settings.size == "auto" else config.size)
+    config = replace(config, start=start, size=start.preset.size if settings.size == "auto" else config.size)
+    require_storable_preset(config)
+    return config
 
 
 def _find_start(settings: TrainSettings, progress: DownloadProgress) -> Weights:
     """Return the weights that training starts from; an error names the option."""
     try:
-        return find_weights(settings.start, offline=settings.offline, progress=progress)
+        return find_weights(settings.start, offline=settings.offline, progress=progress, can_choose=False)
     except InceptionError as error:
         raise type(error)(f"--from: {error}, or --from {SCRATCH}") from error
+
+
+def require_storable_names(train_dir: Path, classes: Sequence[str]) -> None:
+    """Raise InceptionError if the metadata of weights cannot hold the names of the class folders."""
+    for name in classes:
+        try:
+            Metadata((name,))
+        except UsageError as error:
+            raise InceptionError(
+                f"{train_dir}: the class folder {name!r} has a name that weights cannot hold; rename it"
+            ) from error
+    require(len(classes) <= MAX_CLASSES, f"{train_dir}: {len(classes):,} class folders; {MAX_CLASSES:,} at most")
+
+
+def require_storable_preset(config: TrainConfig) -> None:
+    """Raise UsageError if the metadata of weights cannot hold the preset of this input resolution."""
+    try:
+        Metadata(preset=config.preset)
+    except UsageError as error:
+        raise UsageError(f"--size {config.size}: {error}; choose another input resolution") from error
 
 
 def require_writable(config: TrainConfig) -> None:
