@@ -51,8 +51,11 @@ class TrainOutput:
         check_outputs(outputs, [*inputs, f"{out.rstrip('/')}.part"], can_force=False)
 
 
-def train(settings: TrainSettings, output: TrainOutput) -> None:
-    """Train, or resume a training; write the weights, the log and the report."""
+def train(settings: TrainSettings, output: TrainOutput) -> bool:
+    """Train, or resume a training; write the weights, the log and the report.
+
+    Return whether images were left out, as they could not be read.
+    """
     with TrainingProgress(output.quiet) as progress:
         progress.loading([] if settings.start == "scratch" else [settings.start])
         from inception_cli.training.log import write_log
@@ -81,6 +84,7 @@ def train(settings: TrainSettings, output: TrainOutput) -> None:
         print_trained(metadata, trainer.classes, settings.out, output.report)
     if output.json:
         print(jsonlib.dumps(metadata))
+    return bool(trainer.skipped)
 
 
 def _is_in(file: str, folder: str) -> bool:
@@ -111,7 +115,8 @@ def _write_report(trainer: "Trainer", output: TrainOutput, metadata: Mapping[str
     predictions = [Prediction(path, "ok", (index,), (classes[index],), (score,)) for path, index, score in rows]
     training = Training(
         name=config.out.name,
-        data=f"{config.train_dir} and {config.val_dir}" if config.val_dir else str(config.train_dir),
+        train_dir=str(config.train_dir),
+        val_dir=str(config.val_dir) if config.val_dir else None,
         classes=Classes(classes),
         record=TrainingRecord.of(metadata),
         labels=validation.labels.tolist(),
