@@ -136,12 +136,13 @@ def print_unreadable(skipped: "Mapping[str, Failure]") -> None:
 
 
 def print_beginning(trainer: "Trainer", by_class: bool) -> None:
-    """Print the data, the checkpoint file, and what the figures of an epoch mean."""
+    """Print the data, the start weights' notes, the checkpoint file, and what the figures of an epoch mean."""
     images, part = trainer.images, trainer.config.part
     print_line(
         f"{plural(images.training, 'image')} of {len(trainer.classes)} classes for training, "
         f"{images.validation:,} others for validation"
     )
+    print_unvalidated(trainer.classes, images.val_per_class)
     for note in trainer.config.start.notes if trainer.config.start else ():
         print_line(f"{trainer.config.start_name}: {note}", "dim")
     if trainer.config.keeps_classifier(trainer.classes):
@@ -159,6 +160,15 @@ def print_beginning(trainer: "Trainer", by_class: bool) -> None:
         "*: the best epoch so far, which is kept; of epochs within one standard error the last",
     ):
         print_line(f"  {line}", "dim")
+
+
+def print_unvalidated(classes: Sequence[str], val_per_class: Sequence[int]) -> None:
+    """Print the classes without a validation image."""
+    names = [name for name, count in zip(classes, val_per_class, strict=True) if not count]
+    if names:
+        more = f" and {len(names) - MAX_NAMES:,} more" if len(names) > MAX_NAMES else ""
+        have = plural(len(names), "class has", "classes have")
+        print_line(f"{have} no validation image: {', '.join(names[:MAX_NAMES])}{more}", "yellow")
 
 
 def print_trained(metadata: Mapping[str, Any], classes: Sequence[str], out: str, report: str | None) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from inception_cli.config import PixelConfig, Plan
 from inception_cli.errors import InceptionError
 from inception_cli.files.atomic import remove_temporaries
 from inception_cli.images.failure import Failure
-from inception_cli.machine import cores, describe
+from inception_cli.machine import cores, describe, library_versions, major_minor
 from inception_cli.network.familiarity import too_few_photos
 from inception_cli.network.model import InceptionV3
 from inception_cli.network.onednn import keep_memory
@@ -28,17 +29,24 @@ from inception_cli.training.augment import (
     training_batches,
     validation_batches,
 )
-from inception_cli.training.checkpoint import describe_resuming, read_part, require_epochs, require_readable, write_part
+from inception_cli.training.checkpoint import (
+    describe_resuming,
+    not_finite_error,
+    read_part,
+    require_epochs,
+    require_readable,
+    write_part,
+)
 from inception_cli.training.dataset import (
     ImageCounts,
     ImageDataset,
     Sample,
-    Subset,
     centre_crop,
     digest_samples,
     empty_class_error,
     find_classes,
     list_samples,
+    require_other_images,
     require_same_classes,
     sample_balanced,
     shrink,
@@ -84,12 +92,17 @@ class Trainer:
         prepare = partial(centre_crop, pixels=pixels)
         self._train = ImageDataset(train_samples, pixels, partial(shrink, short_side=short_side), config.workers)
         self._val = ImageDataset(val_samples, pixels, prepare, config.workers)
+        self._train_on_every_class()
         self.skipped: dict[str, Failure] = self._train.skipped | self._val.skipped  # by path
         self._require_all_classes()
-        self._readable = [len(self._train), len(self._val)]
+        self._readable = {
+            "training images": digest_samples(self._train.samples),
+            "validation images": digest_samples(self._val.samples),
+        }
         if part:
             require_readable(config.part, part["readable"], self._readable)
-        self._measured = Subset(self._train, spread(len(self._train), len(self._val)), prepare)
+        measured = [self._train.samples[position] for position in spread(len(self._train), len(self._val))]
+        self._measured = ImageDataset(measured, pixels, prepare, config.workers)
         self.learner = self._make_learner()
         steps, hyperparameters = self._steps_per_epoch, self._hyperparameters
         self.resumed = describe_resuming(self.history, config.epochs, steps, hyperparameters) if part else ""
@@ -189,7 +202,15 @@ class Trainer:
         if config.val_dir is None:
             return split_samples(samples, self.recipe.val_every, self.recipe.val_run_length)
         require_same_classes(self.classes, config.train_dir, config.val_dir)
-        return samples, list_samples(config.val_dir, self.classes)
+        val_samples = list_samples(config.val_dir, self.classes)
+        require_other_images(samples, val_samples)
+        return samples, val_samples
+
+    def _train_on_every_class(self) -> None:
+        """Train on the validation images of classes that have no readable training image, unless they have a folder."""
+        if self.config.val_dir is None:
+            untrained = {*range(len(self.classes))} - {*self._train.labels.tolist()}
+            self._train.add(self._val.remove(untrained))
 
     def _run_configuration(self, train_samples: Sequence[Sample], val_samples: Sequence[Sample]) -> dict[str, Any]:
         """Return every value that the losses depend on; a training resumes only if all are unchanged."""
@@ -204,14 +225,14 @@ class Trainer:
             "batch size": config.batch_size,
             "device": config.device,
             "precision": config.precision,
+            "versions": major_minor(library_versions()),
             "recipe": json.loads(json.dumps(asdict(self.recipe))),
         }
 
     def _require_all_classes(self) -> None:
         """Raise InceptionError unless each class has a readable training image, and any a validation image."""
-        for label, name in enumerate(self.classes):
-            if label not in self._train.labels:
-                raise empty_class_error(self.config.train_dir / name, "training image")
+        for label in sorted({*range(len(self.classes))} - {*self._train.labels.tolist()}):
+            raise empty_class_error(self.config.train_dir / self.classes[label], self.skipped)
         if not len(self._val):
             raise InceptionError(
                 f"{self.config.val_dir or self.config.train_dir}: no readable validation image; "
@@ -241,9 +262,11 @@ class Trainer:
         return Learner(network, hyperparameters, steps, plan)
 
     def _run_epoch(self, epoch: int, progress: EpochProgress) -> tuple[EpochResult, ValidationPredictions]:
-        """Train for an epoch, counted from 0, and evaluate the averaged weights."""
+        """Train for an epoch, counted from 0, and evaluate the averaged weights; InceptionError if the loss is NaN."""
         started, learning_rate = time.monotonic(), self.learner.learning_rate()
         loss = self._train_epoch(epoch, progress)
+        if not isfinite(loss):
+            raise not_finite_error(self.config, epoch, loss)
         training_seconds = time.monotonic() - started
         measured, validation = self._evaluate(self._measured), self._evaluate(self._val)
         seconds = time.monotonic() - started
@@ -286,7 +309,7 @@ class Trainer:
         side = self.config.size * (recipe.first_crop + (recipe.last_crop - recipe.first_crop) * grown)
         return max(min(self.config.size, recipe.smallest_crop), 16 * round(side / 16))
 
-    def _evaluate(self, images: ImageDataset | Subset) -> ValidationPredictions:
+    def _evaluate(self, images: ImageDataset) -> ValidationPredictions:
         """Return the predictions of the averaged weights for some images."""
         batches = validation_batches(images, self.config.batch_size, self.config.workers)
         probabilities = torch.cat([self.learner.predict(self._images(batch)).softmax(1).cpu() for batch in batches])
