@@ -1,14 +1,17 @@
 """Training: datasets, augmentation, optimisation, choice of the best epoch, resuming."""
 
 import errno
+import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,9 +28,10 @@ from inception_cli.cli.training import print_beginning, print_unvalidated
 from inception_cli.config import PRESETS, PixelConfig, Plan
 from inception_cli.errors import InceptionError, UsageError
 from inception_cli.images.preprocess import views
+from inception_cli.network import familiarity as network_familiarity
 from inception_cli.network.model import InceptionV3
 from inception_cli.report import training as training_report
-from inception_cli.training import augment, dataset, resolve, train
+from inception_cli.training import augment, dataset, familiarity, resolve, train
 from inception_cli.training.augment import Augmentation, CropBatch, EpochPlan
 from inception_cli.training.checkpoint import read_part, write_part
 from inception_cli.training.dataset import ImageDataset, Sample
@@ -1091,6 +1095,35 @@ def test_the_report_names_both_folders(command: Inception) -> None:
     assert ended.code == 0
     assert "with 3 classes, trained on 16 images in photos, validated on 3 images in val.</p>" in page
     assert "<dd>photos: 16 training images of 3 classes; val: 3 validation images</dd>" in page
+
+
+def test_weights_are_saved_without_statistics_when_photos_are_gone(
+    command: Inception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = SimpleNamespace(to=lambda device: None)
+    monkeypatch.setattr(familiarity, "copy_modules", lambda _: network)
+    monkeypatch.setattr(familiarity, "optimize", lambda *_, **__: lambda pixels: (None, pixels.flatten(1)))
+    monkeypatch.setattr(network_familiarity, "MIN_PHOTOS", 10)
+    monkeypatch.setattr(network_familiarity, "MIN_PER_CLASS", 4)
+    train_epochs = Trainer.epochs
+
+    def epochs(trainer: Trainer, progress: EpochProgress) -> Iterator[EpochResult]:
+        yield from train_epochs(trainer, progress)
+        shutil.rmtree("photos/red")
+
+    monkeypatch.setattr(Trainer, "epochs", epochs)
+
+    ended = command("--epochs", 1, "--json")
+
+    reason = (
+        "4 photos could no longer be read after the last epoch; there are 9 training photos, and 0 in the smallest "
+        "class; it needs at least 10, and 4 in each class"
+    )
+    assert ended.code == 0, ended.err
+    assert json.loads(ended.out)["familiarity"] == reason
+    assert f"no statistics for --familiar: {reason}" in ended.err
+    assert Path("m.safetensors").exists()
+    assert not Path("m.safetensors.part").exists()
 
 
 def test_a_report_that_cannot_be_written_leaves_a_training_that_resumes(

@@ -19,7 +19,6 @@ from inception_cli.errors import InceptionError
 from inception_cli.files.atomic import remove_temporaries
 from inception_cli.images.failure import Failure
 from inception_cli.machine import cores, describe, library_versions, major_minor
-from inception_cli.network.familiarity import too_few_photos
 from inception_cli.network.model import InceptionV3
 from inception_cli.network.onednn import keep_memory
 from inception_cli.training.augment import (
@@ -80,7 +79,6 @@ class Trainer:
             remove_temporaries(file)
         self.classes = find_classes(config.train_dir)
         train_samples, val_samples = self._list_samples()
-        self._train_samples = train_samples
         self._configuration = self._run_configuration(train_samples, val_samples)
         part = read_part(config.part, self._configuration)
         self.history = [EpochResult(**fields) for fields in part["history"]] if part else []
@@ -164,15 +162,13 @@ class Trainer:
         """
         config, network = self.config, self.learner.averaged_network
         network.load_state_dict(network.state_dict() | dict(self._best_weights))
-        familiarity, labels, classes = None, torch.from_numpy(self._train.labels), len(self.classes)
-        metadata = self._metadata() | {"familiarity": too_few_photos(labels, classes)}
-        if not metadata["familiarity"]:
-            familiarity = measure_familiarity(network, self._train_samples, classes, config)
+        statistics, reason = measure_familiarity(network, self._train.samples, len(self.classes), config)
+        metadata = self._metadata() | {"familiarity": reason}
         if config.folder:
-            card = model_card(config, self.classes, metadata, familiarity is not None)
-            save_folder(config.out, network, self.classes, config.preset, metadata, card, familiarity)
+            card = model_card(config, self.classes, metadata, statistics is not None)
+            save_folder(config.out, network, self.classes, config.preset, metadata, card, statistics)
         else:
-            save_weights(config.out, network, self.classes, config.preset, metadata, familiarity=familiarity)
+            save_weights(config.out, network, self.classes, config.preset, metadata, familiarity=statistics)
         on_saved(metadata)
         self.config.part.unlink(missing_ok=True)
         return metadata
