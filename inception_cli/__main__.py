@@ -14,7 +14,7 @@ from types import FrameType
 import typer
 
 from inception_cli.cli.commands import app
-from inception_cli.errors import ExitCode, InceptionError, one_line
+from inception_cli.errors import ExitCode, InceptionError, is_out_of_memory, one_line
 from inception_cli.files.streams import ClosedPipe, open_standard_streams
 
 
@@ -61,9 +61,9 @@ def _print_error(error: Exception) -> int:
             if message := error.format_message():
                 console.print_error(f"{message.replace('Value error, ', '').rstrip('.')} (see --help)")
             return error.exit_code
-        case MemoryError():
-            smaller = {"classify", "evaluate", "train"}.intersection(sys.argv[1:2])
-            options = ", or choose a smaller --batch-size or --workers" if smaller else ""
+        case _ if is_out_of_memory(error):
+            other = {"classify": "--workers", "evaluate": "--workers", "train": "--size"}.get("".join(sys.argv[1:2]))
+            options = f", or choose a smaller --batch-size or {other}" if other else ""
             console.print_error(f"not enough memory; stop other programs{options}")
             return ExitCode.ERROR
         case OSError(errno=errno.EMFILE | errno.ENFILE):

@@ -15,6 +15,8 @@ from pathlib import Path
 
 #: Longest name, path or note in characters; PATH_MAX of Linux.
 MAX_TEXT = 4096
+#: In a RuntimeError that means that memory was short: of a GPU, of torch on the processor, of C++.
+NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "std::bad_alloc")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -52,6 +54,13 @@ class GateNotMet(InceptionError):
     """A metric is below the expected value."""
 
     exit_code = ExitCode.GATE_NOT_MET
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether the host, or a GPU, had no memory left: torch has no exception of its own for the host."""
+    text = str(error).lower()
+    of_torch = isinstance(error, RuntimeError) and any(words in text for words in NO_MEMORY)
+    return of_torch or isinstance(error, MemoryError)
 
 
 def one_line(error: BaseException, limit: int = 200) -> str:

@@ -1,9 +1,12 @@
-"""What this machine has: cores, memory, devices, the fastest precision."""
+"""What this machine has: cores, memory, devices, the fastest precision, the versions of libraries."""
 
 import os
 import platform
+from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 
+from inception_cli import __version__
 from inception_cli.config import Precision
 from inception_cli.errors import InceptionError, UsageError, plural
 
@@ -19,6 +22,17 @@ def cores() -> int:
         return max(1, min(allotted, int(quota) // int(period)))
     except (OSError, ValueError):  # no cgroup v2, or "max": no quota
         return allotted
+
+
+def library_versions() -> dict[str, str]:
+    """Return the versions of this program and of the libraries that pixels and numbers depend on."""
+    libraries = ("torch", "torchvision", "pillow", "simplejpeg")
+    return {"inception": __version__} | {name: version(name) for name in libraries}
+
+
+def major_minor(versions: Mapping[str, str]) -> dict[str, str]:
+    """Return the major and minor versions, without Python's: `2.14` of `2.14.1+cu130`."""
+    return {name: ".".join(text.split(".")[:2]) for name, text in versions.items() if name != "python"}
 
 
 def max_pixels() -> int:

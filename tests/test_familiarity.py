@@ -29,7 +29,7 @@ from inception_cli.predictions.prediction import Prediction
 from inception_cli.predictions.retune import for_saved_rows
 from inception_cli.training import familiarity as training_familiarity
 from inception_cli.training.dataset import Sample
-from inception_cli.training.familiarity import measure_familiarity
+from inception_cli.training.familiarity import measure_familiarity, sample_classes
 from inception_cli.training.settings import TrainConfig
 from inception_cli.weights.load import find_weights, load_familiarity
 from inception_cli.weights.read import FAMILIARITY, read_checkpoint
@@ -192,16 +192,38 @@ def test_training_photos_are_measured_with_the_network_as_it_runs(
 
     monkeypatch.setattr(training_familiarity, "optimize", optimize)
     monkeypatch.setattr(training_familiarity, "copy_modules", lambda network: network)
+    monkeypatch.setattr("inception_cli.network.familiarity.MIN_PHOTOS", 60)
     files = sorted(str(file) for file in photos.rglob("*.jpg"))[:6]
     samples = [Sample(file, label) for label in range(2) for file in files for _ in range(5)]
     config = TrainConfig(tmp_path, tmp_path / "w.safetensors", size=75)
 
-    found = measure_familiarity(StubNetwork(), samples, 2, config)  # type: ignore[arg-type]
+    found, reason = measure_familiarity(StubNetwork(), samples, 2, config)  # type: ignore[arg-type]
 
     features = middle_features_of([sample.path for sample in samples], config)
     expected = fit(features, torch.tensor([sample.label for sample in samples]), 2)
+    assert found
+    assert reason == ""
     assert torch.equal(found.means, expected.means)
     assert torch.equal(found.quantiles, expected.quantiles)
+
+
+@pytest.mark.parametrize(
+    ("photos", "count", "chosen"),
+    [([3, 10, 30], 18, [3, 7, 8]), ([3, 10, 30], 43, [3, 10, 30]), ([40, 40], 11, [5, 6])],
+)
+def test_of_many_photos_the_same_number_of_each_class_is_measured(
+    photos: list[int], count: int, chosen: list[int]
+) -> None:
+    samples = [Sample(f"{number:02}", label) for label, n in enumerate(photos) for number in range(n)]
+
+    found = sample_classes(samples, count)
+
+    assert np.bincount([sample.label for sample in found]).tolist() == chosen
+    assert found == sorted({*found}, key=lambda sample: (sample.label, sample.path))
+    for label, n in enumerate(photos):
+        numbers = [int(sample.path) for sample in found if sample.label == label]
+        assert (numbers[0], numbers[-1]) == (0, n - 1)
+        assert np.ptp(np.diff(numbers)) <= 1
 
 
 def middle_features_of(paths: list[str], config: TrainConfig | None = None) -> Tensor:

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 from running import Inception
 
 from inception_cli.errors import InceptionError
@@ -46,6 +47,42 @@ def test_a_remedy_names_no_option_that_the_command_lacks(
     (tmp_path / "rows.csv").touch()
 
     assert inception("tag", tmp_path / "rows.csv").err == "error: not enough memory; stop other programs\n"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried"),
+    ],
+    ids=repr,
+)
+def test_a_training_that_does_not_fit_into_memory_names_its_options(
+    error: Exception, inception: Inception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("inception_cli.cli.training.train", fail)
+    for name in ("photos/a", "photos/b"):
+        (tmp_path / name).mkdir(parents=True)
+
+    ended = inception("train", tmp_path / "photos", "-o", tmp_path / "m.safetensors")
+
+    assert (ended.code, ended.err) == (
+        1,
+        "error: not enough memory; stop other programs, or choose a smaller --batch-size or --size\n",
+    )
+
+
+def test_another_error_of_torch_is_unexpected(inception: Inception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr("inception_cli.cli.jobs.classify", fail)
+
+    assert "unexpected error" in inception("classify", "photo.jpg").err
 
 
 @pytest.mark.parametrize("message", [f"{'d/' * 2000}preds.csv: no such file; give another name", "x" * 5000])

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from inception_cli import machine
 from inception_cli.config import Settings
 from inception_cli.errors import InceptionError
 from inception_cli.inference import runner
@@ -182,7 +183,7 @@ def test_a_run_that_resumes_an_evaluation_keeps_its_labels(here: Path, tmp_path:
 
 def test_a_patch_version_is_no_difference() -> None:
     assert (
-        runner._major_minor({"torch": "2.14.1+cu130"}) == runner._major_minor({"torch": "2.14.0"}) == {"torch": "2.14"}
+        machine.major_minor({"torch": "2.14.1+cu130"}) == machine.major_minor({"torch": "2.14.0"}) == {"torch": "2.14"}
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import shots
 from PIL import Image
+from records import run_config
 from reported import evaluation, rows
 from rich.console import Console
 from running import Inception
@@ -20,9 +21,10 @@ from inception_cli.cli import tables
 from inception_cli.cli.commands import HELP, app
 from inception_cli.cli.console import prediction_line
 from inception_cli.cli.progress import ProgressBar, TrainingProgress
+from inception_cli.config import Weights
 from inception_cli.inference.runner import RunProgress
 from inception_cli.predictions.prediction import Prediction
-from inception_cli.training import train
+from inception_cli.training import resolve, train
 from inception_cli.training.dataset import ImageCounts
 from inception_cli.training.recipe import Recipe
 from inception_cli.training.settings import TrainConfig
@@ -194,7 +196,7 @@ def test_every_figure_of_an_epoch_has_its_name(
 class TwoEpochs(Trainer):
     """A training that takes no time."""
 
-    images = ImageCounts(108, 32, 12, [5, 4, 3])
+    images = ImageCounts(108, 32, 12, [7, 5])
     part_bytes = 282_000_000, 369_000_000
 
     def __init__(self, config: TrainConfig) -> None:
@@ -233,6 +235,24 @@ def test_a_training_shows_a_bar_for_the_epoch_that_runs(
     assert shown.lines[0] == "108 images of 2 classes for training, 12 others for validation"
     assert not any("training:" in line for line in shown.lines)
     assert [line[:9] for line in shown.lines if line.startswith("epoch")] == ["epoch 1/2", "epoch 2/2"]
+
+
+def test_the_notes_of_the_start_weights_name_no_option_that_train_lacks(
+    classes: Path, tmp_path: Path, inception: Inception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note = "the file names no preset: torchvision's is used"
+
+    def find_weights(name: str, can_choose: bool, **_: object) -> Weights:
+        return replace(run_config().weights[0], name=name, notes=(f"{note}; --preset" if can_choose else note,))
+
+    monkeypatch.setattr(resolve, "find_weights", find_weights)
+    monkeypatch.setattr(train, "Trainer", TwoEpochs)
+    words = "train", classes, "--from", "runs/start.pth", "--size", 176, "--epochs", 2, "-o", tmp_path / "m.safetensors"
+
+    shown, quiet = inception(*words), inception(*words, "-q")
+
+    assert f"start.pth: {note}" in shown.err.splitlines()
+    assert quiet.err == ""
 
 
 def test_the_figures_of_an_epoch_are_whole_in_a_narrow_terminal(

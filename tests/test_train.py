@@ -1,14 +1,17 @@
 """Training: datasets, augmentation, optimisation, choice of the best epoch, resuming."""
 
 import errno
+import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,15 +24,16 @@ from running import Inception
 from tiny_training import Tiny, draw
 from torch import Tensor
 
-from inception_cli.cli.training import print_beginning
+from inception_cli.cli.training import print_beginning, print_unvalidated
 from inception_cli.config import PRESETS, PixelConfig, Plan
 from inception_cli.errors import InceptionError, UsageError
 from inception_cli.images.preprocess import views
+from inception_cli.network import familiarity as network_familiarity
 from inception_cli.network.model import InceptionV3
 from inception_cli.report import training as training_report
-from inception_cli.training import augment, dataset, train
+from inception_cli.training import augment, dataset, familiarity, resolve, train
 from inception_cli.training.augment import Augmentation, CropBatch, EpochPlan
-from inception_cli.training.checkpoint import write_part
+from inception_cli.training.checkpoint import read_part, write_part
 from inception_cli.training.dataset import ImageDataset, Sample
 from inception_cli.training.learner import EMA_INTERVAL, Hyperparameters, Learner, parameter_groups
 from inception_cli.training.recipe import Recipe
@@ -140,10 +144,10 @@ def test_the_root_of_a_data_set_is_refused_before_weights_are_downloaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = make_folders(tmp_path / "data", "train/a/1.jpg", "val/a/2.jpg")
-    monkeypatch.setattr(train, "find_weights", lambda *_, **__: pytest.fail("weights were requested"))
+    monkeypatch.setattr(resolve, "find_weights", lambda *_, **__: pytest.fail("weights were requested"))
 
     with pytest.raises(InceptionError, match="splits of a data set"):
-        train.resolve(TrainSettings(str(root), str(tmp_path / "mine.safetensors")))
+        resolve.resolve(TrainSettings(str(root), str(tmp_path / "mine.safetensors")))
 
 
 def test_an_empty_class_folder_is_an_error_that_names_it(config: TrainConfig) -> None:
@@ -153,21 +157,75 @@ def test_an_empty_class_folder_is_an_error_that_names_it(config: TrainConfig) ->
 
 
 @pytest.mark.usefixtures("tiny")
-def test_a_class_without_a_readable_image_is_an_error_that_names_it(config: TrainConfig) -> None:
+def test_a_class_without_a_readable_image_is_an_error_with_the_first_reason(config: TrainConfig) -> None:
+    (config.train_dir / "red" / "000.png").write_bytes(b"not an image")  # of another class
     (config.train_dir / "violet").mkdir()
     for name in ("a.jpg", "b.jpg"):
-        (config.train_dir / "violet" / name).write_bytes(b"not an image")
-    with pytest.raises(InceptionError, match="violet: no readable training image"):
+        (config.train_dir / "violet" / name).write_bytes(b"")
+    with pytest.raises(
+        InceptionError,
+        match=r"violet: no readable image in this class folder \(a\.jpg: corrupt, .*empty.*\); add some, or remove",
+    ):
         Trainer(config)
 
 
 @pytest.mark.usefixtures("tiny")
-def test_a_class_whose_only_readable_image_is_for_validation_is_an_error_that_says_so(config: TrainConfig) -> None:
+@pytest.mark.parametrize("unreadable", ["000.png", "001.png"])
+def test_a_class_with_one_readable_image_is_trained_on_it(
+    unreadable: str, config: TrainConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Test both, as one of the two is for validation."""
     draw(config.out.parent / "two", {"red": 2})
     (config.out.parent / "two" / "red").rename(config.train_dir / "violet")
-    (config.train_dir / "violet" / "000.png").write_bytes(b"not an image")  # the other one is for validation
-    with pytest.raises(InceptionError, match="violet: no readable training image in this class folder; add some, or"):
-        Trainer(config)
+    (config.train_dir / "violet" / unreadable).write_bytes(b"not an image")
+
+    trainer = Trainer(config)
+
+    assert np.bincount(trainer._train.labels).tolist() == [5, 4, 4, 1]
+    assert trainer.images.val_per_class == [1, 1, 1, 0]
+    assert len(trainer.skipped) == 1
+    print_beginning(trainer, by_class=False)
+    assert "1 class has no validation image: violet\n" in capsys.readouterr().err
+    interrupted(config, 1)
+    assert len(Trainer(config).history) == 1
+
+
+@pytest.mark.usefixtures("tiny")
+def test_images_of_the_validation_folder_are_not_trained_on(config: TrainConfig) -> None:
+    val = draw(config.out.parent / "val", {"blue": 1, "green": 1, "red": 1})
+    for photo in (config.train_dir / "red").iterdir():
+        photo.write_bytes(b"not an image")
+    with pytest.raises(InceptionError, match=r"photos/red: no readable image .*\(000\.png: corrupt, "):
+        Trainer(replace(config, val_dir=val))
+
+
+def test_classes_without_validation_images_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    print_unvalidated([f"class {number}" for number in range(12)], [1, *[0] * 10, 1])
+    print_unvalidated(["a", "b"], [1, 1])
+
+    listed = ", ".join(f"class {number}" for number in range(1, 9))
+    assert capsys.readouterr().err == f"10 classes have no validation image: {listed} and 2 more\n"
+
+
+@pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize("shared", ["same folder", "link to the folder", "link to a file", "hard link"])
+def test_validation_images_that_are_training_images_are_refused(shared: str, config: TrainConfig) -> None:
+    val = config.train_dir
+    if shared != "same folder":
+        val = config.out.parent / "val"
+    if shared == "link to the folder":
+        val.symlink_to(config.train_dir)
+    elif shared != "same folder":
+        draw(val, {"blue": 1, "green": 1, "red": 1})
+        (val / "red" / "000.png").unlink()
+        place = val / "red" / "same.png"
+        (place.symlink_to if shared == "link to a file" else place.hardlink_to)(config.train_dir / "red" / "002.png")
+
+    with pytest.raises(
+        InceptionError, match=r"\w+\.png: is a training image as well \(.*photos/.*\.png\); give --val-dir a folder of"
+    ) as error:
+        Trainer(replace(config, val_dir=val))
+    assert str(val) in str(error.value)
 
 
 @pytest.mark.usefixtures("tiny")
@@ -191,8 +249,57 @@ def test_a_training_does_not_resume_when_other_images_are_readable(config: Train
     photo.write_bytes(b"?" * photo.stat().st_size)
 
     with pytest.raises(
-        InceptionError, match=r"part: .* started with 13 readable training images and 3 for validation, "
+        InceptionError, match=r"part: other images .* began \(training images: 13 \(\w+\) → 12 \(\w+\)\); restore the"
     ):
+        Trainer(config)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_training_does_not_resume_when_as_many_other_images_are_readable(config: TrainConfig) -> None:
+    one, other = (config.train_dir / "red" / name for name in ("000.png", "001.png"))
+    intact = {photo: photo.read_bytes() for photo in (one, other)}
+    one.write_bytes(b"?" * len(intact[one]))
+    interrupted(config, 1)
+    one.write_bytes(intact[one])
+    other.write_bytes(b"?" * len(intact[other]))
+
+    with pytest.raises(InceptionError, match=r"other images are readable .* \(training images: 12 \(\w+\) → 12 \("):
+        Trainer(config)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_training_does_not_resume_when_a_link_has_another_target(config: TrainConfig) -> None:
+    outside = draw(config.out.parent / "outside", {"red": 2})
+    link = config.train_dir / "red" / "000-link.png"
+    link.symlink_to(outside / "red" / "000.png")
+    interrupted(config, 1)
+    link.unlink()
+    link.symlink_to(outside / "red" / "001.png")
+
+    with pytest.raises(InceptionError, match=r"training images: 14 \(\w+\) → 14 \("):
+        Trainer(config)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_link_without_a_target_is_skipped(config: TrainConfig) -> None:
+    (config.train_dir / "red" / "link.png").symlink_to("gone.png")
+
+    assert [failure.status for failure in Trainer(config).skipped.values()] == ["missing"]
+
+
+@pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize("library", ["inception", "torch"])
+def test_a_training_resumes_only_with_the_same_minor_versions(
+    library: str, config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    versions = {"inception": "0.1.0", "torch": "2.15.0+cpu"}
+    monkeypatch.setattr(train, "library_versions", lambda: versions)
+    interrupted(config, 1)
+    monkeypatch.setattr(train, "library_versions", lambda: versions | {library: versions[library][:-1] + "9"})
+    assert len(Trainer(config).history) == 1
+
+    monkeypatch.setattr(train, "library_versions", lambda: versions | {library: "9.9"})
+    with pytest.raises(InceptionError, match=rf"other settings \(versions\.{library}: .* → 9\.9\)"):
         Trainer(config)
 
 
@@ -464,6 +571,25 @@ def test_the_training_accuracy_is_of_training_images_prepared_as_for_validation(
     for path, pixels in zip(subset.paths, batch.pixels, strict=True):  # 90 pixels are not shrunk before
         with Image.open(path) as image:
             assert np.array_equal(views(image, PixelConfig(preset))[0], pixels)
+
+
+@pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize("preset", ["torchvision", "mmpretrain"])
+def test_measured_training_images_have_the_pixels_of_classification(
+    preset: str, config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = draw(config.out.parent / "large", {"blue": 3, "green": 3, "red": 3}, side=160)
+    chosen = replace(PRESETS[preset], size=80, resize=92)
+    monkeypatch.setattr(TrainConfig, "preset", chosen)
+
+    trainer = Trainer(replace(config, train_dir=photos))
+
+    assert min(trainer._train[0].size) == 120  # the crops of training are from smaller images
+    (batch,) = augment.validation_batches(trainer._measured, 99, 1)
+    assert len(batch.pixels) == 6
+    for path, pixels in zip(trainer._measured.paths, batch.pixels, strict=True):
+        with Image.open(path) as image:
+            assert np.array_equal(views(image, PixelConfig(chosen))[0], pixels)
 
 
 def test_the_training_accuracy_is_of_a_bounded_number_of_images() -> None:
@@ -769,6 +895,58 @@ def test_a_training_resumes_with_other_workers(config: TrainConfig) -> None:
     assert len([*Trainer(replace(config, workers=3)).epochs()]) == 2
 
 
+@pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize(
+    ("precision", "remedy"), [("fp32", "other start weights or a smaller --batch-size"), ("bf16", "--precision fp32")]
+)
+def test_a_loss_that_is_not_finite_ends_the_training(
+    precision: Any, remedy: str, config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = Trainer(replace(config, precision=precision))
+    epochs = trainer.epochs()
+    next(epochs)
+    before = config.part.read_bytes()
+    monkeypatch.setattr(Learner, "step", lambda *_: torch.tensor(float("nan")))
+
+    with pytest.raises(InceptionError) as error:
+        next(epochs)
+
+    assert str(error.value) == (
+        f"epoch 2 of 3: the loss is not finite (nan); train with {remedy} after you have removed {config.part}, or "
+        "keep its best epoch with --epochs 1"
+    )
+    assert config.part.read_bytes() == before
+    with pytest.raises(InceptionError, match=rf"^epoch 1 of 3: the loss is not finite \(nan\); train with {remedy}$"):
+        next(Trainer(replace(config, precision=precision, out=config.out.with_name("new.safetensors"))).epochs())
+
+
+def test_a_part_file_that_cannot_be_read_is_kept(config: TrainConfig) -> None:
+    config.part.mkdir()
+    with pytest.raises(InceptionError, match=r"safetensors\.part: is a directory; make it readable and run the same"):
+        Trainer(config)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (OSError(errno.EIO, "Input/output error"), InceptionError(".part: input/output error; make it readable")),
+        (MemoryError("of Python"), MemoryError("of Python")),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), RuntimeError("can't allocate memory")),
+    ],
+    ids=repr,
+)
+def test_a_part_file_is_not_called_damaged_when_the_machine_cannot_read_it(
+    error: Exception, expected: Exception, config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    config.part.touch()
+    monkeypatch.setattr(torch, "load", fail)
+    with pytest.raises(type(expected), match=re.escape(str(expected))):
+        read_part(config.part, {})
+
+
 def test_a_damaged_part_file_is_refused(config: TrainConfig) -> None:
     config.part.write_bytes(b"PK\x03\x04 torn")
     with pytest.raises(InceptionError, match=r"mine\.safetensors\.part: damaged.*remove"):
@@ -896,6 +1074,56 @@ def test_the_report_of_a_training_shows_its_validation_images(command: Inception
     assert right
     assert float(right[1]) == pytest.approx(100 * (3 - mistakes) / 3, abs=0.1)
     assert page.count("data:image/jpeg;base64,") == mistakes
+
+
+def test_unreadable_images_are_exit_code_3_and_weights_are_written(command: Inception) -> None:
+    Path("photos/red/000.png").write_bytes(b"not an image")
+
+    ended = command("--epochs", 1)
+
+    assert ended.code == 3
+    assert "1 image is unreadable and left out:\n  photos/red/000.png: corrupt, " in ended.err
+    assert read_checkpoint(Path("m.safetensors")).metadata.trained["skipped"] == 1
+
+
+def test_the_report_names_both_folders(command: Inception) -> None:
+    draw(Path("val"), {"blue": 1, "green": 1, "red": 1})
+
+    ended = command("--epochs", 1, "--val-dir", "val", "--report", "page.html")
+
+    page = Path("page.html").read_text()
+    assert ended.code == 0
+    assert "with 3 classes, trained on 16 images in photos, validated on 3 images in val.</p>" in page
+    assert "<dd>photos: 16 training images of 3 classes; val: 3 validation images</dd>" in page
+
+
+def test_weights_are_saved_without_statistics_when_photos_are_gone(
+    command: Inception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = SimpleNamespace(to=lambda device: None)
+    monkeypatch.setattr(familiarity, "copy_modules", lambda _: network)
+    monkeypatch.setattr(familiarity, "optimize", lambda *_, **__: lambda pixels: (None, pixels.flatten(1)))
+    monkeypatch.setattr(network_familiarity, "MIN_PHOTOS", 10)
+    monkeypatch.setattr(network_familiarity, "MIN_PER_CLASS", 4)
+    train_epochs = Trainer.epochs
+
+    def epochs(trainer: Trainer, progress: EpochProgress) -> Iterator[EpochResult]:
+        yield from train_epochs(trainer, progress)
+        shutil.rmtree("photos/red")
+
+    monkeypatch.setattr(Trainer, "epochs", epochs)
+
+    ended = command("--epochs", 1, "--json")
+
+    reason = (
+        "4 photos could no longer be read after the last epoch; there are 9 training photos, and 0 in the smallest "
+        "class; it needs at least 10, and 4 in each class"
+    )
+    assert ended.code == 0, ended.err
+    assert json.loads(ended.out)["familiarity"] == reason
+    assert f"no statistics for --familiar: {reason}" in ended.err
+    assert Path("m.safetensors").exists()
+    assert not Path("m.safetensors.part").exists()
 
 
 def test_a_report_that_cannot_be_written_leaves_a_training_that_resumes(

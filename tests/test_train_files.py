@@ -12,8 +12,9 @@ from running import Inception
 from tiny_training import draw
 
 from inception_cli.errors import InceptionError
-from inception_cli.training import train
+from inception_cli.training import resolve
 from inception_cli.training.log import write_log
+from inception_cli.training.train import Trainer
 from inception_cli.weights.training_record import EpochResult
 
 RESULTS = [
@@ -27,7 +28,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Change to a folder with the class folders `photos`; no weights may be requested."""
     draw(tmp_path / "photos", {"blue": 6, "green": 5, "red": 5})
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(train, "find_weights", lambda *_, **__: pytest.fail("weights before the check"))
+    monkeypatch.setattr(resolve, "find_weights", lambda *_, **__: pytest.fail("weights before the check"))
     return tmp_path
 
 
@@ -190,6 +191,31 @@ def test_a_class_name_that_weights_cannot_hold_is_refused_before_the_training(he
         1,
         "error: photos/caf\\xe9: the name of a class has to be UTF-8; rename the folder\n",
     )
+
+
+@pytest.mark.parametrize("name", [" ", "\u2003", "\t"])
+def test_a_blank_class_name_is_refused_before_the_training(name: str, here: Path, inception: Inception) -> None:
+    (here / "photos" / "red").rename(here / "photos" / name)
+
+    ended = inception("train", "photos", "-o", "m.safetensors", "--from", "scratch", "--epochs", 1)
+
+    assert (ended.code, ended.err.count("\n")) == (1, 1)
+    assert ended.err.startswith("error: photos: the class folder '")
+    assert ended.err.endswith("' has a name that weights cannot hold; rename it\n")
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("size", [7500, 90_000])
+def test_an_input_resolution_that_weights_cannot_hold_is_refused_before_the_training(
+    size: int, inception: Inception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Trainer, "__init__", lambda *_: pytest.fail("the training began"))
+
+    ended = inception("train", "photos", "-o", "m.safetensors", "--from", "scratch", "--size", size)
+
+    assert (ended.code, ended.err.count("\n")) == (2, 1)
+    assert ended.err.startswith(f"error: --size {size}: preset")
+    assert ended.err.endswith("; choose another input resolution\n")
 
 
 @pytest.mark.parametrize("out", ["m.safetensors", "mine/"])

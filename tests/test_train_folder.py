@@ -18,8 +18,9 @@ from inception_cli.errors import InceptionError, UsageError
 from inception_cli.files.atomic import new_folder, remove_temporaries
 from inception_cli.training import train
 from inception_cli.training.model_card import model_card
+from inception_cli.training.resolve import resolve
 from inception_cli.training.settings import TrainConfig, TrainSettings
-from inception_cli.training.train import Trainer, resolve
+from inception_cli.training.train import Trainer
 from inception_cli.weights import load
 from inception_cli.weights.read import read_checkpoint
 

@@ -105,6 +105,15 @@ def test_the_page_has_the_record_of_the_training() -> None:
     assert section(page(), "epochs").count("<tr") == 1 + 6
 
 
+def test_the_page_names_the_folder_of_each_kind_of_images() -> None:
+    text = page(training(val_dir="val <2>"))
+
+    assert "trained on 108 images in photos &lt;1&gt;, validated on 12 images in val &lt;2&gt;.</p>" in text
+    data = "photos &lt;1&gt;: 108 training images of 3 classes; val &lt;2&gt;: 12 validation images; 2 unreadable"
+    assert data in section(text, "about")
+    assert "trained on 108 images in photos &lt;1&gt;.</p>" in page()
+
+
 def test_names_are_escaped_and_nothing_is_loaded() -> None:
     text = page()
 

@@ -17,7 +17,7 @@ from inception_cli.images import heif
 from inception_cli.inference.runner import Outcome, RunProgress
 from inception_cli.predictions.prediction import header, reason
 from inception_cli.storage.store import read_manifest
-from inception_cli.training import train
+from inception_cli.training import resolve
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_error_says_what_to_type(
     words: str, code: int, said: str, inception: Inception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(train, "find_weights", lambda *_, **__: pytest.fail("weights before the check"))
+    monkeypatch.setattr(resolve, "find_weights", lambda *_, **__: pytest.fail("weights before the check"))
 
     ended = inception(*words.split(" "))
 

@@ -183,6 +183,18 @@ def test_file_without_preset_gets_that_of_torchvision_with_a_note(network: Incep
         "the file names no preset: torchvision's is used; choose another with --preset"
     ]
     assert any("ImageNet's are used" in note for note in weights.notes)
+    without_options = find_weights(str(tmp_path / "bare.safetensors"), can_choose=False)
+    assert without_options.notes == (
+        "the file names no preset: torchvision's is used",
+        "1000 classes without names: ImageNet's are used",
+    )
+
+
+def test_a_record_that_is_no_json_is_not_saved(three: InceptionV3, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        save_weights(tmp_path / "w.safetensors", three, ("a", "b", "c"), PRESETS["timm"], {"loss": float("nan")})
+
+    assert [*tmp_path.iterdir()] == []
 
 
 def test_given_preset_replaces_the_own_one_with_a_note(checkpoint: Path) -> None:

@@ -310,7 +310,7 @@ def train(
     output = training.TrainOutput(report, log, json, quiet)
     output.check(out, [start, train_dir, val_dir])
     find_classes(Path(train_dir))  # an error is reported before torch is imported, which takes seconds
-    training.train(TrainSettings(**_values_of(TrainSettings, context)), output)
+    _end(training.train(TrainSettings(**_values_of(TrainSettings, context)), output))
 
 
 app.command(cls=Command)(export)

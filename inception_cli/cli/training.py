@@ -51,12 +51,16 @@ class TrainOutput:
         check_outputs(outputs, [*inputs, f"{out.rstrip('/')}.part"], can_force=False)
 
 
-def train(settings: TrainSettings, output: TrainOutput) -> None:
-    """Train, or resume a training; write the weights, the log and the report."""
+def train(settings: TrainSettings, output: TrainOutput) -> bool:
+    """Train, or resume a training; write the weights, the log and the report.
+
+    Return whether images were left out, as they could not be read.
+    """
     with TrainingProgress(output.quiet) as progress:
         progress.loading([] if settings.start == "scratch" else [settings.start])
         from inception_cli.training.log import write_log
-        from inception_cli.training.train import Trainer, resolve
+        from inception_cli.training.resolve import resolve
+        from inception_cli.training.train import Trainer
 
         config = resolve(settings, progress.downloading)
         # A second training with the same output would overwrite the checkpoint of the first one.
@@ -80,6 +84,7 @@ def train(settings: TrainSettings, output: TrainOutput) -> None:
         print_trained(metadata, trainer.classes, settings.out, output.report)
     if output.json:
         print(jsonlib.dumps(metadata))
+    return bool(trainer.skipped)
 
 
 def _is_in(file: str, folder: str) -> bool:
@@ -110,7 +115,8 @@ def _write_report(trainer: "Trainer", output: TrainOutput, metadata: Mapping[str
     predictions = [Prediction(path, "ok", (index,), (classes[index],), (score,)) for path, index, score in rows]
     training = Training(
         name=config.out.name,
-        data=f"{config.train_dir} and {config.val_dir}" if config.val_dir else str(config.train_dir),
+        train_dir=str(config.train_dir),
+        val_dir=str(config.val_dir) if config.val_dir else None,
         classes=Classes(classes),
         record=TrainingRecord.of(metadata),
         labels=validation.labels.tolist(),
@@ -130,12 +136,15 @@ def print_unreadable(skipped: "Mapping[str, Failure]") -> None:
 
 
 def print_beginning(trainer: "Trainer", by_class: bool) -> None:
-    """Print the data, the checkpoint file, and what the figures of an epoch mean."""
+    """Print the data, the start weights' notes, the checkpoint file, and what the figures of an epoch mean."""
     images, part = trainer.images, trainer.config.part
     print_line(
         f"{plural(images.training, 'image')} of {len(trainer.classes)} classes for training, "
         f"{images.validation:,} others for validation"
     )
+    print_unvalidated(trainer.classes, images.val_per_class)
+    for note in trainer.config.start.notes if trainer.config.start else ():
+        print_line(f"{trainer.config.start_name}: {note}", "dim")
     if trainer.config.keeps_classifier(trainer.classes):
         print_line(f"{trainer.config.start_name} has the same classes: its classifier is trained further")
     least, most = (f"{size / 1e6:,.0f} MB" for size in trainer.part_bytes)
@@ -151,6 +160,15 @@ def print_beginning(trainer: "Trainer", by_class: bool) -> None:
         "*: the best epoch so far, which is kept; of epochs within one standard error the last",
     ):
         print_line(f"  {line}", "dim")
+
+
+def print_unvalidated(classes: Sequence[str], val_per_class: Sequence[int]) -> None:
+    """Print the classes without a validation image."""
+    names = [name for name, count in zip(classes, val_per_class, strict=True) if not count]
+    if names:
+        more = f" and {len(names) - MAX_NAMES:,} more" if len(names) > MAX_NAMES else ""
+        have = plural(len(names), "class has", "classes have")
+        print_line(f"{have} no validation image: {', '.join(names[:MAX_NAMES])}{more}", "yellow")
 
 
 def print_trained(metadata: Mapping[str, Any], classes: Sequence[str], out: str, report: str | None) -> None:

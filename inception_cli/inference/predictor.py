@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from inception_cli.config import RunConfig
-from inception_cli.errors import InceptionError
+from inception_cli.errors import InceptionError, is_out_of_memory
 from inception_cli.images.dataset import Batch, load_batches
 from inception_cli.images.gpu_decode import GpuDecoder
 from inception_cli.images.preprocess import MIRRORED
@@ -37,9 +37,8 @@ from inception_cli.weights.load import load_familiarity, load_network
 DECODING_THREADS = 2
 #: Types of the arrays that are kept.
 ARRAY_DTYPES = {"float32": torch.float32, "float16": torch.float16}
-#: In a RuntimeError that means that memory was short: of a GPU, of torch on the processor, of C++.
+#: The error of a row whose scores are NaN.
 NOT_NUMBERS = "the scores are no numbers: the weights overflow; --precision fp32 may help"
-NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "std::bad_alloc")
 
 
 @dataclass(frozen=True)
@@ -192,7 +191,7 @@ class DevicePredictor:
                 parts.append(copy_to_host(*self._best_classes(part)))
                 first += len(part)
             except (RuntimeError, MemoryError) as error:
-                if not _out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 if len(part) == 1:
                     other = "fewer --workers" if self.run.plan.device == "cpu" else "--device cpu with --restart"
@@ -250,9 +249,3 @@ def softmax(logits: Tensor, only_classes: Sequence[int]) -> Tensor:
         mask[list(only_classes)] = 0
         logits = logits + mask
     return logits.softmax(1)
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """Return whether the device, or the host, had no memory left: torch has no type of its own for the host."""
-    text = str(error).lower()
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(each in text for each in NO_MEMORY)

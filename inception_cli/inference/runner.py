@@ -8,12 +8,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import chdir, contextmanager, nullcontext
 from dataclasses import dataclass, field, fields, replace
-from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
-from inception_cli import __version__
 from inception_cli.config import Classes, RunConfig, Settings
 from inception_cli.errors import InceptionError, UsageError, excerpt, plural
 from inception_cli.files.remote import is_remote
@@ -24,6 +22,7 @@ from inception_cli.inference import calibration, ray_backend, ray_cluster
 from inception_cli.inference.multi_gpu import MultiGpuPredictor, visible_devices
 from inception_cli.inference.predictor import DevicePredictor, Predictor
 from inception_cli.inference.resolve import resolve, resolve_plan
+from inception_cli.machine import library_versions, major_minor
 from inception_cli.network import int8, onednn
 from inception_cli.network.counting import count
 from inception_cli.network.fusion import DTYPES
@@ -236,7 +235,7 @@ def _manifest(discovery: Discovery, run: RunConfig, labels: LabelSources | None,
         inputs=discovery.inputs,
         directory=str(Path.cwd()),
         run=run,
-        versions={"python": sys.version.split()[0], **_versions()},
+        versions={"python": sys.version.split()[0], **library_versions()},
         network=NetworkCounts(counts.params, counts.macs, counts.flops, counts.mmpretrain_count),
         labels=labels,
         int8=int8,
@@ -254,7 +253,7 @@ def _require_same(name: str, earlier: Manifest, discovery: Discovery, run: RunCo
     stdin = discovery.read_stdin_sha256() or earlier.stdin_sha256
     changed = differences(
         _identity(earlier.inputs, earlier.stdin_sha256, earlier.versions, earlier.run),
-        _identity(discovery.inputs, stdin, _versions(), run),
+        _identity(discovery.inputs, stdin, library_versions(), run),
     )
     if changed:
         raise InceptionError(
@@ -270,7 +269,7 @@ def _identity(
     return {
         **{f"input {number}": name for number, name in enumerate(inputs, 1)},
         "list on standard input": stdin_sha256,
-        "versions": _major_minor(versions),
+        "versions": major_minor(versions),
         **run.rows_depend_on(),
     }
 
@@ -292,18 +291,6 @@ def _listed(changed: Sequence[str]) -> str:
         shown = [*shown, line]
     more = len(changed) - len(shown)
     return "; ".join(shown) + (f"; and {more:,} more" if more > 0 else "")
-
-
-def _versions() -> dict[str, str]:
-    """Return the versions that predictions depend on."""
-    return {"inception": __version__} | {
-        name: version(name) for name in ("torch", "torchvision", "pillow", "simplejpeg")
-    }
-
-
-def _major_minor(versions: Mapping[str, str]) -> dict[str, str]:
-    """Return the major and minor versions, without Python's: `2.14` of `2.14.1+cu130`."""
-    return {name: ".".join(text.split(".")[:2]) for name, text in versions.items() if name != "python"}
 
 
 def _require_local_files(inputs: Sequence[str], settings: Settings) -> None:

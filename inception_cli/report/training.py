@@ -35,11 +35,12 @@ class Training:
     """A finished training, and its best epoch's predictions for the validation images."""
 
     name: str  # of the weights' file
-    data: str  # the folders of the images
+    train_dir: str  # the folder of the training images
     classes: Classes
     record: TrainingRecord
     labels: Sequence[int]  # the class of each prediction's image
     predictions: Sequence[Prediction]
+    val_dir: str | None = None  # the folder of the validation images; None: they are a share of the other one
 
     def mistakes(self) -> list[int]:
         """Return the positions of the wrong predictions, the highest score first."""
@@ -78,7 +79,9 @@ def training_page(training: Training, thumbnail: Callable[[str], bytes], link: C
     from inception_cli.predictions.table import to_frame
 
     record, names = training.record, training.classes.names
-    labels = Labels.from_sets(training.classes, training.data, "name", [(label,) for label in training.labels])
+    labels = Labels.from_sets(
+        training.classes, training.val_dir or training.train_dir, "name", [(label,) for label in training.labels]
+    )
     table = to_frame((replace(each, path=escape_bytes(each.path)) for each in training.predictions), 1)
     mistakes = training.mistakes()
     shown = mistakes[:MISTAKES]
@@ -151,10 +154,11 @@ def _facts(training: Training) -> dict[str, str]:
     record = training.record
     start = "nothing (random weights)" if record.start == "scratch" else f"the weights {record.start}"
     skipped = f"; {plural(record.skipped, 'unreadable image')} left out" if record.skipped else ""
+    then = f"; {training.val_dir}: " if training.val_dir else ", "
     return {
         "Weights": training.name,
-        "Data": f"{training.data}: {plural(record.photos, 'training image')} of {len(training.classes)} classes, "
-        f"{record.val_photos:,} validation images{skipped}",
+        "Data": f"{training.train_dir}: {plural(record.photos, 'training image')} of {len(training.classes)} classes"
+        f"{then}{plural(record.val_photos, 'validation image')}{skipped}",
         "Start": start,
         "Epochs": f"{record.epochs} done, the weights of epoch {record.best_epoch} kept; schedule: {record.schedule}"
         f"{', stopped early: no better epoch' if record.stopped_early else ''}",

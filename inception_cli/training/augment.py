@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from inception_cli.images.preprocess import FILTERS
-from inception_cli.training.dataset import ImageDataset, Subset, map_in_threads
+from inception_cli.training.dataset import ImageDataset, map_in_threads
 
 #: The grey level that a change of contrast leaves unchanged.
 MID_GREY = 128
@@ -76,7 +76,7 @@ def training_batches(
     return map_in_threads(make_batch, range(0, len(plan.positions), plan.batch_size), workers)
 
 
-def validation_batches(dataset: ImageDataset | Subset, batch_size: int, workers: int) -> Iterator[CropBatch]:
+def validation_batches(dataset: ImageDataset, batch_size: int, workers: int) -> Iterator[CropBatch]:
     """Yield all images in order and unchanged, in batches of up to `batch_size`."""
 
     def make_batch(first: int) -> CropBatch:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from inception_cli.errors import InceptionError, require
+from inception_cli.errors import InceptionError, is_out_of_memory, os_errors, require
 from inception_cli.files.atomic import replacing
 from inception_cli.storage.store import differences
 from inception_cli.training.learner import Hyperparameters, scheduled_rate
@@ -14,26 +14,31 @@ from inception_cli.training.settings import TrainConfig
 from inception_cli.weights.training_record import EpochResult
 
 #: Version of the content of part files; those of another version are not resumed.
-VERSION = 3
+VERSION = 4
 
 
 def read_part(part: Path, configuration: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return what `write_part` saved, None if there is no file.
 
-    Raises InceptionError if the file is damaged, or if its training was started with another configuration.
+    Raises InceptionError if the file is damaged or cannot be read, or if its training was started with another
+    configuration.
     """
-    if not part.exists():
-        return None
     remedy = f"remove {part} to start over"
-    try:
-        saved: dict[str, Any] = torch.load(part, map_location="cpu", weights_only=True)
-        saved_configuration = saved["configuration"]
-        if saved["version"] != VERSION:
-            raise ValueError(f"version {saved['version']}")
-    except Exception as error:  # torch and pickle raise many types
-        raise InceptionError(
-            f"{part}: damaged, or not a training checkpoint of this version of the program; {remedy}"
-        ) from error
+    with os_errors(part, "make it readable and run the same command again to resume"):
+        if not part.exists():
+            return None
+        try:
+            with part.open("rb") as stream:
+                saved: dict[str, Any] = torch.load(stream, map_location="cpu", weights_only=True)
+            saved_configuration = saved["configuration"]
+            if saved["version"] != VERSION:
+                raise ValueError(f"version {saved['version']}")
+        except Exception as error:  # torch and pickle raise many types
+            if isinstance(error, OSError) or is_out_of_memory(error):
+                raise
+            raise InceptionError(
+                f"{part}: damaged, or not a training checkpoint of this version of the program; {remedy}"
+            ) from error
     if saved_configuration != configuration:
         changes = "; ".join(differences(saved_configuration, dict(configuration)))
         raise InceptionError(
@@ -42,17 +47,15 @@ def read_part(part: Path, configuration: Mapping[str, Any]) -> dict[str, Any] | 
     return saved
 
 
-def require_readable(part: Path, before: Sequence[int], now: Sequence[int]) -> None:
+def require_readable(part: Path, before: Mapping[str, str], now: Mapping[str, str]) -> None:
     """Raise InceptionError if other files are readable than when the training began: the batches would differ.
 
-    `before` and `now` are the numbers of training and of validation images.
+    `before` and `now` are the numbers of readable images and digests of them, for training and for validation.
     """
-    if [*before] != [*now]:
-        (old, old_val), (new, new_val) = before, now
+    if changes := "; ".join(differences(dict(before), dict(now))):
         raise InceptionError(
-            f"{part}: the training was started with {old:,} readable training images and {old_val:,} for validation, "
-            f"now there are {new:,} and {new_val:,}; restore the files or programs of then, or remove {part} to start "
-            "over"
+            f"{part}: other images are readable than when the training began ({changes}); restore the files or "
+            f"programs of then, or remove {part} to start over"
         )
 
 
@@ -63,6 +66,14 @@ def require_epochs(config: TrainConfig, done: int) -> None:
         f"--epochs {config.epochs}: {config.part} has {done} epochs already; give --epochs {done} to save the best of "
         "them, or more to train on",
     )
+
+
+def not_finite_error(config: TrainConfig, epoch: int, loss: float) -> InceptionError:
+    """Return the error for an epoch, counted from 0, whose mean loss is NaN or infinite, with the way to start over."""
+    remedy = "--precision fp32" if config.precision == "bf16" else "other start weights or a smaller --batch-size"
+    if epoch:  # the part file is resumed only with the same settings
+        remedy = f"{remedy} after you have removed {config.part}, or keep its best epoch with --epochs {epoch}"
+    return InceptionError(f"epoch {epoch + 1} of {config.epochs}: the loss is not finite ({loss}); train with {remedy}")
 
 
 def describe_resuming(

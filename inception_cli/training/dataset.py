@@ -5,11 +5,12 @@ import os
 import re
 import shlex
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeVar
 
 import numpy as np
@@ -114,9 +115,19 @@ def list_samples(folder: Path, classes: Sequence[str]) -> list[Sample]:
     return samples
 
 
-def empty_class_error(folder: Path, images: str = "image") -> InceptionError:
-    """Return the error for a class folder without a readable image, or without one of a kind of images."""
-    return InceptionError(f"{folder}: no readable {images} in this class folder; add some, or remove the class")
+def empty_class_error(folder: Path, skipped: Mapping[str, Failure] = MappingProxyType({})) -> InceptionError:
+    """Return the error for a class folder without a readable training image, with the first failure in it.
+
+    `skipped` are failures by path, of other folders too.
+    """
+    failures = (
+        f" ({path.removeprefix(f'{folder}/')}: {failure.status}, {failure.error})"
+        for path, failure in skipped.items()
+        if path.startswith(f"{folder}/")
+    )
+    return InceptionError(
+        f"{folder}: no readable image in this class folder{next(failures, '')}; add some, or remove the class"
+    )
 
 
 def require_same_classes(classes: Sequence[str], train_dir: Path, val_dir: Path) -> None:
@@ -126,6 +137,20 @@ def require_same_classes(classes: Sequence[str], train_dir: Path, val_dir: Path)
     problems = [f"{', '.join(missing)} missing"] * bool(missing) + [f"{', '.join(unknown)} unknown"] * bool(unknown)
     if problems:
         raise InceptionError(f"{val_dir}: class folders differ ({'; '.join(problems)}); use those of {train_dir}")
+
+
+def require_other_images(train: Iterable[Sample], val: Iterable[Sample]) -> None:
+    """Raise InceptionError if a file is both a training and a validation image, through links or under one name."""
+    validation: dict[tuple[int, int], str] = {}
+    for sample in val:
+        if file_id := _file_id(sample.path):
+            validation[file_id] = sample.path
+    for sample in train:
+        if (file_id := _file_id(sample.path)) and (path := validation.get(file_id)):
+            raise InceptionError(
+                f"{path}: is a training image as well ({sample.path}); give --val-dir a folder of other images, or "
+                "leave it out to validate with a share of the training images"
+            )
 
 
 def split_samples(samples: Sequence[Sample], every: int, run_length: int) -> tuple[list[Sample], list[Sample]]:
@@ -176,7 +201,11 @@ def digest_samples(samples: Sequence[Sample]) -> str:
     digest = hashlib.sha256()
     for sample in samples:
         file = Path(sample.path)
-        digest.update(os.fsencode(f"{sample.label} {file.name} {file.lstat().st_size}\n"))
+        try:
+            size = file.stat().st_size  # of its target, if it is a link
+        except OSError:
+            size = -1
+        digest.update(os.fsencode(f"{sample.label} {file.name} {size}\n"))
     return f"{len(samples)} ({digest.hexdigest()[:8]})"
 
 
@@ -191,32 +220,52 @@ class ImageDataset:
         workers: int,
     ) -> None:
         """Decode each image once in `workers` threads."""
-        self._pixel_config, self._prepare = pixels, prepare
+        self._pixel_config, self._prepare, self._workers = pixels, prepare, workers
+        self.samples: list[Sample] = []  # the readable ones
         self.skipped: dict[str, Failure] = {}
-        readable: list[Sample] = []
         self._cache: list[Image.Image | None] = []
-        free = CACHE_BYTES
-        images = map_in_threads(self._read, [sample.path for sample in samples], workers)
+        self._free = CACHE_BYTES
+        self.add(samples)
+
+    def add(self, samples: Sequence[Sample]) -> None:
+        """Decode more images, and append those that are readable."""
+        images = map_in_threads(self._read, [sample.path for sample in samples], self._workers)
         for sample, image in zip(samples, images, strict=True):
             if isinstance(image, Failure):
                 self.skipped[sample.path] = image
                 continue
             size = BYTES_PER_PIXEL * image.width * image.height
-            readable.append(sample)
-            self._cache.append(image if size <= free else None)
-            free -= size if size <= free else 0
-        self.paths = tuple(sample.path for sample in readable)
-        self.labels: NDArray[np.int64] = np.array([sample.label for sample in readable], np.int64)
+            self.samples.append(sample)
+            self._cache.append(image if size <= self._free else None)
+            self._free -= size if size <= self._free else 0
+
+    def remove(self, labels: Collection[int]) -> list[Sample]:
+        """Remove the images with these labels, and return their samples."""
+        removed = [sample for sample in self.samples if sample.label in labels]
+        kept = [position for position, sample in enumerate(self.samples) if sample.label not in labels]
+        self.samples, self._cache = [self.samples[at] for at in kept], [self._cache[at] for at in kept]
+        return removed
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The paths of the N images."""
+        return tuple(sample.path for sample in self.samples)
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """The labels (N,) of the images."""
+        return np.array([sample.label for sample in self.samples], np.int64)
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.samples)
 
     def __getitem__(self, position: int) -> Image.Image:
         """Return the prepared image; InceptionError if its file has become unreadable since it was first decoded."""
-        image = self._cache[position] or self._read(self.paths[position])
+        path = self.samples[position].path
+        image = self._cache[position] or self._read(path)
         if isinstance(image, Failure):
             raise InceptionError(
-                f"{self.paths[position]}: became unreadable during the training ({image.error}); "
+                f"{path}: became unreadable during the training ({image.error}); "
                 "restore it and run the same command again to resume"
             )
         return image
@@ -234,24 +283,6 @@ class ImageCounts:
     measured: int  # of the training images: those whose accuracy is measured
     validation: int
     val_per_class: list[int]  # of the validation images
-
-
-class Subset:
-    """Some images of a data set, each after another `prepare`."""
-
-    def __init__(
-        self, dataset: ImageDataset, positions: NDArray[np.int64], prepare: Callable[[Image.Image], Image.Image]
-    ) -> None:
-        self._dataset, self._positions, self._prepare = dataset, positions, prepare
-        self.labels = dataset.labels[positions]
-        self.paths = tuple(dataset.paths[position] for position in positions.tolist())
-
-    def __len__(self) -> int:
-        return len(self._positions)
-
-    def __getitem__(self, position: int) -> Image.Image:
-        """Return the prepared image."""
-        return self._prepare(self._dataset[int(self._positions[position])])
 
 
 def shrink(image: Image.Image, short_side: int) -> Image.Image:
@@ -289,6 +320,15 @@ def _quoted(path: Path) -> str:
 def _is_split(name: str, kind: str) -> bool:
     """Return whether a folder is called after a kind of split."""
     return not SPLITS[kind].isdisjoint(re.findall("[a-z]+", name.casefold()))
+
+
+def _file_id(path: str) -> tuple[int, int] | None:
+    """Return (device, inode) of a file, following links; None if it cannot be read."""
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _class_folders(folder: Path) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from inception_cli.weights.registry import FOLDER_PREFIX, HUB_PREFIX
 
 #: The start that means random weights.
 SCRATCH = "scratch"
+DEFAULT_BATCH_SIZE = 32  # the learning rate is proportional to the batch size
 #: File systems allow 255; the part file, while it is written, has 19 more: `.NAME.part.0a1b2c3d.tmp`.
 MAX_NAME_BYTES = 236
 #: torch takes seeds of 64 bits, and integers with a sign in tensors and checkpoints.
@@ -20,7 +21,7 @@ MAX_SEED = 2**63 - 1
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """What was requested for a training; "auto" is resolved by `training.train.resolve`."""
+    """What was requested for a training; "auto" is resolved by `training.resolve.resolve`."""
 
     train_dir: str
     out: str
@@ -57,7 +58,7 @@ class TrainConfig:
     size: int = 176  # pixels: the input resolution of the trained network
     epochs: int = 30
     seed: int = 0
-    batch_size: int = 32
+    batch_size: int = DEFAULT_BATCH_SIZE
     workers: int = 1  # threads that decode and crop
     device: str = "cpu"
     precision: Precision = "fp32"

@@ -1,13 +1,12 @@
 """Train a classifier on class folders; a checkpoint after each epoch lets an interrupted training resume."""
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -15,12 +14,11 @@ import torch
 from torch import Tensor
 
 from inception_cli import __version__
-from inception_cli.config import PixelConfig, Plan, Weights
+from inception_cli.config import PixelConfig, Plan
 from inception_cli.errors import InceptionError
 from inception_cli.files.atomic import remove_temporaries
 from inception_cli.images.failure import Failure
-from inception_cli.machine import cores, describe, fastest_precision, find_device
-from inception_cli.network.familiarity import too_few_photos
+from inception_cli.machine import cores, describe, library_versions, major_minor
 from inception_cli.network.model import InceptionV3
 from inception_cli.network.onednn import keep_memory
 from inception_cli.training.augment import (
@@ -30,17 +28,24 @@ from inception_cli.training.augment import (
     training_batches,
     validation_batches,
 )
-from inception_cli.training.checkpoint import describe_resuming, read_part, require_epochs, require_readable, write_part
+from inception_cli.training.checkpoint import (
+    describe_resuming,
+    not_finite_error,
+    read_part,
+    require_epochs,
+    require_readable,
+    write_part,
+)
 from inception_cli.training.dataset import (
     ImageCounts,
     ImageDataset,
     Sample,
-    Subset,
     centre_crop,
     digest_samples,
     empty_class_error,
     find_classes,
     list_samples,
+    require_other_images,
     require_same_classes,
     sample_balanced,
     shrink,
@@ -51,58 +56,16 @@ from inception_cli.training.familiarity import measure_familiarity
 from inception_cli.training.learner import Hyperparameters, Learner
 from inception_cli.training.model_card import model_card
 from inception_cli.training.recipe import Recipe
-from inception_cli.training.settings import SCRATCH, TrainConfig, TrainSettings, is_folder, real_folder
+from inception_cli.training.resolve import require_writable
+from inception_cli.training.settings import DEFAULT_BATCH_SIZE, SCRATCH, TrainConfig
 from inception_cli.training.validation import ValidationPredictions, is_best
-from inception_cli.weights.download import DownloadProgress, ignore_progress
-from inception_cli.weights.load import find_weights, is_saved_folder, load_network, save_folder, save_weights
-from inception_cli.weights.registry import FOLDER_PREFIX
+from inception_cli.weights.load import load_network, save_folder, save_weights
 from inception_cli.weights.training_record import ClassCounts, EpochResult, TrainingRecord
 
-DEFAULT_SIZE = 176  # pixels: input resolution of a network trained from scratch
-DEFAULT_BATCH_SIZE = 32  # the learning rate is proportional to the batch size
 #: Streams of random numbers. A generator's seed is (seed, stream, epoch, …), so that no two share their numbers.
 SAMPLING, CROPPING, DROPOUT = range(3)
 #: What `Trainer.epochs` calls while it trains an epoch: with the number of crops that are done, and that of all.
 EpochProgress = Callable[[int, int], None]
-
-
-def resolve(settings: TrainSettings, progress: DownloadProgress = ignore_progress) -> TrainConfig:
-    """Return the configuration of a training, every "auto" made a value; published weights are downloaded.
-
-    Raises InceptionError for a folder without class folders, and for an output file that cannot be written, before the
-    download.
-    """
-    find_classes(Path(settings.train_dir))
-    device = find_device(settings.device)
-    precision = fastest_precision(device) if settings.precision == "auto" else settings.precision
-    if precision == "fp16" and settings.precision == "auto":
-        precision = "fp32"  # fp16 would need loss scaling
-    config = TrainConfig(
-        train_dir=Path(settings.train_dir),
-        out=real_folder(settings.out) if is_folder(settings.out) else Path(settings.out),
-        folder=is_folder(settings.out),
-        val_dir=Path(settings.val_dir) if settings.val_dir else None,
-        size=DEFAULT_SIZE if settings.size == "auto" else settings.size,
-        epochs=settings.epochs,
-        seed=settings.seed,
-        batch_size=DEFAULT_BATCH_SIZE if settings.batch_size == "auto" else settings.batch_size,
-        workers=max(1, cores() // 2) if settings.workers == "auto" else settings.workers,
-        device=device,
-        precision=precision,
-    )
-    require_writable(config)
-    if settings.start == SCRATCH:
-        return config
-    start = _find_start(settings, progress)
-    return replace(config, start=start, size=start.preset.size if settings.size == "auto" else config.size)
-
-
-def _find_start(settings: TrainSettings, progress: DownloadProgress) -> Weights:
-    """Return the weights that training starts from; an error names the option."""
-    try:
-        return find_weights(settings.start, offline=settings.offline, progress=progress)
-    except InceptionError as error:
-        raise type(error)(f"--from: {error}, or --from {SCRATCH}") from error
 
 
 class Trainer:
@@ -116,7 +79,6 @@ class Trainer:
             remove_temporaries(file)
         self.classes = find_classes(config.train_dir)
         train_samples, val_samples = self._list_samples()
-        self._train_samples = train_samples
         self._configuration = self._run_configuration(train_samples, val_samples)
         part = read_part(config.part, self._configuration)
         self.history = [EpochResult(**fields) for fields in part["history"]] if part else []
@@ -128,12 +90,17 @@ class Trainer:
         prepare = partial(centre_crop, pixels=pixels)
         self._train = ImageDataset(train_samples, pixels, partial(shrink, short_side=short_side), config.workers)
         self._val = ImageDataset(val_samples, pixels, prepare, config.workers)
+        self._train_on_every_class()
         self.skipped: dict[str, Failure] = self._train.skipped | self._val.skipped  # by path
         self._require_all_classes()
-        self._readable = [len(self._train), len(self._val)]
+        self._readable = {
+            "training images": digest_samples(self._train.samples),
+            "validation images": digest_samples(self._val.samples),
+        }
         if part:
             require_readable(config.part, part["readable"], self._readable)
-        self._measured = Subset(self._train, spread(len(self._train), len(self._val)), prepare)
+        measured = [self._train.samples[position] for position in spread(len(self._train), len(self._val))]
+        self._measured = ImageDataset(measured, pixels, prepare, config.workers)
         self.learner = self._make_learner()
         steps, hyperparameters = self._steps_per_epoch, self._hyperparameters
         self.resumed = describe_resuming(self.history, config.epochs, steps, hyperparameters) if part else ""
@@ -195,15 +162,13 @@ class Trainer:
         """
         config, network = self.config, self.learner.averaged_network
         network.load_state_dict(network.state_dict() | dict(self._best_weights))
-        familiarity, labels, classes = None, torch.from_numpy(self._train.labels), len(self.classes)
-        metadata = self._metadata() | {"familiarity": too_few_photos(labels, classes)}
-        if not metadata["familiarity"]:
-            familiarity = measure_familiarity(network, self._train_samples, classes, config)
+        statistics, reason = measure_familiarity(network, self._train.samples, len(self.classes), config)
+        metadata = self._metadata() | {"familiarity": reason}
         if config.folder:
-            card = model_card(config, self.classes, metadata, familiarity is not None)
-            save_folder(config.out, network, self.classes, config.preset, metadata, card, familiarity)
+            card = model_card(config, self.classes, metadata, statistics is not None)
+            save_folder(config.out, network, self.classes, config.preset, metadata, card, statistics)
         else:
-            save_weights(config.out, network, self.classes, config.preset, metadata, familiarity=familiarity)
+            save_weights(config.out, network, self.classes, config.preset, metadata, familiarity=statistics)
         on_saved(metadata)
         self.config.part.unlink(missing_ok=True)
         return metadata
@@ -233,7 +198,15 @@ class Trainer:
         if config.val_dir is None:
             return split_samples(samples, self.recipe.val_every, self.recipe.val_run_length)
         require_same_classes(self.classes, config.train_dir, config.val_dir)
-        return samples, list_samples(config.val_dir, self.classes)
+        val_samples = list_samples(config.val_dir, self.classes)
+        require_other_images(samples, val_samples)
+        return samples, val_samples
+
+    def _train_on_every_class(self) -> None:
+        """Train on the validation images of classes that have no readable training image, unless they have a folder."""
+        if self.config.val_dir is None:
+            untrained = {*range(len(self.classes))} - {*self._train.labels.tolist()}
+            self._train.add(self._val.remove(untrained))
 
     def _run_configuration(self, train_samples: Sequence[Sample], val_samples: Sequence[Sample]) -> dict[str, Any]:
         """Return every value that the losses depend on; a training resumes only if all are unchanged."""
@@ -248,14 +221,14 @@ class Trainer:
             "batch size": config.batch_size,
             "device": config.device,
             "precision": config.precision,
+            "versions": major_minor(library_versions()),
             "recipe": json.loads(json.dumps(asdict(self.recipe))),
         }
 
     def _require_all_classes(self) -> None:
         """Raise InceptionError unless each class has a readable training image, and any a validation image."""
-        for label, name in enumerate(self.classes):
-            if label not in self._train.labels:
-                raise empty_class_error(self.config.train_dir / name, "training image")
+        for label in sorted({*range(len(self.classes))} - {*self._train.labels.tolist()}):
+            raise empty_class_error(self.config.train_dir / self.classes[label], self.skipped)
         if not len(self._val):
             raise InceptionError(
                 f"{self.config.val_dir or self.config.train_dir}: no readable validation image; "
@@ -285,9 +258,11 @@ class Trainer:
         return Learner(network, hyperparameters, steps, plan)
 
     def _run_epoch(self, epoch: int, progress: EpochProgress) -> tuple[EpochResult, ValidationPredictions]:
-        """Train for an epoch, counted from 0, and evaluate the averaged weights."""
+        """Train for an epoch, counted from 0, and evaluate the averaged weights; InceptionError if the loss is NaN."""
         started, learning_rate = time.monotonic(), self.learner.learning_rate()
         loss = self._train_epoch(epoch, progress)
+        if not isfinite(loss):
+            raise not_finite_error(self.config, epoch, loss)
         training_seconds = time.monotonic() - started
         measured, validation = self._evaluate(self._measured), self._evaluate(self._val)
         seconds = time.monotonic() - started
@@ -330,7 +305,7 @@ class Trainer:
         side = self.config.size * (recipe.first_crop + (recipe.last_crop - recipe.first_crop) * grown)
         return max(min(self.config.size, recipe.smallest_crop), 16 * round(side / 16))
 
-    def _evaluate(self, images: ImageDataset | Subset) -> ValidationPredictions:
+    def _evaluate(self, images: ImageDataset) -> ValidationPredictions:
         """Return the predictions of the averaged weights for some images."""
         batches = validation_batches(images, self.config.batch_size, self.config.workers)
         probabilities = torch.cat([self.learner.predict(self._images(batch)).softmax(1).cpu() for batch in batches])
@@ -376,22 +351,3 @@ class Trainer:
             history=tuple(self.history),
         )
         return asdict(record)
-
-
-def _is_replaceable(config: TrainConfig) -> bool:
-    """Return whether the existing output is an empty folder, or was written by this training before it was killed."""
-    if config.folder and config.out.is_dir() and not any(config.out.iterdir()):
-        return True
-    return config.part.exists() and (not config.folder or is_saved_folder(config.out))
-
-
-def require_writable(config: TrainConfig) -> None:
-    """Raise InceptionError if the output file exists, or cannot be written, before time is spent on training."""
-    out, folder = config.out, config.out.parent
-    is_loop = config.folder and out.is_symlink()  # the target of any other link is `out`
-    if (out.exists() or is_loop) and not _is_replaceable(config):
-        kind, again = ("folder", f"{FOLDER_PREFIX}{out}") if config.folder else ("file", out)
-        further = f", with --from {again} to train it further" if out.is_dir() == config.folder and not is_loop else ""
-        raise InceptionError(f"{out}: already exists; move it away, or choose another output {kind}{further}")
-    if not (folder.is_dir() and os.access(folder, os.W_OK)):
-        raise InceptionError(f"{folder}: not a writable folder; create it, or choose another output file")

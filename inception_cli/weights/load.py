@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from safetensors.torch import save
 from torch import Tensor
@@ -61,11 +61,12 @@ def find_weights(
     classes: Classes | None = None,
     offline: bool = False,
     progress: DownloadProgress = ignore_progress,
+    can_choose: bool = True,
 ) -> Weights:
     """Return the weights of a name, downloaded if necessary, of a file, or of a folder in timm's layout.
 
-    `preset` and `classes` replace the weights' own. Raises UsageError for an unknown name, and InceptionError for a
-    file that is missing or is not Inception V3.
+    `preset` and `classes` replace the weights' own; with `can_choose` the notes name the options for them. Raises
+    UsageError for an unknown name, and InceptionError for a file that is missing or is not Inception V3.
     """
     published = PUBLISHED.get(name)
     files = find_model_folder(name, offline, progress) or _find_file(name, published, offline, progress)
@@ -80,8 +81,12 @@ def find_weights(
     if metadata.familiarity_sha256:
         files.fetch_familiarity()
     own_preset = PRESETS[published.preset] if published else metadata.preset
-    chosen_preset, preset_notes = _choose_preset(preset, own_preset)
-    chosen_classes, classes_notes = _choose_classes(name, converted.num_classes, classes, metadata.classes)
+    chosen_preset, assumed_preset = _choose_preset(preset, own_preset)
+    chosen_classes, assumed_classes = _choose_classes(name, converted.num_classes, classes, metadata.classes)
+    assumed = [
+        f"{each.text}; {each.remedy}" if each.remedy and can_choose else each.text
+        for each in (*assumed_preset, *assumed_classes)
+    ]
     return Weights(
         name=name,
         file=str(file),
@@ -92,7 +97,7 @@ def find_weights(
         top1=published.top1 if published else None,
         top5=published.top5 if published else None,
         licence=published.licence if published else "",
-        notes=(*notes, *converted.notes, *preset_notes, *classes_notes),
+        notes=(*notes, *converted.notes, *assumed),
     )
 
 
@@ -195,7 +200,7 @@ def _statistics(familiarity: Familiarity | None) -> dict[str, Tensor]:
 
 def _serialize(tensors: dict[str, Tensor], metadata: Metadata) -> bytes:
     """Return the bytes of a safetensors file."""
-    return save(tensors, {METADATA_KEY: json.dumps(asdict(metadata), ensure_ascii=False)})
+    return save(tensors, {METADATA_KEY: json.dumps(asdict(metadata), ensure_ascii=False, allow_nan=False)})
 
 
 def named_preset(name: str) -> Preset:
@@ -239,21 +244,29 @@ def _convert(file: Path, tensors: Mapping[str, Tensor], num_names: int | None) -
         raise refusal(file, error) from error
 
 
-def _choose_preset(requested: str | None, own: Preset | None) -> tuple[Preset, list[str]]:
+class _Assumption(NamedTuple):
+    """What is assumed about weights that do not say it, and the option with which users choose something else."""
+
+    text: str
+    remedy: str = ""
+
+
+def _choose_preset(requested: str | None, own: Preset | None) -> tuple[Preset, list[_Assumption]]:
     """Return the requested preset, else the weights' own, else torchvision's, and notes for the user."""
     if requested is None:
         if own:
             return own, []
-        return PRESETS["torchvision"], ["the file names no preset: torchvision's is used; choose another with --preset"]
+        text = "the file names no preset: torchvision's is used"
+        return PRESETS["torchvision"], [_Assumption(text, "choose another with --preset")]
     preset = named_preset(requested)
     if own and own.name != requested:
-        return preset, [f"preset {requested} is used instead of the weights' own, {own.name}"]
+        return preset, [_Assumption(f"preset {requested} is used instead of the weights' own, {own.name}")]
     return preset, []
 
 
 def _choose_classes(
     name: str, count: int, given: Classes | None, own: tuple[str, ...] | None
-) -> tuple[Classes, list[str]]:
+) -> tuple[Classes, list[_Assumption]]:
     """Return the given class names, else the weights' own, else ImageNet's (1000 classes) or numbers; and notes."""
     if given is not None:
         if len(given) != count:
@@ -272,12 +285,12 @@ def _choose_classes(
         return Classes(own), []
     if count != 1000:
         classes = Classes(tuple(map(str, range(count))))
-        return classes, [
-            f"{plural(count, 'class', 'classes')} without names: their numbers are used; name them with --classes FILE"
-        ]
+        text = f"{plural(count, 'class', 'classes')} without names: their numbers are used"
+        return classes, [_Assumption(text, "name them with --classes FILE")]
     if name in PUBLISHED:
         return imagenet(), []
-    return imagenet(), ["1000 classes without names: ImageNet's are used; give others with --classes FILE"]
+    text = "1000 classes without names: ImageNet's are used"
+    return imagenet(), [_Assumption(text, "give others with --classes FILE")]
 
 
 def _hash(file: Path) -> str:
