@@ -202,11 +202,15 @@ class Trainer:
         require_other_images(samples, val_samples)
         return samples, val_samples
 
+    @property
+    def _untrained(self) -> set[int]:
+        """The classes without a readable training image."""
+        return {*range(len(self.classes))} - {*self._train.labels.tolist()}
+
     def _train_on_every_class(self) -> None:
         """Train on the validation images of classes that have no readable training image, unless they have a folder."""
         if self.config.val_dir is None:
-            untrained = {*range(len(self.classes))} - {*self._train.labels.tolist()}
-            self._train.add(self._val.remove(untrained))
+            self._train.add(self._val.remove(self._untrained))
 
     def _run_configuration(self, train_samples: Sequence[Sample], val_samples: Sequence[Sample]) -> dict[str, Any]:
         """Return every value that the losses depend on; a training resumes only if all are unchanged."""
@@ -227,8 +231,8 @@ class Trainer:
 
     def _require_all_classes(self) -> None:
         """Raise InceptionError unless each class has a readable training image, and any a validation image."""
-        for label in sorted({*range(len(self.classes))} - {*self._train.labels.tolist()}):
-            raise empty_class_error(self.config.train_dir / self.classes[label], self.skipped)
+        if self._untrained:
+            raise empty_class_error(self.config.train_dir / self.classes[min(self._untrained)], self.skipped)
         if not len(self._val):
             raise InceptionError(
                 f"{self.config.val_dir or self.config.train_dir}: no readable validation image; "
