@@ -10,6 +10,7 @@ import zlib
 
 import numpy as np
 import pytest
+from formats import drawn, saved
 from image_files import Array, bmp, chunk, gif, png, tga
 from PIL import Image
 
@@ -156,6 +157,62 @@ def test_the_default_image_of_an_animated_png_is_decoded(
 ) -> None:
     """It is as large as the header says, even if a frame that is smaller, against the specification, refers to it."""
     assert np.array_equal(decoded(animation(frame, first_is_default)), np.full((6, 8, 3), [0, 0, 255]))
+
+
+def filled_with_zeros(data: bytes, start: int, end: int) -> bytes:
+    return data[:start] + bytes(end - start) + data[end:]
+
+
+def assert_damaged(data: bytes, suffix: str, status: str = "corrupt") -> None:
+    failure = result(data, suffix)
+    assert isinstance(failure, Failure)
+    assert failure.status == status
+
+
+@pytest.mark.parametrize("kept", [0, 12, 16])
+@pytest.mark.parametrize("place", [0.2, 0.5, 0.9, 0.97])
+def test_a_png_whose_rest_is_zeros_is_damaged(place: float, kept: int) -> None:
+    """As of a download into a file of its final size. zlib can decode the zeros; `kept` bytes at the end are right."""
+    pixels = drawn()
+    for image in (pixels, pixels.convert("L"), pixels.quantize(200), pixels.convert("RGBA")):
+        data = saved(image, "PNG")
+        assert_damaged(filled_with_zeros(data, int(place * len(data)), len(data) - kept), ".png")
+    icon = saved(drawn(64, 64), "ICO", sizes=[(64, 64)])
+    assert_damaged(filled_with_zeros(icon, int(place * len(icon)), len(icon) - kept), ".ico")
+
+
+def test_only_the_checksums_of_the_image_count() -> None:
+    """Each chunk has one; those behind the pixels of the default image are not read."""
+    pixels = random_numbers(8, 9, 9, 3)
+    wrong = chunk(b"tEXt", b"Comment\0a")[:-1] + b"?"
+    data = png(pixels, RGB, 8, before=wrong, behind=wrong + wrong)
+    assert np.array_equal(decoded(data), pixels)
+    assert np.array_equal(decoded(data[: data.index(b"IEND") - 4]), pixels)
+    at = data.index(b"IDAT") + 4 + int.from_bytes(data[data.index(b"IDAT") - 4 : data.index(b"IDAT")])
+    assert np.array_equal(decoded(data[:at]), pixels)  # the end of the file cuts off its checksum
+    assert_damaged(data[:at] + b"????" + data[at + 4 :], ".png")
+
+
+@pytest.mark.parametrize("part", [0, 0.5, 0.9])
+def test_a_png_with_too_few_data_before_its_end_chunk_is_truncated(part: float) -> None:
+    data = saved(drawn(), "PNG")
+    start = data.index(b"IDAT")
+    length = int.from_bytes(data[start - 4 : start])
+    stream = data[start + 4 : start + 4 + int(part * length)]
+    assert_damaged(data[: start - 4] + chunk(b"IDAT", stream) + data[start + 8 + length :], ".png", "truncated")
+
+
+# --- QOI.
+
+
+def test_a_qoi_whose_rest_is_zeros_is_damaged() -> None:
+    """A zero is the first of the colours before; the file ends in seven zeros and a one."""
+    data = saved(drawn(), "QOI")
+    pixels = np.asarray(drawn())
+    for place in (0.2, 0.9, 0.99):
+        assert_damaged(filled_with_zeros(data, int(place * len(data)), len(data)), ".qoi")
+    for whole in (data, data + bytes(500), data + b"text"):
+        assert np.array_equal(decoded(whole, ".qoi"), pixels)
 
 
 # --- GIF and WebP.

@@ -293,7 +293,7 @@ def test_damaged_images_that_a_publisher_would_count_are_noted(
 
     outcome = run_job([str(folder)], SETTINGS, StreamStore(lambda predictions: None), Callback())
 
-    assert [note for note in outcome.notes if note.startswith("2 damaged JPEGs have no prediction")]
+    assert [note for note in outcome.notes if note.startswith("2 damaged images have no prediction")]
 
 
 def test_a_folder_that_cannot_be_read_is_in_the_manifest_and_makes_the_run_incomplete(

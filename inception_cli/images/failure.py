@@ -8,7 +8,7 @@ from inception_cli.errors import os_reason
 
 MAX_ERROR_LENGTH = 160  # characters
 PILLOW_DECODES_IT = (
-    "Pillow decodes it without an error"  # in the error of a damaged JPEG that other programs would count
+    "Pillow decodes it without an error"  # in the error of a damaged image that other programs would count
 )
 FailureStatus = Literal["missing", "denied", "unsupported", "too_large", "truncated", "corrupt", "failed"]
 

@@ -180,7 +180,7 @@ def _predict_pending(
                 break
     if damaged:
         outcome.notes.append(
-            f"{plural(damaged, 'damaged JPEG has', 'damaged JPEGs have')} no prediction, although Pillow decodes "
+            f"{plural(damaged, 'damaged image has', 'damaged images have')} no prediction, although Pillow decodes "
             "such files: the publishers' code would have counted them"
         )
     if reduced := outcome.manifest.reduced_batch:
