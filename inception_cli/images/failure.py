@@ -21,6 +21,7 @@ class Failure:
     error: str
 
 
+NO_SUCH_FILE = Failure("missing", "no such file")
 #: The failure of an image that does not fit into memory, even if no other one is decoded at the same time.
 OUT_OF_MEMORY = Failure("failed", "out of memory")
 
@@ -37,7 +38,7 @@ def os_failure(error: OSError) -> Failure:
     """Return the failure for an error of the operating system."""
     match error.errno:
         case errno.ENOENT | errno.ENOTDIR:
-            return Failure("missing", "no such file")
+            return NO_SUCH_FILE
         case errno.ELOOP:
             return Failure("missing", "the link points to itself")
         case errno.ENAMETOOLONG:

@@ -357,7 +357,8 @@ def _added_images(inputs: Sequence[str], paths: Sequence[str]) -> list[str]:
         return []
     known = set(paths)
     try:
-        return [path for path in Discovery(inputs) if path not in known]
+        discovery = Discovery(inputs)
+        return [path for path in discovery if path not in known and path not in discovery.unmatched]
     except InceptionError:  # the inputs were moved away; their rows say so
         return []
 
