@@ -37,8 +37,8 @@ from inception_cli.weights.load import load_familiarity, load_network
 DECODING_THREADS = 2
 #: Types of the arrays that are kept.
 ARRAY_DTYPES = {"float32": torch.float32, "float16": torch.float16}
-#: In a RuntimeError that means that memory was short: of a GPU, of torch on the processor, of C++.
 NOT_NUMBERS = "the scores are no numbers: the weights overflow; --precision fp32 may help"
+#: In a RuntimeError that means that memory was short: of a GPU, of torch on the processor, of C++.
 NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "std::bad_alloc")
 
 
