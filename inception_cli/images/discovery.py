@@ -193,7 +193,7 @@ class Discovery:
         return iter((name,))
 
     def _from_pattern(self, pattern: str) -> Iterator[str]:
-        """Yield the images that match a glob pattern, and those in folders that match it; the pattern if nothing does."""
+        """Yield the images that match a glob pattern, and those in matching folders; the pattern if nothing matches."""
         parts = (f"{pattern}*" if pattern.endswith("/") else pattern).split("/")  # `a*/`: everything in the folders
         literal = next(i for i, part in enumerate(parts) if has_magic(part))
         prefix, rest = "".join(f"{part}/" for part in parts[:literal]), tuple(filter(None, parts[literal:]))
