@@ -21,6 +21,7 @@ WEBP_ANIMATION = 0x02  # flag in the header of a WebP
 JPEG_2000_SIZE = b"\xff\x4f\xff\x51"  # start of the codestream, and the marker of the segment with the depths
 JPEG_2000_HEADER = 1_000_000  # bytes in which to look for it: an XMP box may be before
 READ_SIZE = 1 << 20  # bytes
+SECTOR = 512  # bytes of a disk
 QOI_END = bytes(7) + b"\1"
 TGA_FOOTER = b"TRUEVISION-XFILE.\0"
 TGA_ALPHA, TGA_PREMULTIPLIED_ALPHA = 3, 4  # values of the extension area's attributes type; lower: no alpha
@@ -124,7 +125,31 @@ def _webp(image: WebPImageFile, file: TrackedFile) -> Image.Image:
     if image.rawmode == "RGBX" and header[12:16] == b"VP8X" and header[20] & WEBP_ANIMATION:
         image._mode = image.rawmode = "RGBA"
     image.load()
+    _require_webp_data(file, image.width * image.height)
     return to_rgb(image)
+
+
+def _require_webp_data(file: TrackedFile, pixels: int) -> None:
+    """Raise Unreadable if the data of a lossy WebP end in zeros, as of a file whose rest was filled with them.
+
+    They decode without an error. No image has so many: a zero bit of this arithmetic coder stands for at most 177
+    decisions (of probability 255 / 256; RFC 6386, section 7), and a macroblock of 16 × 16 pixels has 28 such decisions
+    at most, one for each of its 25 blocks and three for its header.
+    """
+    most = (
+        SECTOR + pixels // 10_000
+    )  # zero bytes; a sector is the least that file systems and downloads leave unwritten
+    position, size = 12, file.size()
+    while position + 8 <= size:
+        file.seek(position)
+        header = file.read(8)
+        end = position + 8 + int.from_bytes(header[4:], "little")
+        if header[:4] == b"VP8 ":
+            file.seek(max(position + 8, end - most - 1))
+            if end <= size and not any(file.read(end - file.tell())) and end - position - 8 > most:
+                raise _damaged("its data end in zeros")
+            return
+        position = end + end % 2
 
 
 def _gif(image: ImageFile) -> Image.Image:
