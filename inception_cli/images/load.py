@@ -1,6 +1,7 @@
 """Load the pixels of an image that Pillow has opened, and do what Pillow leaves undone in some formats."""
 
 import io
+import struct
 import zlib
 from typing import Any
 
@@ -21,7 +22,7 @@ WEBP_ANIMATION = 0x02  # flag in the header of a WebP
 JPEG_2000_SIZE = b"\xff\x4f\xff\x51"  # start of the codestream, and the marker of the segment with the depths
 JPEG_2000_HEADER = 1_000_000  # bytes in which to look for it: an XMP box may be before
 READ_SIZE = 1 << 20  # bytes
-SECTOR = 512  # bytes of a disk
+SECTOR = 512  # bytes: the least that file systems and downloads leave unwritten
 QOI_END = bytes(7) + b"\1"
 TGA_FOOTER = b"TRUEVISION-XFILE.\0"
 TGA_ALPHA, TGA_PREMULTIPLIED_ALPHA = 3, 4  # values of the extension area's attributes type; lower: no alpha
@@ -130,26 +131,22 @@ def _webp(image: WebPImageFile, file: TrackedFile) -> Image.Image:
 
 
 def _require_webp_data(file: TrackedFile, pixels: int) -> None:
-    """Raise Unreadable if the data of a lossy WebP end in zeros, as of a file whose rest was filled with them.
+    """Raise Unreadable if zeros have overwritten data of a lossy WebP, as of a file whose rest was filled with them.
 
-    They decode without an error. No image has so many: a zero bit of this arithmetic coder stands for at most 177
+    They decode without an error. No image has as many: a zero bit of this arithmetic coder stands for at most 177
     decisions (of probability 255 / 256; RFC 6386, section 7), and a macroblock of 16 × 16 pixels has 28 such decisions
     at most, one for each of its 25 blocks and three for its header.
     """
-    most = (
-        SECTOR + pixels // 10_000
-    )  # zero bytes; a sector is the least that file systems and downloads leave unwritten
+    most = SECTOR + pixels // 10_000  # zero bytes
     position, size = 12, file.size()
     while position + 8 <= size:
         file.seek(position)
-        header = file.read(8)
-        end = position + 8 + int.from_bytes(header[4:], "little")
-        if header[:4] == b"VP8 ":
-            file.seek(max(position + 8, end - most - 1))
-            if end <= size and not any(file.read(end - file.tell())) and end - position - 8 > most:
-                raise _damaged("its data end in zeros")
+        kind, length = struct.unpack("<4sI", file.read(8))
+        if kind == b"VP8 ":
+            if bytes(most + 1) in file.read(min(length, size)):
+                raise _damaged("a part of its data was overwritten with zeros")
             return
-        position = end + end % 2
+        position += 8 + length + length % 2
 
 
 def _gif(image: ImageFile) -> Image.Image:
