@@ -202,7 +202,8 @@ class Discovery:
             matches = self._walk_remote(prefix, rest)
         elif _exists_locally(prefix or "."):
             matches = self._walk(prefix, rest)
-        path, self._matched = None, False
+        self._matched = False
+        path = None
         for path in matches:
             yield path
         if path is None and self._matched:
