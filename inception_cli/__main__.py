@@ -8,10 +8,10 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
-from itertools import pairwise
 from types import FrameType
 
 import typer
+from typer.core import TyperGroup
 
 from inception_cli.cli.commands import app
 from inception_cli.errors import ExitCode, InceptionError, is_out_of_memory, one_line
@@ -80,16 +80,17 @@ def _how_to_resume(arguments: list[str]) -> str:
     """Return the end of the line about an interruption; only these commands can resume."""
     if not {"classify", "evaluate", "sort", "train"}.intersection(arguments[1:2]):
         return ""
-    if arguments[1] == "sort" or _has_output_file(arguments):
+    if arguments[1] == "sort" or _has_output_file(arguments[1], arguments[2:]):
         return "; the same command resumes the run"
     return "; with --out FILE the same command would resume the run"
 
 
-def _has_output_file(arguments: list[str]) -> bool:
-    """Return whether the command line names a file for the rows, which stays when the run is interrupted."""
-    separate = [value for option, value in pairwise(arguments) if option in ("-o", "--out")]
-    joined = [argument.removeprefix("--out=") for argument in arguments if argument.startswith("--out=")]
-    return any(value != "-" for value in separate + joined)
+def _has_output_file(name: str, arguments: list[str]) -> bool:
+    """Return whether a command's arguments name a file for the rows, which stays when the run is interrupted."""
+    group = typer.main.get_command(app)
+    assert isinstance(group, TyperGroup)
+    out = group.commands[name].make_context(name, arguments, resilient_parsing=True).params["out"]
+    return out not in (None, "-")
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

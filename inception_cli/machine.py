@@ -14,14 +14,15 @@ from inception_cli.errors import InceptionError, UsageError, plural
 MAX_PIXELS = 500_000_000
 
 
+#: Where Linux shows the control groups of this process, and their limits.
+CGROUPS, LIMITS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
+
+
 def cores() -> int:
-    """Return the processor cores that this process may use: its affinity, or its container's quota if that is less."""
+    """Return the processor cores that this process may use: its affinity, or the quota of a container if less."""
     allotted = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return max(1, min(allotted, int(quota) // int(period)))
-    except (OSError, ValueError):  # no cgroup v2, or "max": no quota
-        return allotted
+    quotas = _limits("cpu", "cpu.max") + _limits("cpu", "cpu.cfs_quota_us", "cpu.cfs_period_us")
+    return max(1, min([allotted, *(quota // period for quota, period in quotas)]))
 
 
 def library_versions() -> dict[str, str]:
@@ -36,9 +37,36 @@ def major_minor(versions: Mapping[str, str]) -> dict[str, str]:
 
 
 def max_pixels() -> int:
-    """Return the default bound on an image's pixels: MAX_PIXELS, or a sixteenth of the memory in bytes if less."""
+    """Return the default bound on an image's pixels: MAX_PIXELS, or a sixteenth of the memory in bytes if less.
+
+    The memory is the machine's, or the limit of a container if less.
+    """
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return min(MAX_PIXELS, memory // 16)
+    limits = _limits("memory", "memory.max") + _limits("memory", "memory.limit_in_bytes")
+    return min(MAX_PIXELS, min([memory, *(limit for (limit,) in limits)]) // 16)
+
+
+def _limits(controller: str, *names: str) -> list[list[int]]:
+    """Return the numbers in files of the control groups of this process and of their parents, a list for each group.
+
+    Groups without these files, or without a limit ("max" in cgroup v2, -1 in v1), are left out. See cgroups(7).
+    """
+    found = []
+    for line in CGROUPS.read_text().splitlines() if CGROUPS.exists() else []:
+        _, controllers, path = line.split(":", 2)
+        if controllers and controller not in controllers.split(","):
+            continue
+        root = LIMITS / controller if controllers else LIMITS  # v1, or v2
+        parts = [part for part in path.split("/") if part]
+        for depth in range(len(parts) + 1):
+            try:
+                files = [root.joinpath(*parts[:depth], name).read_text() for name in names]
+                numbers = [int(number) for file in files for number in file.split()]
+            except (OSError, ValueError):
+                continue
+            if min(numbers, default=0) > 0:
+                found.append(numbers)
+    return found
 
 
 def find_device(requested: str) -> str:

@@ -19,6 +19,7 @@ from PIL import Image, ImageFile
 from inception_cli.config import PRESETS, PixelConfig
 from inception_cli.images.decode import Failure, read
 from inception_cli.images.discovery import UNSUPPORTED_SUFFIXES
+from inception_cli.images.failure import FailureStatus
 
 PIXELS = PixelConfig(PRESETS["torchvision"])
 
@@ -335,3 +336,15 @@ def test_global_settings_of_pillow_have_no_effect_and_are_restored(
         statuses = list(threads.map(lambda path: status(read(path, PIXELS)), paths))
     assert statuses == ["ok", "truncated"] * 40
     assert (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES) == (100, True)
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "error"),
+    [
+        ("gone.jpg", "missing", "no such file"),
+        ("gone[1].jpg", "missing", "no such file, or no match for the pattern"),
+        ("s3://bucket/a[1].jpg", "unsupported", "files in an object store are read with --engine ray"),
+    ],
+)
+def test_the_error_of_a_file_that_is_not_here_says_what_to_check(path: str, status: FailureStatus, error: str) -> None:
+    assert read(path, PixelConfig(PRESETS["torchvision"])) == Failure(status, error)

@@ -235,6 +235,27 @@ def test_a_glob_ends_despite_circular_links() -> None:
     assert listed("p/**/*.jpg") == ["p/a/b.jpg"]
 
 
+@pytest.mark.parametrize(
+    ("pattern", "links", "expected"),
+    [
+        ("p/**/b/*.jpg", {"p/a": "b"}, ["p/b/x.jpg"]),
+        ("p/*/c/*.jpg", {"p/a": "b/c"}, ["p/b/c/y.jpg"]),
+        ("p/s*/b/*.jpg", {"p/self": "../p"}, ["p/self/b/x.jpg"]),
+        ("p/**/c", {"p/a": "b", "p/b/c/up": "../.."}, ["p/a/c/up/a/x.jpg", "p/a/c/y.jpg"]),
+        ("p/**/*.jpg", {"p/a": "b"}, ["p/a/c/y.jpg", "p/a/x.jpg"]),
+        ("p/**/[bx]*", {"p/a": "b"}, ["p/a/x.jpg", "p/b/c/y.jpg"]),
+    ],
+)
+def test_a_link_does_not_hide_the_folder_that_matches_a_glob(
+    pattern: str, links: dict[str, str], expected: list[str]
+) -> None:
+    """The link is visited first, when less of the pattern is matched. No image is listed twice."""
+    make("p/b/x.jpg", "p/b/c/y.jpg")
+    for link, target in links.items():
+        Path(link).symlink_to(target)
+    assert listed(pattern) == expected
+
+
 # --- Files, glob patterns, standard input.
 
 
@@ -280,15 +301,11 @@ def test_globs(pattern: str, expected: list[str]) -> None:
     assert listed(pattern) == expected
 
 
-def test_a_glob_without_images_is_counted_as_skipped() -> None:
+def test_a_glob_without_images_is_counted_as_skipped_and_one_without_a_match_is_listed() -> None:
     make("p/a.txt", "b.jpg")
     discovery = Discovery(["p/*", "*.png", "b.jpg"])
-    assert list(discovery) == ["b.jpg"]
-    assert discovery.skipped == {
-        ".txt": 1,
-        "pattern without an image: p/*": 1,
-        "pattern without an image: *.png": 1,
-    }
+    assert list(discovery) == ["*.png", "b.jpg"]
+    assert discovery.skipped == {".txt": 1, "pattern without an image: p/*": 1}
 
 
 @pytest.mark.parametrize("inputs", [[""], ["a.jpg", ""], ["", "-"]])
@@ -476,7 +493,16 @@ def test_a_pattern_in_a_folder_that_does_not_exist_matches_nothing(pattern: str)
     discovery = Discovery([pattern])
     assert list(discovery) == []
     assert discovery.unreadable.count == 0
-    assert discovery.skipped == {f"pattern without an image: {pattern}": 1}
+    assert discovery.skipped == {}
+    assert discovery.unmatched == {pattern}
+
+
+@pytest.mark.parametrize("inputs", [["gone[1].jpg", "a.jpg", "none/*"], ["a.jpg", "gone[1].jpg", "none/*"]])
+def test_a_pattern_that_matches_nothing_has_its_place_among_the_paths(inputs: list[str]) -> None:
+    make("a.jpg", "p/notes.txt")
+    assert listed(*inputs) == inputs
+    assert listed("p/*", "p", "gone*") == []  # no image at all
+    assert list(Discovery(["gone*", "-"], io.BytesIO(b"gone1.jpg\n"))) == ["gone*", "gone1.jpg"]
 
 
 def test_the_error_for_no_images_says_what_was_skipped() -> None:

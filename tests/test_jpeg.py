@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ import pytest
 from formats import drawn, saved
 from hostile import ARITHMETIC
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from inception_cli.config import PRESETS, Decode, PixelConfig
 from inception_cli.images import jpeg
@@ -26,6 +27,7 @@ from inception_cli.images.corruption import TrackedFile
 from inception_cli.images.decode import Failure, FetchedFile, read, read_jpeg
 from inception_cli.images.failure import PILLOW_DECODES_IT
 
+SAMPLES = Path(__file__).parent.parent / "sample_images"
 EOI = b"\xff\xd9"
 EXACT = PixelConfig(PRESETS["torchvision"])
 FAST = PixelConfig(replace(PRESETS["torchvision"], size=20, resize=23), decode="fast")  # decodes at 1/4
@@ -42,6 +44,16 @@ THREE_SCANS = b85decode(
     "Mn_0VN>fx-R##YAT4Q8oW@l(=YIAgTc6WGrdV+(5g@%WSiHeewl$Dm3n3<ZQqok##r>Lo_va__cwzs&sy28W6#m2|T$;#5x)YaD4*xB0R<K*S$"
     "=jiF`^7Hid_V@Vt`v2Mh2mt~S06zf!r_cDqe|Y|I&-lZCc=+u905ipF?;p-N{%4BU-ar4^00;pC5dc2``5qYJKZo8wu6SdJ{vUY%0514r9betl"
     "{<z_cb$@qL|Je"
+)
+# 128 × 128 pixels of a diagonal gradient, with a scan of the coefficients 1 and 2 alone: made by libjpeg-turbo's
+# `jpegtran -scans`. They are -1 in nearly all blocks, in zero bits.
+GRADIENT = b85decode(
+    "|JeWF01!$>Nk#wx0RR9200961|JwjV00;&K2L=TQ2L}fU2?z=d6b%du3k(?&6Au&}8Xq1V8XO!TBrYc)A}k{u94I#_EHE)NG&CP4IXyTsJT5adGX"
+    "KH=3kU#!0Du7j5di<h02crO0RaI30000000000000020|p2G+5iXv0RR910N^dUHrs8s@{Q59+ikY;j*Yh4ZMRIF8*R4RZjUJ2ZMNHVZz$Vsw%em"
+    "`DBEqe-5YNx+ikY!+ixh_ZMR0-Zz$Vsx;EQyDBEq(w%czg+is1v+ixh_bZxfVZz$WNZMNHQDBT-vw%czg=-X|!+j@Wh!~hl$0RaI300000000000"
+    "00000Rsg8+5iXv0RRC4000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000"
+    "00000000000000000000000000000000000000000000000000000000000000000003FrUB038qj0s;a90RR9100000000010t6BR5d{V!aR1r>"
+    "2mt{A13v)!{O)qgFR#Z;CJAga=bSDBGOFB{we;628$<xi+b!q+*#"
 )
 ADOBE_7 = struct.pack(">BBH5sHHHB", 0xFF, 0xEE, 14, b"Adobe", 100, 0, 0, 7)
 PICTURE = drawn(230, 170)
@@ -238,6 +250,15 @@ def test_a_jpeg_with_zeros_in_its_middle_is_damaged(kind: str, length: int) -> N
         assert status(damaged, FAST) == status(damaged), at
 
 
+@pytest.mark.parametrize("length", [100, 300, 1000])
+def test_zeros_in_any_scan_that_does_not_refine_others_are_damage(length: int) -> None:
+    """In the first one, of the DC coefficients, they shift the image: decoding them takes other blocks."""
+    data = saved(drawn(640, 480), "JPEG", progressive=True)
+    for start, end in [scan for scan in scans(data) if data[scan[0] - 1] < 0x10 and scan[1] - scan[0] > 2 * length]:
+        for at in np.linspace(start, end - length - 100, 4).astype(int):
+            assert status(overwritten(data, at, bytes(length))) in ("truncated", "corrupt"), (start, at)
+
+
 @pytest.mark.parametrize("by", [b"\xff\x00" * 20, b"\xff\xd5" * 20, b"\xff" * 300])
 def test_bytes_that_no_scan_holds_are_damage(by: bytes) -> None:
     for kind in ("baseline", "grey", "CMYK"):
@@ -387,6 +408,33 @@ def test_plain_images_are_ok_although_their_data_are_zeros(mode: str, options: d
         data = saved(image, "JPEG", **options)
         assert np.array_equal(pixels(data), by_pillow(data))
     assert bytes(64) in saved(Image.new("L", (900, 700)), "JPEG", optimize=True)
+
+
+def saved_again() -> bytes:
+    """Return a photo with a caption that was saved at a low quality before: most coefficients are even."""
+    photo = Image.open(BytesIO(saved(Image.open(SAMPLES / "apple" / "apple-1.jpg"), "JPEG", quality=50)))
+    photo.paste("white", (0, 0, photo.width, 40))
+    ImageDraw.Draw(photo).text((2, 5), "Special offer, only today", fill="black")
+    return saved(photo, "JPEG", quality=75, progressive=True)
+
+
+def test_a_photo_that_is_saved_again_is_ok_although_its_refinement_has_many_zeros() -> None:
+    data = saved_again()
+    start, end = scans(data)[-1]
+    assert bytes(64) in data[start:end].rstrip(b"\0")
+    for whole in (data, data[:-2] + bytes(900) + EOI, data[:-2] + b"some more bytes" * 9 + EOI, data[:-2]):
+        assert np.array_equal(pixels(whole), by_pillow(data))
+    assert status(data[: end - 100] + EOI) == "truncated"
+    assert status(data[:start] + data[end:]) == "truncated"
+
+
+def test_stripes_and_gradients_are_ok_although_each_block_is_coded_as_zeros() -> None:
+    """Stripes as wide as a block are the last of the five coefficients of a scan, -1 in each block."""
+    stripes = drawn(256, 256).convert("L")
+    stripes.paste(Image.fromarray(np.tile([123, 126, 130, 133, 133, 130, 126, 123], (232, 32)).astype(np.uint8)))
+    for data in (saved(stripes, "JPEG", quality=75, progressive=True), GRADIENT):
+        assert any(bytes(64) in data[start:end].rstrip(b"\0") for start, end in scans(data))
+        assert np.array_equal(pixels(data), by_pillow(data))
 
 
 def test_zeros_in_metadata_and_behind_the_image_are_harmless() -> None:

@@ -10,6 +10,7 @@ import zlib
 
 import numpy as np
 import pytest
+from formats import drawn, saved
 from image_files import Array, bmp, chunk, gif, png, tga
 from PIL import Image
 
@@ -158,6 +159,62 @@ def test_the_default_image_of_an_animated_png_is_decoded(
     assert np.array_equal(decoded(animation(frame, first_is_default)), np.full((6, 8, 3), [0, 0, 255]))
 
 
+def filled_with_zeros(data: bytes, start: int, end: int) -> bytes:
+    return data[:start] + bytes(end - start) + data[end:]
+
+
+def assert_damaged(data: bytes, suffix: str, status: str = "corrupt") -> None:
+    failure = result(data, suffix)
+    assert isinstance(failure, Failure)
+    assert failure.status == status
+
+
+@pytest.mark.parametrize("kept", [0, 12, 16])
+@pytest.mark.parametrize("place", [0.2, 0.5, 0.9, 0.97])
+def test_a_png_whose_rest_is_zeros_is_damaged(place: float, kept: int) -> None:
+    """As of a download into a file of its final size. zlib can decode the zeros; `kept` bytes at the end are right."""
+    pixels = drawn()
+    for image in (pixels, pixels.convert("L"), pixels.quantize(200), pixels.convert("RGBA")):
+        data = saved(image, "PNG")
+        assert_damaged(filled_with_zeros(data, int(place * len(data)), len(data) - kept), ".png")
+    icon = saved(drawn(64, 64), "ICO", sizes=[(64, 64)])
+    assert_damaged(filled_with_zeros(icon, int(place * len(icon)), len(icon) - kept), ".ico")
+
+
+def test_only_the_checksums_of_the_image_count() -> None:
+    """Each chunk has one; those behind the pixels of the default image are not read."""
+    pixels = random_numbers(8, 9, 9, 3)
+    wrong = chunk(b"tEXt", b"Comment\0a")[:-1] + b"?"
+    data = png(pixels, RGB, 8, before=wrong, behind=wrong + wrong)
+    assert np.array_equal(decoded(data), pixels)
+    assert np.array_equal(decoded(data[: data.index(b"IEND") - 4]), pixels)
+    at = data.index(b"IDAT") + 4 + int.from_bytes(data[data.index(b"IDAT") - 4 : data.index(b"IDAT")])
+    assert np.array_equal(decoded(data[:at]), pixels)  # the end of the file cuts off its checksum
+    assert_damaged(data[:at] + b"????" + data[at + 4 :], ".png")
+
+
+@pytest.mark.parametrize("part", [0, 0.5, 0.9])
+def test_a_png_with_too_few_data_before_its_end_chunk_is_truncated(part: float) -> None:
+    data = saved(drawn(), "PNG")
+    start = data.index(b"IDAT")
+    length = int.from_bytes(data[start - 4 : start])
+    stream = data[start + 4 : start + 4 + int(part * length)]
+    assert_damaged(data[: start - 4] + chunk(b"IDAT", stream) + data[start + 8 + length :], ".png", "truncated")
+
+
+# --- QOI.
+
+
+def test_a_qoi_whose_rest_is_zeros_is_damaged() -> None:
+    """A zero is the first of the colours before; the file ends in seven zeros and a one."""
+    data = saved(drawn(), "QOI")
+    pixels = np.asarray(drawn())
+    for place in (0.2, 0.9, 0.99):
+        assert_damaged(filled_with_zeros(data, int(place * len(data)), len(data)), ".qoi")
+    for whole in (data, data + bytes(500), data + b"text"):
+        assert np.array_equal(decoded(whole, ".qoi"), pixels)
+
+
 # --- GIF and WebP.
 
 
@@ -204,6 +261,23 @@ def test_a_smaller_first_frame_of_a_webp_has_white_around(has_alpha: bool) -> No
     expected = np.full((16, 20, 3), 255)
     expected[2:8, 4:12] = [200, 0, 0]
     assert np.array_equal(decoded(webp_animation(has_alpha), ".webp"), expected)
+
+
+@pytest.mark.parametrize("options", [{}, {"exif": b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0"}])
+def test_a_lossy_webp_with_zeros_in_place_of_data_is_damaged(options: dict[str, bytes]) -> None:
+    data = saved(drawn(400, 300), "WEBP", **options)
+    end = data.index(b"VP8 ") + 8 + int.from_bytes(data[data.index(b"VP8 ") + 4 :][:4], "little")
+    decoded(data, ".webp")
+    for place in (0.2, 0.5, 0.9):
+        assert_damaged(filled_with_zeros(data, int(place * end), len(data)), ".webp")
+        assert_damaged(filled_with_zeros(data, int(place * end), end - 12), ".webp")
+    decoded(data + bytes(5000), ".webp")
+
+
+@pytest.mark.parametrize("colour", ["black", "white", "navy"])
+def test_a_plain_webp_is_whole(colour: str) -> None:
+    for size in ((16, 16), (700, 700)):
+        decoded(saved(Image.new("RGB", size, colour), "WEBP", method=0), ".webp")
 
 
 # --- TGA.

@@ -1,6 +1,7 @@
 """What this machine has: cores, memory, devices, the fastest precision."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +11,76 @@ import torch
 from inception_cli import machine
 from inception_cli.errors import InceptionError, UsageError
 
+V2, V1 = "0::/system.slice/job", "11:memory:/docker/a1\n4:cpu,cpuacct:/docker/a1\n1:name=systemd:/docker/a1\n"
+
+
+@pytest.fixture
+def groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, dict[str, str]], None]:
+    """Write the control groups of this process and files with limits; the machine has 8 cores and 128 GiB."""
+
+    def write(groups: str, files: dict[str, str]) -> None:
+        (tmp_path / "cgroup").write_text(groups)
+        for name, content in files.items():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text(f"{content}\n")
+
+    sizes = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": (128 << 30) // 4096}
+    monkeypatch.setattr(machine, "CGROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr(machine, "LIMITS", tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
+    monkeypatch.setattr(os, "sysconf", sizes.__getitem__)
+    return write
+
 
 @pytest.mark.parametrize(
-    ("quota", "cores"),
-    [("max 100000", 8), ("150000 100000", 1), ("300000 100000", 3), ("50000 100000", 1), ("990000 100000", 8)],
+    ("lines", "files", "cores"),
+    [
+        ("0::/", {"cpu.max": "max 100000"}, 8),
+        ("0::/", {"cpu.max": "150000 100000"}, 1),
+        ("0::/", {"cpu.max": "300000 100000"}, 3),
+        ("0::/", {"cpu.max": "50000 100000"}, 1),
+        ("0::/", {"cpu.max": "990000 100000"}, 8),
+        (V2, {"system.slice/job/cpu.max": "max 100000", "system.slice/cpu.max": "400000 100000"}, 4),
+        (V2, {"system.slice/job/cpu.max": "200000 100000", "system.slice/cpu.max": "400000 100000"}, 2),
+        (V2, {"user.slice/cpu.max": "100000 100000"}, 8),
+        (V1, {"cpu/docker/a1/cpu.cfs_quota_us": "350000", "cpu/docker/a1/cpu.cfs_period_us": "100000"}, 3),
+        (V1, {"cpu/cpu.cfs_quota_us": "200000", "cpu/cpu.cfs_period_us": "100000"}, 2),
+        (V1, {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 8),
+        ("", {}, 8),
+    ],
 )
 def test_cores_are_those_of_the_affinity_or_of_the_containers_quota(
-    quota: str, cores: int, monkeypatch: pytest.MonkeyPatch
+    lines: str, files: dict[str, str], cores: int, groups: Callable[[str, dict[str, str]], None]
 ) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
-    monkeypatch.setattr(Path, "read_text", lambda self, *_: quota)
+    """In a container the path of a group may be the host's; its files are in the root folder then."""
+    groups(lines, files)
 
     assert machine.cores() == cores
+
+
+@pytest.mark.parametrize(
+    ("lines", "files", "pixels"),
+    [
+        ("0::/", {"memory.max": "max"}, 500_000_000),
+        ("0::/", {"memory.max": "1073741824"}, 67_108_864),
+        (V2, {"system.slice/job/memory.max": "max", "system.slice/memory.max": "2147483648"}, 134_217_728),
+        (V1, {"memory/memory.limit_in_bytes": "1073741824"}, 67_108_864),
+        (V1, {"memory/docker/a1/memory.limit_in_bytes": "9223372036854771712"}, 500_000_000),
+    ],
+)
+def test_max_pixels_are_a_sixteenth_of_a_containers_memory(
+    lines: str, files: dict[str, str], pixels: int, groups: Callable[[str, dict[str, str]], None]
+) -> None:
+    groups(lines, files)
+
+    assert machine.max_pixels() == pixels
+
+
+def test_a_machine_without_control_groups_has_no_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "CGROUPS", Path("nowhere"))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
+
+    assert machine.cores() == 8
 
 
 @pytest.mark.parametrize(("gigabytes", "pixels"), [(128, 500_000_000), (1, 67_108_864)])
@@ -30,6 +89,7 @@ def test_max_pixels_are_a_sixteenth_of_a_small_memory(
 ) -> None:
     sizes = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": (gigabytes << 30) // 4096}
     monkeypatch.setattr(os, "sysconf", sizes.__getitem__)
+    monkeypatch.setattr(machine, "CGROUPS", Path("nowhere"))
 
     assert machine.max_pixels() == pixels
 

@@ -108,7 +108,12 @@ def test_an_error_line_has_at_most_300_characters(
         ("info", "interrupted"),
         ("report rows.csv -o page.html", "interrupted"),
         ("classify photo.jpg", "interrupted; with --out FILE the same command would resume the run"),
+        ("classify photo.jpg -o -", "interrupted; with --out FILE the same command would resume the run"),
+        ("classify photo.jpg -womo", "interrupted; with --out FILE the same command would resume the run"),
         ("classify photo.jpg -o rows.csv", "interrupted; the same command resumes the run"),
+        ("classify photo.jpg -orows.csv", "interrupted; the same command resumes the run"),
+        ("classify photo.jpg -qo rows.csv", "interrupted; the same command resumes the run"),
+        ("classify photo.jpg --out=rows.csv", "interrupted; the same command resumes the run"),
     ],
 )
 def test_an_interruption_says_how_to_resume_what_can_be_resumed(

@@ -1,8 +1,10 @@
 """README is true: its commands and examples run, its names and paths exist, its tables are complete."""
 
+import os
 import re
 import shlex
 import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -176,6 +178,24 @@ def test_the_other_lines_are_those_that_ci_runs() -> None:
     assert all(line.startswith("python3 -m venv ") for line in (install, test))
     assert "inception classify" in install
     assert "pytest" in test
+
+
+def test_ci_runs_again_in_the_same_clone(tmp_path: Path) -> None:
+    """With programs that do nothing, and a second line that fails if its file is there, as `classify` does."""
+    for name, text in {
+        "bin/python3": "#!/bin/sh\n",
+        ".venv-test/bin/activate": "ruff() { :; }; mypy() { :; }\n",
+        ".ci/run": (ROOT / ".ci" / "run").read_text(),
+        "README.md": "python3 -m venv a && : pytest\npython3 -m venv b && test ! -e preds.csv && : inception classify "
+        "&& touch preds.csv preds.csv.json\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    (tmp_path / "bin" / "python3").chmod(0o755)
+    environment = {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+
+    for _ in range(2):
+        subprocess.run(["bash", tmp_path / ".ci" / "run"], env=environment, check=True, capture_output=True)
 
 
 def test_the_example_in_python_runs(example_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -293,7 +293,7 @@ def test_damaged_images_that_a_publisher_would_count_are_noted(
 
     outcome = run_job([str(folder)], SETTINGS, StreamStore(lambda predictions: None), Callback())
 
-    assert [note for note in outcome.notes if note.startswith("2 damaged JPEGs have no prediction")]
+    assert [note for note in outcome.notes if note.startswith("2 damaged images have no prediction")]
 
 
 def test_a_folder_that_cannot_be_read_is_in_the_manifest_and_makes_the_run_incomplete(
@@ -315,3 +315,9 @@ def test_a_folder_that_cannot_be_read_is_in_the_manifest_and_makes_the_run_incom
     assert (outcome.progress.not_ok, outcome.incomplete) == (0, True)
     assert outcome.manifest.unreadable_folders == 1
     assert outcome.manifest.unreadable_examples == (f"{folder}/private: permission denied",)
+
+
+def test_a_pattern_that_matches_nothing_any_more_is_no_added_image(folder: Path) -> None:
+    (folder / "new.jpg").touch()
+    added = runner._added_images([str(folder / "gone*.jpg"), str(folder / "n*.jpg")], [str(folder / "gone1.jpg")])
+    assert added == [str(folder / "new.jpg")]

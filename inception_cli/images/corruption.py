@@ -137,7 +137,8 @@ def _ends_early(file: TrackedFile, start: bytes, error: Exception) -> bool:
         return False
     jpeg_2000 = start.startswith((b"\xff\x4f\xff\x51", b"\x00\x00\x00\x0cjP  "))  # which has JPEG's end marker
     is_jpeg = start.startswith(JPEG_SIGNATURE)  # which is decoded from memory
-    if is_jpeg and str(error).startswith("image file is truncated"):
+    # The data of a PNG can end before the file does.
+    if (is_jpeg or start.startswith(PNG_SIGNATURE)) and str(error).startswith("image file is truncated"):
         return True
     if jpeg_2000 or (is_jpeg and str(error).startswith("broken data stream")):
         file.seek(-2, io.SEEK_END)

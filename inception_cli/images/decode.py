@@ -7,6 +7,7 @@ import re
 import stat
 from contextlib import nullcontext
 from dataclasses import dataclass
+from glob import has_magic
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +15,13 @@ from PIL import ExifTags, Image
 from PIL.JpegImagePlugin import JpegImageFile
 
 from inception_cli.config import PixelConfig
+from inception_cli.files import remote
 from inception_cli.files.streams import stderr_muted
 from inception_cli.images import bmp, corruption, heif, jpeg, tiff
 from inception_cli.images.colour import to_rgb
 from inception_cli.images.corruption import TrackedFile
 from inception_cli.images.discovery import RAW, UNSUPPORTED_SUFFIXES, suffix_of
-from inception_cli.images.failure import OUT_OF_MEMORY, Failure, Unreadable, os_failure
+from inception_cli.images.failure import NO_SUCH_FILE, OUT_OF_MEMORY, Failure, Unreadable, os_failure
 from inception_cli.images.load import load_rgb
 from inception_cli.images.pillow_settings import strict_pillow
 from inception_cli.images.preprocess import short_sides
@@ -82,7 +84,12 @@ def read(source: Source, config: PixelConfig) -> Image.Image | Failure:
     except Unreadable as unreadable:
         return unreadable.failure
     except OSError as error:
-        return os_failure(error)
+        failure = os_failure(error)
+        if failure == NO_SUCH_FILE and remote.is_remote(path):
+            return Failure("unsupported", "files in an object store are read with --engine ray")
+        if failure == NO_SUCH_FILE and has_magic(path):
+            return Failure("missing", "no such file, or no match for the pattern")
+        return failure
     except ValueError:  # a NUL in the path
         return Failure("missing", "not a valid file name")
     except MemoryError:
@@ -180,9 +187,8 @@ def _unreadable(file: TrackedFile, suffix: str, config: PixelConfig, error: Exce
 
 def _decode(file: TrackedFile, suffix: str, config: PixelConfig) -> Image.Image:
     """Decode a file to an upright RGB image."""
-    read = tiff.read(file, config.max_pixels) or bmp.read(file, config.max_pixels)
-    if read:
-        return read
+    if special := tiff.read(file, config.max_pixels) or bmp.read(file, config.max_pixels):
+        return special
     data = jpeg.read_bytes(file)
     image = Image.open(file if data is None else io.BytesIO(data), formats=_formats(file, suffix))
     file.header_read = True

@@ -102,7 +102,8 @@ class _Listing:
 class Discovery:
     """The image paths of some inputs: iterate once for the paths, or over `paths()`, which also takes missing inputs.
 
-    After that `skipped` counts the other files by suffix, and `unreadable` the folders that could not be read.
+    After that `skipped` counts the other files by suffix, `unreadable` the folders that could not be read, and
+    `unmatched` holds the glob patterns that match nothing: they are among the paths, unless there are no others.
     An input is a folder, a file, a glob pattern, or `-` for a list of paths on standard input (see `read_names`); or a
     folder, file or pattern of a remote file system, such as `s3://bucket/photos`. Raises UsageError for an empty name;
     iterating raises InceptionError if no input exists.
@@ -115,6 +116,8 @@ class Discovery:
             raise UsageError(f"input {position} is an empty name; give a file or folder (a variable may not be set)")
         self.skipped: Counter[str] = Counter()
         self.unreadable = UnreadableFolders()
+        self.unmatched: set[str] = set()
+        self._matched = False  # the pattern of the moment: a file or folder matches it, or a folder cannot be read
         self._stdin = stdin
         self._stdin_digest = hashlib.sha256()
         self._stdin_names = 0
@@ -126,7 +129,16 @@ class Discovery:
 
     def __iter__(self) -> Iterator[str]:
         self.require_input()
-        yield from self.paths()
+        unmatched: list[str] = []  # are left out if there is no other path
+        found = False
+        for path in self.paths():
+            if not found and path in self.unmatched:
+                unmatched.append(path)
+                continue
+            found = True
+            yield from unmatched
+            unmatched.clear()
+            yield path
 
     def paths(self) -> Iterator[str]:
         """Yield the paths, also if no input exists: a missing file is a path like any other."""
@@ -182,7 +194,7 @@ class Discovery:
         return iter((name,))
 
     def _from_pattern(self, pattern: str) -> Iterator[str]:
-        """Yield the images that match a glob pattern, and those in folders that match it."""
+        """Yield the images that match a glob pattern, and those in matching folders; the pattern if nothing matches."""
         parts = (f"{pattern}*" if pattern.endswith("/") else pattern).split("/")  # `a*/`: everything in the folders
         literal = next(i for i, part in enumerate(parts) if has_magic(part))
         prefix, rest = "".join(f"{part}/" for part in parts[:literal]), tuple(filter(None, parts[literal:]))
@@ -191,16 +203,21 @@ class Discovery:
             matches = self._walk_remote(prefix, rest)
         elif _exists_locally(prefix or "."):
             matches = self._walk(prefix, rest)
+        self._matched = False
         path = None
         for path in matches:
             yield path
-        if path is None:
+        if path is None and self._matched:
             self.skipped[f"{NO_MATCH}: {pattern}"] += 1
+        elif path is None:
+            self.unmatched.add(pattern)
+            yield pattern
 
     def _walk(self, prefix: str, pattern: tuple[str, ...]) -> Iterator[str]:
-        """Yield the matching images below a folder, sorted by bytes; each folder once, whatever links lead to it."""
-        visited = {_folder_id(prefix or ".")}
-        stack = [self._scan(prefix, pattern, frozenset((0,)))]  # no recursion: folders may be nested 2,000 deep
+        """Yield the matching images below a folder, sorted by bytes; each once, whatever links lead to its folder."""
+        states = frozenset((0,))
+        visited = {_folder_id(prefix or "."): states}  # the states of the pattern in which a folder was visited
+        stack = [self._scan(prefix, pattern, states)]  # no recursion: folders may be nested 2,000 deep
         while stack:
             listing = stack[-1]
             if not listing.names:
@@ -210,12 +227,20 @@ class Discovery:
             path = listing.prefix + os.fsdecode(name)
             if name not in listing.folders:
                 yield path
-            elif (identity := _folder_id(path)) is None or identity not in visited:  # None: scanning reports why
-                visited.add(identity)
-                stack.append(self._scan(f"{path}/", pattern, listing.folders[name]))
+                continue
+            states, identity = listing.folders[name], _folder_id(path)
+            earlier = visited.get(identity, frozenset()) if identity else frozenset()  # None: scanning reports why
+            if not states <= earlier:
+                visited[identity] = earlier | states
+                stack.append(self._scan(f"{path}/", pattern, states, earlier))
 
-    def _scan(self, prefix: str, pattern: tuple[str, ...], states: frozenset[int]) -> _Listing:
-        """Return the matching images and subfolders of a folder; count the other files."""
+    def _scan(
+        self, prefix: str, pattern: tuple[str, ...], states: frozenset[int], earlier: frozenset[int] = frozenset()
+    ) -> _Listing:
+        """Return the matching images and subfolders of a folder; count the other files.
+
+        What matched in the `earlier` states of the pattern, by another link to the folder, is left out.
+        """
         listing = _Listing(prefix)
         try:
             with os.scandir(os.fsencode(prefix or ".")) as entries:
@@ -227,11 +252,13 @@ class Discovery:
                     if _is_folder(entry):
                         listing.folders[entry.name] = reached
                         listing.names.append(entry.name)
-                    elif len(pattern) in reached and self._is_image(name):
+                    elif len(pattern) in reached - _advance(pattern, earlier, name) and self._is_image(name):
                         listing.names.append(entry.name)
+                    self._matched |= len(pattern) in reached
         except NotADirectoryError:
             pass  # `photo.jpg/*` matches nothing
         except OSError as error:
+            self._matched = True
             self.unreadable.add(prefix.rstrip("/") or prefix or ".", error)
         listing.names.sort(reverse=True)
         return listing
@@ -249,6 +276,7 @@ class Discovery:
             reached = _advance(pattern, states, entry.base_name)
             if not reached:
                 continue
+            self._matched |= len(pattern) in reached
             if entry.type == FileType.Directory:
                 yield from self._walk_remote(f"{prefix}{entry.base_name}/", pattern, reached)
             elif len(pattern) in reached and self._is_image(entry.base_name):

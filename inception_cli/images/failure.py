@@ -8,7 +8,7 @@ from inception_cli.errors import os_reason
 
 MAX_ERROR_LENGTH = 160  # characters
 PILLOW_DECODES_IT = (
-    "Pillow decodes it without an error"  # in the error of a damaged JPEG that other programs would count
+    "Pillow decodes it without an error"  # in the error of a damaged image that other programs would count
 )
 FailureStatus = Literal["missing", "denied", "unsupported", "too_large", "truncated", "corrupt", "failed"]
 
@@ -21,6 +21,7 @@ class Failure:
     error: str
 
 
+NO_SUCH_FILE = Failure("missing", "no such file")
 #: The failure of an image that does not fit into memory, even if no other one is decoded at the same time.
 OUT_OF_MEMORY = Failure("failed", "out of memory")
 
@@ -37,7 +38,7 @@ def os_failure(error: OSError) -> Failure:
     """Return the failure for an error of the operating system."""
     match error.errno:
         case errno.ENOENT | errno.ENOTDIR:
-            return Failure("missing", "no such file")
+            return NO_SUCH_FILE
         case errno.ELOOP:
             return Failure("missing", "the link points to itself")
         case errno.ENAMETOOLONG:

@@ -1,15 +1,12 @@
 """Decode JPEGs, and tell damaged ones from whole ones by the warnings of libjpeg, which Pillow discards.
 
-Section numbers are those of the JPEG standard, ITU-T T.81. A JPEG is a list of segments that begin with a marker. The
-data of the image are in one scan or several, each after its SOS segment; restart markers may divide the data of a scan
-into intervals, which are decoded independently of each other.
+Section numbers are those of the JPEG standard, ITU-T T.81.
 """
 
 import io
 import re
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 import numpy as np
 import simplejpeg
@@ -19,6 +16,21 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from inception_cli.images.corruption import JPEG_END, JPEG_SIGNATURE, MAX_STRIPPED_SIZE, TrackedFile, truncated
 from inception_cli.images.failure import PILLOW_DECODES_IT, Failure, Unreadable, printable
+from inception_cli.images.jpeg_scans import (
+    ARITHMETIC,
+    END,
+    MISSING,
+    PROGRESSIVE,
+    RESTART,
+    RESTARTS,
+    SEQUENTIAL,
+    SOS,
+    ZEROS,
+    Jpeg,
+    Scan,
+    parse,
+    segments,
+)
 
 # Warnings of libjpeg (jerror.h). Others are harmless: extraneous bytes before a marker, odd Adobe and JFIF markers.
 DATA_MISSING = re.compile(r"premature end of data segment|found marker 0x(?!d[0-7])\w+ instead of RST")
@@ -30,20 +42,6 @@ INCONSISTENT_PROGRESSION = "Inconsistent progression sequence"
 #: four bytes as well, so that it only copies them.
 COLOURS = {"L": ("GRAY", "L", 1), "RGB": ("RGBX", "RGBX", 4)}
 
-# Markers: section B.1.1.3.
-DHT, SOS, DRI, COM, END = 0xC4, 0xDA, 0xDD, 0xFE, JPEG_END[1]
-RESTARTS, APPLICATION = range(0xD0, 0xD8), range(0xE0, 0xF0)
-FRAMES = frozenset(range(0xC0, 0xD0)) - {DHT, 0xC8, 0xCC}
-SEQUENTIAL, PROGRESSIVE, ARITHMETIC = (0xC0, 0xC1, 0xC9), (0xC2, 0xCA), (0xC9, 0xCA)
-SEGMENTS = FRAMES | {DHT, 0xCC, *range(SOS, 0xE0), *APPLICATION, COM}  # markers that a length follows
-MARKER = re.compile(rb"\xff(?![\x00\xff\xd0-\xd7])")  # not a restart marker; FF00 is a byte FF of a scan's data
-RESTART = re.compile(rb"\xff([\xd0-\xd7])")
-
-COEFFICIENTS = 64  # of a block of 8 × 8 pixels
-MISSING = 255  # the lowest bit of a coefficient that has not arrived
-END_OF_BLOCK, ZERO_RUN = 0x00, 0xF0  # symbols of AC tables that code no coefficient
-STANDARD_ZERO_CODES = {0: 0x01, 1: END_OF_BLOCK}  # of the AC tables of section K.3.3, used where a JPEG has none
-ZEROS = bytes(64)  # longer than two blocks of the standard tables whose coefficients are all coded as zero bits
 MAX_BYTES = MAX_STRIPPED_SIZE  # of a JPEG that is held in memory; damage to larger ones is not noticed
 MAX_PIXELS = 26_000_000  # of a JPEG that simplejpeg decodes: its array takes 4 bytes a pixel beside Pillow's image
 MAX_SCANS = 64  # that are decoded one by one; encoders write up to twelve
@@ -82,9 +80,9 @@ def load(image: JpegImageFile, data: bytes, scaled: bool) -> Image.Image:
 
 def seems_whole(data: bytes) -> bool:
     """Return whether a JPEG is one whole scan and an end marker, as far as its markers tell; nothing is decoded."""
-    jpeg = _parse(data)
+    jpeg = parse(data)
     whole = len(jpeg.scans) == 1 and jpeg.complete and data[jpeg.end :] == JPEG_END and _contiguous_header(data)
-    return whole and not jpeg.scans[0].zeroed and not _restart_damage(jpeg.scans[0])
+    return whole and not jpeg.scans[0].overwritten and not _restart_damage(jpeg.scans[0])
 
 
 def _decode(data: bytes, image: JpegImageFile, scaled: bool) -> Image.Image | None:
@@ -99,7 +97,7 @@ def _decode(data: bytes, image: JpegImageFile, scaled: bool) -> Image.Image | No
         _raise_if_damaged(str(error))
         return None
     if _may_hide_damage(data, image.layers):
-        _raise_if_incomplete(_parse(data), suspicious=False)
+        _raise_if_incomplete(parse(data), suspicious=False)
     if pixels.shape[1::-1] != image.size:
         return None
     decoded = Image.new(image.mode, image.size, None)
@@ -127,7 +125,7 @@ def _check(data: bytes) -> bytes:
 
     What libjpeg cannot decode is returned as it is.
     """
-    jpeg = _parse(data)
+    jpeg = parse(data)
     if jpeg.frame not in SEQUENTIAL + PROGRESSIVE or not jpeg.scans:
         return data
     message = _warning(JPEG_SIGNATURE + b"".join(scan.tables + scan.header + scan.data for scan in jpeg.scans))
@@ -152,129 +150,10 @@ def _with_pillows_result(failure: Failure, image: JpegImageFile) -> Unreadable:
     return Unreadable(failure.status, f"{failure.error} ({PILLOW_DECODES_IT})")
 
 
-@dataclass(frozen=True)
-class _Scan:
-    """A scan: the tables before it, its SOS segment and its data."""
-
-    tables: bytes
-    header: bytes
-    data: bytes
-    mcus: int  # groups of blocks that are coded together; in a scan of one component a block each
-    interval: int  # MCUs between restart markers; 0: there are none
-    has_zeros: bool  # a long run of them in the data of a scan that has more than the DC coefficients
-    zeroed: bool  # they code coefficients, so they are not of the image: data were overwritten
-
-
-@dataclass
-class _Jpeg:
-    """The parts of a JPEG that its coefficients depend on."""
-
-    frame: int = 0  # its SOF marker
-    size: tuple[int, int] = (0, 0)  # width, height
-    sampling: dict[int, tuple[int, int]] = field(default_factory=dict)  # by component: horizontal and vertical factor
-    interval: int = 0  # MCUs between restart markers; 0: there are none
-    bits: dict[int, list[int]] = field(default_factory=dict)  # by component: the lowest bit of each coefficient so far
-    zero_codes: dict[int, int] = field(default_factory=STANDARD_ZERO_CODES.copy)  # by AC table: symbol of the zero bits
-    scans: list[_Scan] = field(default_factory=list)
-    end: int = 0  # where the data of the last scan end
-    ended: bool = False  # by an end marker
-
-    @property
-    def complete(self) -> bool:
-        """Whether all coefficients have arrived at full precision."""
-        return bool(self.bits) and not any(map(any, self.bits.values()))
-
-    def add_frame(self, marker: int, segment: bytes) -> None:
-        self.frame = marker
-        self.size = int.from_bytes(segment[7:9]), int.from_bytes(segment[5:7])
-        self.bits = {component: [MISSING] * COEFFICIENTS for component in segment[10::3]}
-        factors = ((byte >> 4 or 1, byte & 15 or 1) for byte in segment[11::3])
-        self.sampling = dict(zip(segment[10::3], factors, strict=False))
-
-    def add_huffman_tables(self, segment: bytes) -> None:
-        position = 4
-        while position + 17 < len(segment):
-            table, symbols = segment[position], segment[position + 17 :]
-            if table & 0x10:
-                self.zero_codes[table & 15] = symbols[0]
-            position += 17 + sum(segment[position + 1 : position + 17])
-
-    def add_scan(self, tables: bytes, header: bytes, data: bytes) -> None:
-        components, tables_of = header[5:-3:2], header[6:-3:2]
-        if self.frame in SEQUENTIAL:
-            header = header[:-3] + bytes((0, COEFFICIENTS - 1, 0))  # libjpeg warns of other values, and ignores them
-        first, last, low = header[-3], header[-2], header[-1] & 15
-        for component in self.bits.keys() & {*components}:
-            self.bits[component][first : last + 1] = [low] * (last + 1 - first)
-        has_zeros = last > 0 and self.frame not in ARITHMETIC and ZEROS in data.rstrip(b"\0")
-        codes = [self.zero_codes.get(table & 15, END_OF_BLOCK) for table in tables_of]
-        # Where zero bits code the end of a block, they are a plain area. Where they code a coefficient, so many zeros
-        # are whole blocks of the same coefficients, which no image has.
-        zeroed = has_zeros and any(code & 15 or code == ZERO_RUN for code in codes)
-        self.scans.append(_Scan(tables, header, data, self._mcus(components), self.interval, has_zeros, zeroed))
-
-    def largest_sampling(self) -> tuple[int, int]:
-        """Return the largest horizontal and vertical sampling factor."""
-        return max(h for h, _ in self.sampling.values()), max(v for _, v in self.sampling.values())
-
-    def _mcus(self, components: bytes) -> int:
-        """Return the number of MCUs of a scan of these components (sections A.1.1 and A.2)."""
-        if not components or not self.sampling.keys() >= {*components}:
-            return 0
-        factors = self.sampling[components[0]] if len(components) == 1 else (1, 1)
-        sides = zip(self.size, factors, self.largest_sampling(), strict=True)
-        across, down = (-(-side * factor // (8 * largest)) for side, factor, largest in sides)
-        return across * down
-
-
-def _parse(data: bytes) -> _Jpeg:
-    """Return the scans of a JPEG, up to the one that completes the image or to the end of its valid segments."""
-    jpeg, tables = _Jpeg(), b""
-    for marker, start, end in _segments(data):
-        segment = data[start:end]
-        if marker == END:
-            jpeg.ended = True
-            break
-        if marker in FRAMES:
-            if jpeg.frame:
-                break
-            jpeg.add_frame(marker, segment)
-        elif marker == DHT:
-            jpeg.add_huffman_tables(segment)
-        elif marker == DRI:
-            jpeg.interval = int.from_bytes(segment[4:6])
-        elif marker == SOS:
-            if len(segment) < 8 or len(segment) != 8 + 2 * segment[4]:
-                break
-            match = MARKER.search(data, end)
-            jpeg.end = match.start() if match else len(data)
-            jpeg.add_scan(tables, segment, data[end : jpeg.end])
-            tables = b""
-            if jpeg.complete:
-                jpeg.ended = data[jpeg.end : jpeg.end + 2] == JPEG_END
-                break
-            continue
-        if marker not in APPLICATION and marker != COM:
-            tables += segment
-    return jpeg
-
-
-def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Yield marker, start and end of each segment, up to the first that is none; other bytes are skipped."""
-    position = 2
-    while (match := MARKER.search(data, position)) and match.end() < len(data):
-        start, marker = match.start(), data[match.end()]
-        length = int.from_bytes(data[start + 2 : start + 4]) if marker in SEGMENTS else 0
-        position = start + 2 + length
-        if position > len(data) or not (length or marker == END):
-            return
-        yield marker, start, position
-
-
 def _contiguous_header(data: bytes) -> bool:
     """Return whether the segments up to the first scan follow each other without bytes in between."""
     end = len(JPEG_SIGNATURE)
-    for marker, start, stop in _segments(data):
+    for marker, start, stop in segments(data):
         if start != end or marker == SOS:
             return start == end
         end = stop
@@ -285,7 +164,7 @@ def _may_hide_damage(data: bytes, components: int) -> bool:
     """Return whether a JPEG without a warning may be damaged: a long run of zeros, or a component without a scan."""
     if ZEROS not in data and bytes((0xFF, SOS, 0, 6 + 2 * components, components)) in data:
         return False
-    for marker, start, end in _segments(data):
+    for marker, start, end in segments(data):
         if marker == SOS:
             return data[start + 4] != components or data.find(ZEROS, end) >= 0
     return True
@@ -303,7 +182,7 @@ def _warning(jpeg: bytes) -> str:
     return ""
 
 
-def _later_warning(jpeg: _Jpeg) -> str:
+def _later_warning(jpeg: Jpeg) -> str:
     """Return the first warning of damage, or "": libjpeg reports only its first warning, which was harmless.
 
     So the scans are decoded one after the other, without what caused the harmless warnings.
@@ -320,8 +199,9 @@ def _later_warning(jpeg: _Jpeg) -> str:
         message, data = _warning_and_data(kept + scan.header, scan.data)
         if _is_damage(message):
             return message
-        # Encoders write a plain area of a progressive scan as one number of blocks, not as a run of zeros.
-        if len(data) < len(scan.data) and scan.has_zeros and jpeg.frame in PROGRESSIVE:
+        surplus = scan.data[len(data) :].strip(b"\0")  # data after the last block, and not only padding
+        may_be_whole = scan.refines and scan is jpeg.scans[-1]  # with bytes of another program before the end marker
+        if surplus and scan.long_zero_run and jpeg.frame in PROGRESSIVE and not may_be_whole:
             return OVERWRITTEN
         if INCONSISTENT_PROGRESSION not in message:
             kept += scan.header + data
@@ -343,7 +223,7 @@ def _warning_and_data(before: bytes, data: bytes) -> tuple[str, bytes]:
     return message, data
 
 
-def _intervals(jpeg: _Jpeg) -> Iterator[tuple[bytes, bytes]]:
+def _intervals(jpeg: Jpeg) -> Iterator[tuple[bytes, bytes]]:
     """Yield header and data of each restart interval of a scan, as a JPEG that is one MCU high."""
     (scan,) = jpeg.scans
     horizontal, vertical = (8 * factor if len(jpeg.sampling) > 1 else 8 for factor in jpeg.largest_sampling())
@@ -358,7 +238,7 @@ def _intervals(jpeg: _Jpeg) -> Iterator[tuple[bytes, bytes]]:
         left -= scan.interval
 
 
-def _restart_damage(scan: _Scan) -> str:
+def _restart_damage(scan: Scan) -> str:
     """Return libjpeg's warning if a restart marker of a scan is missing or not the next one; else ""."""
     if not scan.interval:
         return ""
@@ -382,7 +262,7 @@ def _raise_if_damaged(message: str) -> None:
         raise Unreadable("corrupt", f"damaged image: {printable(message)}")
 
 
-def _raise_if_incomplete(jpeg: _Jpeg, suspicious: bool) -> None:
+def _raise_if_incomplete(jpeg: Jpeg, suspicious: bool) -> None:
     """Raise Unreadable if data are missing or overwritten of which libjpeg does not warn.
 
     A JPEG without an end marker, or with a warning, is whole if all coefficients have arrived at full precision. Other
@@ -390,7 +270,7 @@ def _raise_if_incomplete(jpeg: _Jpeg, suspicious: bool) -> None:
     transmitted" (libjpeg's jcmaster.c on section G.1.1.1). An arithmetic decoder reads zeros after the end of the data
     (section D.2.6), so it cannot tell whether some are missing: such a JPEG needs its end marker.
     """
-    if any(scan.zeroed for scan in jpeg.scans):
+    if any(scan.overwritten for scan in jpeg.scans):
         _raise_if_damaged(OVERWRITTEN)
     whole = MISSING not in (bits[0] for bits in jpeg.bits.values())
     if suspicious or not jpeg.ended:

@@ -1,5 +1,8 @@
 """Load the pixels of an image that Pillow has opened, and do what Pillow leaves undone in some formats."""
 
+import io
+import struct
+import zlib
 from typing import Any
 
 import numpy as np
@@ -12,11 +15,15 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from inception_cli.images.colour import from_16_bits, is_invisible, over_white, to_rgb
 from inception_cli.images.corruption import PNG_SIGNATURE, TrackedFile, unsupported
+from inception_cli.images.failure import PILLOW_DECODES_IT, Unreadable
 
 PNG_BITS = {"1": 1, "L;2": 2, "L;4": 4, "L": 8, "I;16B": 16, "RGB": 8, "RGB;16B": 16}  # of a sample, by raw mode
 WEBP_ANIMATION = 0x02  # flag in the header of a WebP
 JPEG_2000_SIZE = b"\xff\x4f\xff\x51"  # start of the codestream, and the marker of the segment with the depths
 JPEG_2000_HEADER = 1_000_000  # bytes in which to look for it: an XMP box may be before
+READ_SIZE = 1 << 20  # bytes
+SECTOR = 512  # bytes: the least that file systems and downloads leave unwritten
+QOI_END = bytes(7) + b"\1"
 TGA_FOOTER = b"TRUEVISION-XFILE.\0"
 TGA_ALPHA, TGA_PREMULTIPLIED_ALPHA = 3, 4  # values of the extension area's attributes type; lower: no alpha
 
@@ -34,6 +41,8 @@ def load_rgb(image: ImageFile, file: TrackedFile) -> Image.Image:
     match image:
         case ImageFile(format="TGA"):
             return _tga(image, file)
+        case ImageFile(format="QOI"):
+            _require_qoi_end(file)
         case ImageFile(format="JPEG2000"):
             return _jpeg_2000(image, file)
         case IcoImageFile():
@@ -52,6 +61,7 @@ def _png(image: PngImageFile, file: TrackedFile) -> Image.Image:
     image.tile = [tile._replace(extents=(0, 0, *image.size)) for tile in image.tile]
     transparency = image.info.get("transparency")  # before loading: libpng too ignores a tRNS chunk behind the pixels
     image.load()
+    _require_png_checksums(file, 0)
     image.info.pop("transparency", None)
     if image.mode == "P":
         image.info |= {} if transparency is None else {"transparency": transparency}
@@ -69,6 +79,29 @@ def _png(image: PngImageFile, file: TrackedFile) -> Image.Image:
     pixels = np.array(rgb)
     pixels[(values == colour * scale).all(axis=2)] = 255
     return Image.fromarray(pixels)
+
+
+def _require_png_checksums(file: TrackedFile, start: int) -> None:
+    """Raise Unreadable if the checksum of an IDAT chunk is wrong, as of a file whose rest was filled with zeros.
+
+    `start` is the position of the PNG. zlib can decode zeros, and Pillow compares no checksum of the pixels: neither
+    the CRC of their chunks nor the Adler-32 of the whole.
+    """
+    file.seek(start + len(PNG_SIGNATURE))
+    seen = False
+    while len(header := file.read(8)) == 8:
+        left, kind = int.from_bytes(header[:4]), header[4:]
+        if kind != b"IDAT":
+            if seen:  # all IDAT chunks follow each other
+                return
+            file.seek(left + 4, io.SEEK_CUR)
+            continue
+        seen, checksum = True, zlib.crc32(kind)
+        while left and (data := file.read(min(left, READ_SIZE))):
+            checksum, left = zlib.crc32(data, checksum), left - len(data)
+        stored = file.read(4)
+        if len(stored) == 4 and int.from_bytes(stored) != checksum:  # a chunk may lack its end, if all pixels are there
+            raise _damaged("the checksum of its pixels is wrong")
 
 
 def _png_samples(loaded: PngImageFile, file: TrackedFile, raw_mode: str) -> NDArray[np.uint16]:
@@ -93,7 +126,27 @@ def _webp(image: WebPImageFile, file: TrackedFile) -> Image.Image:
     if image.rawmode == "RGBX" and header[12:16] == b"VP8X" and header[20] & WEBP_ANIMATION:
         image._mode = image.rawmode = "RGBA"
     image.load()
+    _require_webp_data(file, image.width * image.height)
     return to_rgb(image)
+
+
+def _require_webp_data(file: TrackedFile, pixels: int) -> None:
+    """Raise Unreadable if zeros have overwritten data of a lossy WebP, as of a file whose rest was filled with them.
+
+    They decode without an error. No image has as many: a zero bit of this arithmetic coder stands for at most 177
+    decisions (of probability 255 / 256; RFC 6386, section 7), and a macroblock of 16 × 16 pixels has 28 such decisions
+    at most, one for each of its 25 blocks and three for its header.
+    """
+    most = SECTOR + pixels // 10_000  # zero bytes
+    position, size = 12, file.size()
+    while position + 8 <= size:
+        file.seek(position)
+        kind, length = struct.unpack("<4sI", file.read(8))
+        if kind == b"VP8 ":
+            if bytes(most + 1) in file.read(min(length, size)):
+                raise _damaged("a part of its data was overwritten with zeros")
+            return
+        position += 8 + length + length % 2
 
 
 def _gif(image: ImageFile) -> Image.Image:
@@ -132,7 +185,10 @@ def _icon(image: IcoImageFile, file: TrackedFile) -> Image.Image:
     """Return an icon as RGB; the mask behind its pixels counts if no pixel would be visible by its alpha."""
     entry = image.ico.entry[0]
     file.seek(entry.offset)
-    if not is_invisible(image) or file.read(8) == PNG_SIGNATURE:
+    is_png = file.read(8) == PNG_SIGNATURE
+    if is_png:
+        _require_png_checksums(file, entry.offset)
+    if is_png or not is_invisible(image):
         return to_rgb(image)
     width, height = image.size
     row_size = (width + 31) // 32 * 4
@@ -143,6 +199,20 @@ def _icon(image: IcoImageFile, file: TrackedFile) -> Image.Image:
     if entry.size >= 40 + height * (4 * width + row_size) and not mask.all():
         pixels[mask] = 255
     return Image.fromarray(pixels)
+
+
+def _require_qoi_end(file: TrackedFile) -> None:
+    """Raise Unreadable if zeros follow the data of a QOI in place of its end marker: zeros code pixels, too."""
+    file.seek(max(0, file.size() - len(QOI_END)))
+    if any(file.read()):
+        return
+    file.seek(0)
+    if not file.read().rstrip(b"\0").endswith(QOI_END):
+        raise _damaged("zeros are in place of its end")
+
+
+def _damaged(problem: str) -> Unreadable:
+    return Unreadable("corrupt", f"damaged image: {problem} ({PILLOW_DECODES_IT})")
 
 
 def _jpeg_2000(image: ImageFile, file: TrackedFile) -> Image.Image:

@@ -124,18 +124,19 @@ class _Lane:
 
     def next_result(self, deaths: Counter[str]) -> BatchResult:
         """Return the result of the next batch; `deaths` counts the processes that died by device."""
-        for attempt in range(1, MAX_DEATHS + 1):
+        died = 0
+        while True:
             try:
                 result = self._receive()
             except _ProcessDied as cause:
                 self.close()
-                if attempt == MAX_DEATHS:
+                died += 1
+                if died == MAX_DEATHS:
                     raise self._too_many_deaths(cause) from None
                 self._replace(deaths)
             else:
                 self.numbers = self.numbers[1:]
                 return result
-        raise AssertionError("unreachable: retries exhausted")
 
     def _replace(self, deaths: Counter[str]) -> None:
         """Start another process on the device with the fewest deaths, the next one first."""

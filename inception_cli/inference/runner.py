@@ -180,7 +180,7 @@ def _predict_pending(
                 break
     if damaged:
         outcome.notes.append(
-            f"{plural(damaged, 'damaged JPEG has', 'damaged JPEGs have')} no prediction, although Pillow decodes "
+            f"{plural(damaged, 'damaged image has', 'damaged images have')} no prediction, although Pillow decodes "
             "such files: the publishers' code would have counted them"
         )
     if reduced := outcome.manifest.reduced_batch:
@@ -345,7 +345,8 @@ def _added_images(inputs: Sequence[str], paths: Sequence[str]) -> list[str]:
         return []
     known = set(paths)
     try:
-        return [path for path in Discovery(inputs) if path not in known]
+        discovery = Discovery(inputs)
+        return [path for path in discovery if path not in known and path not in discovery.unmatched]
     except InceptionError:  # the inputs were moved away; their rows say so
         return []
 
