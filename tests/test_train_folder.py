@@ -97,7 +97,7 @@ def test_train_writes_a_folder(
         ("none/mine/", "none: not a writable folder; create it"),
         ("full/", "full: already exists; move it away, or choose another output folder"),
         ("file/", "file: already exists; move it away, or choose another output folder\n"),
-        ("loop/", "loop: already exists; move it away, or choose another output folder\n"),
+        ("loop/", "loop/: too many levels of symbolic links; give another name to --out\n"),
         (f"{'x' * 237}/", "the name has 237 bytes; give one of at most 236"),
         ("/", "give the name of a new folder, such as mine/"),
         ("./", "give the name of a new folder, such as mine/"),
