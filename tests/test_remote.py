@@ -181,7 +181,7 @@ def test_remote_images_are_found_by_the_same_rules_as_local_ones(
     assert [*remote] == [f"{store}/photos/{path}" for path in images]
     assert [path.removeprefix(str(tmp_path)) for path in local] == [f"/photos/{path}" for path in images]
     if not images:
-        assert remote.unmatched == {f"{store}/{pattern}"}
+        assert remote.unreadable.examples == [f"{store}/{pattern}: no match"]
 
 
 @pytest.mark.parametrize(

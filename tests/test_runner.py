@@ -317,6 +317,17 @@ def test_a_folder_that_cannot_be_read_is_in_the_manifest_and_makes_the_run_incom
     assert outcome.manifest.unreadable_examples == (f"{folder}/private: permission denied",)
 
 
+def test_a_pattern_without_a_match_makes_the_run_incomplete(
+    open_store: OpenStore, stub_predictor: StubPredictor, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "prediction", lambda path: Prediction(path, "ok", (0,), ("a",), (0.5,)))
+
+    outcome = run_job([str(folder), f"{folder}/none*.jpg"], SETTINGS, open_store(), Callback())
+
+    assert (outcome.progress.not_ok, outcome.incomplete) == (0, True)
+    assert outcome.manifest.unreadable_examples == (f"{folder}/none*.jpg: no match",)
+
+
 def test_a_pattern_that_matches_nothing_any_more_is_no_added_image(folder: Path) -> None:
     (folder / "new.jpg").touch()
     added = runner._added_images([str(folder / "gone*.jpg"), str(folder / "n*.jpg")], [str(folder / "gone1.jpg")])

@@ -142,7 +142,9 @@ def print_outcome(outcome: "Outcome", out: str | None, engine: "Engine", arrays:
     _print_skipped(outcome.skipped)
     if folders := outcome.manifest.unreadable_folders:
         examples = "; ".join(outcome.manifest.unreadable_examples[:MAX_NAMES])
-        print_line(f"{plural(folders, 'folder')} could not be read: {examples}", "yellow")
+        print_line(
+            f"{plural(folders, 'folder or pattern', 'folders or patterns')} could not be read: {examples}", "yellow"
+        )
     for path in outcome.added[:MAX_NAMES]:
         print_line(f"skipped: added after the run started: {path}", "yellow")
     if len(outcome.added) > MAX_NAMES:

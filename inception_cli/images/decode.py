@@ -7,7 +7,6 @@ import re
 import stat
 from contextlib import nullcontext
 from dataclasses import dataclass
-from glob import has_magic
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,8 +86,6 @@ def read(source: Source, config: PixelConfig) -> Image.Image | Failure:
         failure = os_failure(error)
         if failure == NO_SUCH_FILE and remote.is_remote(path):
             return Failure("unsupported", "files in an object store are read with --engine ray")
-        if failure == NO_SUCH_FILE and has_magic(path):
-            return Failure("missing", "no such file, or no match for the pattern")
         return failure
     except ValueError:  # a NUL in the path
         return Failure("missing", "not a valid file name")

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from glob import has_magic
+from glob import has_magic, iglob
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -56,7 +56,7 @@ SYSTEM_FOLDERS = frozenset(
         "lost+found",  # Linux: what fsck recovered
     )
 )
-NO_MATCH = "pattern without an image"
+NO_IMAGE = "pattern without an image"
 NO_SUFFIX = "without a suffix"
 #: Letters of a suffix that has its own count. Longer ones are parts of names, and counting each would take memory.
 MAX_SUFFIX_LENGTH = 8
@@ -73,21 +73,23 @@ def suffix_of(path: str) -> str:
 
 @dataclass
 class UnreadableFolders:
-    """The folders that could not be read: their number, and the first of them with the reason."""
+    """The folders that could not be read, and patterns without a match: their number, and the first with the reason."""
 
     count: int = 0
     examples: list[str] = field(default_factory=list)  # such as `photos/private: permission denied`
+    has_patterns: bool = False
 
-    def add(self, folder: str, error: OSError) -> None:
+    def add(self, folder: str, reason: str) -> None:
         """Count a folder."""
         self.count += 1
         if len(self.examples) < MAX_UNREADABLE_NAMES:
-            self.examples.append(f"{folder}: {os_reason(error)}")
+            self.examples.append(f"{folder}: {reason}")
 
     def __str__(self) -> str:
         """Return one line such as `2 folders cannot be read (a: permission denied, b: permission denied)`."""
         examples = ", ".join(self.examples[:3]) + ", …" * (self.count > 3)
-        return f"{plural(self.count, 'folder')} cannot be read ({examples})"
+        nouns = ("folder or pattern", "folders or patterns") if self.has_patterns else ("folder",)
+        return f"{plural(self.count, *nouns)} cannot be read ({examples})"
 
 
 @dataclass
@@ -102,8 +104,8 @@ class _Listing:
 class Discovery:
     """The image paths of some inputs: iterate once for the paths, or over `paths()`, which also takes missing inputs.
 
-    After that `skipped` counts the other files by suffix, `unreadable` the folders that could not be read, and
-    `unmatched` holds the glob patterns that match nothing: they are among the paths, unless there are no others.
+    After that `skipped` counts the other files by suffix, and `unreadable` the folders that could not be read and the
+    glob patterns that match nothing.
     An input is a folder, a file, a glob pattern, or `-` for a list of paths on standard input (see `read_names`); or a
     folder, file or pattern of a remote file system, such as `s3://bucket/photos`. Raises UsageError for an empty name;
     iterating raises InceptionError if no input exists.
@@ -116,8 +118,6 @@ class Discovery:
             raise UsageError(f"input {position} is an empty name; give a file or folder (a variable may not be set)")
         self.skipped: Counter[str] = Counter()
         self.unreadable = UnreadableFolders()
-        self.unmatched: set[str] = set()
-        self._matched = False  # the pattern of the moment: a file or folder matches it, or a folder cannot be read
         self._stdin = stdin
         self._stdin_digest = hashlib.sha256()
         self._stdin_names = 0
@@ -129,16 +129,7 @@ class Discovery:
 
     def __iter__(self) -> Iterator[str]:
         self.require_input()
-        unmatched: list[str] = []  # are left out if there is no other path
-        found = False
-        for path in self.paths():
-            if not found and path in self.unmatched:
-                unmatched.append(path)
-                continue
-            found = True
-            yield from unmatched
-            unmatched.clear()
-            yield path
+        yield from self.paths()
 
     def paths(self) -> Iterator[str]:
         """Yield the paths, also if no input exists: a missing file is a path like any other."""
@@ -194,7 +185,7 @@ class Discovery:
         return iter((name,))
 
     def _from_pattern(self, pattern: str) -> Iterator[str]:
-        """Yield the images that match a glob pattern, and those in matching folders; the pattern if nothing matches."""
+        """Yield the images that match a glob pattern, and those in folders that match it."""
         parts = (f"{pattern}*" if pattern.endswith("/") else pattern).split("/")  # `a*/`: everything in the folders
         literal = next(i for i, part in enumerate(parts) if has_magic(part))
         prefix, rest = "".join(f"{part}/" for part in parts[:literal]), tuple(filter(None, parts[literal:]))
@@ -203,15 +194,19 @@ class Discovery:
             matches = self._walk_remote(prefix, rest)
         elif _exists_locally(prefix or "."):
             matches = self._walk(prefix, rest)
-        self._matched = False
-        path = None
+        unreadable, path = self.unreadable.count, None
         for path in matches:
             yield path
-        if path is None and self._matched:
-            self.skipped[f"{NO_MATCH}: {pattern}"] += 1
-        elif path is None:
-            self.unmatched.add(pattern)
-            yield pattern
+        if path is not None or self.unreadable.count > unreadable:
+            return
+        # `nowhere/**` matches `nowhere/` for Python.
+        if not remote.is_remote(pattern) and any(map(_exists_locally, iglob(pattern, recursive=True))):  # noqa: PTH207
+            self.skipped[f"{NO_IMAGE}: {pattern}"] += 1
+        elif {"*", "?"}.isdisjoint(pattern):
+            yield pattern  # the name of a file with brackets
+        else:
+            self.unreadable.has_patterns = True
+            self.unreadable.add(pattern, "no match")
 
     def _walk(self, prefix: str, pattern: tuple[str, ...]) -> Iterator[str]:
         """Yield the matching images below a folder, sorted by bytes; each once, whatever links lead to its folder."""
@@ -254,12 +249,10 @@ class Discovery:
                         listing.names.append(entry.name)
                     elif len(pattern) in reached - _advance(pattern, earlier, name) and self._is_image(name):
                         listing.names.append(entry.name)
-                    self._matched |= len(pattern) in reached
         except NotADirectoryError:
             pass  # `photo.jpg/*` matches nothing
         except OSError as error:
-            self._matched = True
-            self.unreadable.add(prefix.rstrip("/") or prefix or ".", error)
+            self.unreadable.add(prefix.rstrip("/") or prefix or ".", os_reason(error))
         listing.names.sort(reverse=True)
         return listing
 
@@ -276,7 +269,6 @@ class Discovery:
             reached = _advance(pattern, states, entry.base_name)
             if not reached:
                 continue
-            self._matched |= len(pattern) in reached
             if entry.type == FileType.Directory:
                 yield from self._walk_remote(f"{prefix}{entry.base_name}/", pattern, reached)
             elif len(pattern) in reached and self._is_image(entry.base_name):
@@ -297,7 +289,7 @@ def no_images(discovery: Discovery) -> NoImages:
     names = [STANDARD_INPUT if name == "-" else name for name in discovery.inputs]
     inputs = ", ".join(names[:3]) + f" and {len(names) - 3:,} more" * (len(names) > 3)
     problems = [str(discovery.unreadable)] * bool(discovery.unreadable.count)
-    skipped = Counter({what: count for what, count in discovery.skipped.items() if not what.startswith(NO_MATCH)})
+    skipped = Counter({what: count for what, count in discovery.skipped.items() if not what.startswith(NO_IMAGE)})
     if skipped:
         problems.append("skipped " + ", ".join(f"{count} {suffix}" for suffix, count in skipped.most_common(10)))
     files = "image files (.jpg, .png, .webp, …)" if skipped else "image files"

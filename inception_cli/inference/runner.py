@@ -345,8 +345,7 @@ def _added_images(inputs: Sequence[str], paths: Sequence[str]) -> list[str]:
         return []
     known = set(paths)
     try:
-        discovery = Discovery(inputs)
-        return [path for path in discovery if path not in known and path not in discovery.unmatched]
+        return [path for path in Discovery(inputs) if path not in known]
     except InceptionError:  # the inputs were moved away; their rows say so
         return []
 
