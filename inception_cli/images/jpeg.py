@@ -47,6 +47,7 @@ MAX_PIXELS = 26_000_000  # of a JPEG that simplejpeg decodes: its array takes 4 
 MAX_SCANS = 64  # that are decoded one by one; encoders write up to twelve
 MAX_INTERVALS = 50_000  # that are decoded one by one, in two or three seconds
 MAX_ATTEMPTS = 3  # to remove the extraneous bytes of a scan; libjpeg counts a few too few
+MAX_ADDED = 16  # bytes behind a DC scan with a long run of zeros that are no sign of damage
 MAX_SIDE = 65_500  # pixels: libjpeg's limit
 
 
@@ -200,8 +201,10 @@ def _later_warning(jpeg: Jpeg) -> str:
         if _is_damage(message):
             return message
         surplus = scan.data[len(data) :].strip(b"\0")  # data after the last block, and not only padding
-        may_be_whole = scan.refines and scan is jpeg.scans[-1]  # with bytes of another program before the end marker
-        if surplus and scan.long_zero_run and jpeg.frame in PROGRESSIVE and not may_be_whole:
+        # Behind the last refinement scan another program may have added bytes.
+        may_be_whole = scan.refines and scan is jpeg.scans[-1]
+        most = MAX_ADDED if scan.is_dc else 0  # the DC coefficients of a plain area are zeros, too
+        if len(surplus) > most and scan.long_zero_run and jpeg.frame in PROGRESSIVE and not may_be_whole:
             return OVERWRITTEN
         if INCONSISTENT_PROGRESSION not in message:
             kept += scan.header + data

@@ -37,8 +37,13 @@ class Scan:
     mcus: int  # groups of blocks that are coded together; in a scan of one component a block each
     interval: int  # MCUs between restart markers; 0: there are none
     refines: bool  # it has the next bit of coefficients that have arrived
-    long_zero_run: bool  # in its Huffman codes: a sign of damage if their number does not fit either
+    long_zero_run: bool  # of bytes in its Huffman codes: damage if the data also hold more than the image's blocks
     overwritten: bool  # by zeros that no image has; always False for a refinement scan
+
+    @property
+    def is_dc(self) -> bool:
+        """Whether it has the DC coefficients alone."""
+        return self.header[-2] == 0
 
 
 @dataclass
@@ -106,9 +111,9 @@ class Jpeg:
 
 
 def _never_repeats(code: int, coefficients: int) -> bool:
-    """Return whether no image repeats a symbol of an AC table for whole blocks; its value is of zero bits, too.
+    """Return whether no whole image has a long run of a symbol, `code`, that is coded as zero bits, as is its value.
 
-    The scan has so many coefficients of each block. The end of a block can repeat, which is a plain area. So can one or
+    `coefficients` is how many of each block the scan has. The end of a block can repeat: a plain area. So can one or
     two coefficients with the same negative value in each block: stripes or a gradient, in a scan of few coefficients.
     """
     if code & 15 == 0:
