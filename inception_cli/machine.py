@@ -12,10 +12,9 @@ from inception_cli.errors import InceptionError, UsageError, plural
 
 #: Images with more pixels than this are not decoded by default: 2 GB in Pillow, four bytes a pixel.
 MAX_PIXELS = 500_000_000
-
-
-#: Where Linux shows the control groups of this process, and their limits.
-CGROUPS, LIMITS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
+#: The control groups of this process, and their limits, on Linux.
+CGROUPS = Path("/proc/self/cgroup")
+LIMITS = Path("/sys/fs/cgroup")
 
 
 def cores() -> int:

@@ -912,24 +912,36 @@ def test_a_loss_that_is_not_finite_ends_the_training(
         next(epochs)
 
     assert str(error.value) == (
-        f"epoch 2 of 3: the loss is not finite (nan); train with {remedy} after you have removed {config.part}, or "
-        "keep its best epoch with --epochs 1"
+        f"epoch 2 of 3: the loss is not finite (nan); remove {config.part} and train with {remedy}, or keep the best "
+        "epoch so far with --epochs 1"
     )
     assert config.part.read_bytes() == before
     with pytest.raises(InceptionError, match=rf"^epoch 1 of 3: the loss is not finite \(nan\); train with {remedy}$"):
         next(Trainer(replace(config, precision=precision, out=config.out.with_name("new.safetensors"))).epochs())
 
 
+def test_two_images_per_class_of_which_one_is_unreadable_leave_none_for_validation(tmp_path: Path) -> None:
+    draw(tmp_path / "photos", {"blue": 2, "red": 2})
+    config = TrainConfig(tmp_path / "photos", tmp_path / "m.safetensors", size=80)
+    for first in ("blue", "red"):
+        min((tmp_path / "photos" / first).iterdir()).write_bytes(b"not an image")
+    with pytest.raises(InceptionError, match=r"photos: no readable image is left for validation, since each class"):
+        Trainer(config)
+
+
 def test_a_part_file_that_cannot_be_read_is_kept(config: TrainConfig) -> None:
     config.part.mkdir()
-    with pytest.raises(InceptionError, match=r"safetensors\.part: is a directory; make it readable and run the same"):
+    with pytest.raises(InceptionError, match=r"safetensors\.part: is a directory; move it away, or make it readable"):
         Trainer(config)
 
 
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
-        (OSError(errno.EIO, "Input/output error"), InceptionError(".part: input/output error; make it readable")),
+        (
+            OSError(errno.EIO, "Input/output error"),
+            InceptionError(".part: input/output error; move it away"),
+        ),
         (MemoryError("of Python"), MemoryError("of Python")),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), RuntimeError("can't allocate memory")),
     ],

@@ -357,11 +357,11 @@ def _names_above(manifest: "Manifest | None") -> "Callable[[Prediction], Sequenc
     from inception_cli.predictions.tree import tree_of
     from inception_cli.storage.store import classes_of
 
-    tree, names = tree_of(classes_of(manifest)), dict(enumerate(imagenet().names))
+    tree, names = tree_of(classes_of(manifest)), imagenet().names
 
     def names_above(prediction: "Prediction") -> Sequence[str]:
         classes = zip(prediction.classes, prediction.labels, strict=True)
-        known = manifest is not None or all(names.get(index) == label for index, label in classes)
+        known = manifest is not None or all(names[index : index + 1] == (label,) for index, label in classes)
         return tree.names_above(prediction.decision.label) if tree and prediction.decision and known else ()
 
     return names_above

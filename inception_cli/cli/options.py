@@ -287,7 +287,7 @@ Timeout = Annotated[
         "--timeout",
         min=1,
         metavar="S",
-        help="Seconds that one image may take; without limit if -j is 0.",
+        help="Seconds that one image may take; no limit with -j 0.",
         rich_help_panel=HARDWARE,
     ),
 ]

@@ -35,16 +35,15 @@ class TrainOutput:
 
     def check(self, out: str, inputs: Sequence[str | None]) -> None:
         """Raise an error if one of the files is an input or another output, or cannot be written."""
-        weights = OutputFile("--out", out)
         outputs = [
-            weights,
+            OutputFile("--out", out),
             OutputFile("--report", self.report, REPORT_MARKER),
             OutputFile("--log", self.log, LOG_MARKER),
         ]
-        for output in outputs:
-            if output.path and (output.path == "-" or is_remote(output.path)):
-                raise UsageError(f"{output.option} {output.path}: give a file on this machine")
-            if output is not weights and output.path and is_folder(out) and _is_in(output.path, out):
+        if out == "-" or is_remote(out):
+            raise UsageError(f"--out {out}: give a file on this machine")
+        for output in outputs[1:]:
+            if output.path and is_folder(out) and _is_in(output.path, out):
                 raise UsageError(
                     f"{output.option} {output.path}: is in {out}, which has to be empty; give another folder"
                 )

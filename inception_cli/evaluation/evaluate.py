@@ -16,7 +16,7 @@ from inception_cli.evaluation.decisions import DecisionMetrics, measure_decision
 from inception_cli.evaluation.label_order import Finding, check_label_order
 from inception_cli.evaluation.labels import Labels, exclude_images, labels_from_file, labels_from_folders
 from inception_cli.evaluation.metrics import Metrics, compute_metrics, confusion_matrix, per_class_csv
-from inception_cli.files.atomic import replacing
+from inception_cli.files.atomic import replacing, resolve_output
 from inception_cli.files.hashing import sha256
 from inception_cli.files.remote import local_copy
 from inception_cli.predictions.formats import read_columns
@@ -246,7 +246,7 @@ def check_before_run(paths: Sequence[str], classes: Classes, sources: LabelSourc
 def record_sources(sources: LabelSources) -> LabelSources:
     """Return `sources` with absolute paths and the sha256 of their files, for the manifest.
 
-    A run may resume in another working directory than that of its inputs, which the manifest has.
+    Absolute, because a resumed run may be started in another folder than `Manifest.directory`.
     """
     labels = tuple(map(os.path.abspath, sources.labels))
     exclude = os.path.abspath(sources.exclude) if sources.exclude else None  # noqa: PTH100 - names stay texts
@@ -265,7 +265,7 @@ def require_same_only_classes(manifest: Manifest | None, only_classes: str) -> N
 
 def write_per_class(file: Path, metrics: Metrics) -> None:
     """Write precision, recall, F1 and support of each class as CSV."""
-    with replacing(file) as stream:
+    with replacing(resolve_output(file, "per-class.csv")) as stream:
         stream.write(per_class_csv(metrics))
 
 

@@ -144,7 +144,8 @@ def locked(file: Path, remedy: str) -> Iterator[None]:
     try:
         yield
     finally:
-        file.unlink(missing_ok=True)
+        with suppress(OSError):
+            file.unlink(missing_ok=True)
         os.close(descriptor)
 
 

@@ -13,9 +13,9 @@ FileKind = Literal["file", "folder", "other"]  # other: a pipe or a device
 def file_kind(path: Path | str, remedy: str) -> FileKind | None:
     """Return what a path leads to, links followed; None if nothing is there.
 
-    Raises InceptionError, with the path and the remedy, where the system does not tell: in a folder without permission,
-    for a name that is too long. There `Path.exists`, `is_file` and `is_dir` raise an OSError, and from Python 3.14 on
-    they return False.
+    Raises InceptionError, with the path and the remedy, if the system refuses to say: without permission for the
+    folder, for a name that is too long. There `Path.exists`, `is_file` and `is_dir` raise an OSError, and from Python
+    3.14 on they return False.
     """
     with os_errors(path, remedy):
         try:

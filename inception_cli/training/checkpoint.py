@@ -24,7 +24,7 @@ def read_part(part: Path, configuration: Mapping[str, Any]) -> dict[str, Any] | 
     configuration.
     """
     remedy = f"remove {part} to start over"
-    with os_errors(part, "make it readable and run the same command again to resume"):
+    with os_errors(part, "move it away, or make it readable, and run the same command again"):
         if not part.exists():
             return None
         try:
@@ -71,9 +71,13 @@ def require_epochs(config: TrainConfig, done: int) -> None:
 def not_finite_error(config: TrainConfig, epoch: int, loss: float) -> InceptionError:
     """Return the error for an epoch, counted from 0, whose mean loss is NaN or infinite, with the way to start over."""
     remedy = "--precision fp32" if config.precision == "bf16" else "other start weights or a smaller --batch-size"
+    problem = f"epoch {epoch + 1} of {config.epochs}: the loss is not finite ({loss})"
     if epoch:  # the part file is resumed only with the same settings
-        remedy = f"{remedy} after you have removed {config.part}, or keep its best epoch with --epochs {epoch}"
-    return InceptionError(f"epoch {epoch + 1} of {config.epochs}: the loss is not finite ({loss}); train with {remedy}")
+        return InceptionError(
+            f"{problem}; remove {config.part} and train with {remedy}, or keep the best epoch so far with "
+            f"--epochs {epoch}"
+        )
+    return InceptionError(f"{problem}; train with {remedy}")
 
 
 def describe_resuming(

@@ -140,7 +140,7 @@ def require_same_classes(classes: Sequence[str], train_dir: Path, val_dir: Path)
 
 
 def require_other_images(train: Iterable[Sample], val: Iterable[Sample]) -> None:
-    """Raise InceptionError if a file is both a training and a validation image, through links or under one name."""
+    """Raise InceptionError if a file is both a training and a validation image, also by a link."""
     validation: dict[tuple[int, int], str] = {}
     for sample in val:
         if file_id := _file_id(sample.path):

@@ -10,14 +10,14 @@ from torch import Tensor
 
 from inception_cli.config import PixelConfig, Plan
 from inception_cli.errors import plural
-from inception_cli.network.familiarity import Familiarity, fit, too_few_photos
+from inception_cli.network.familiarity import MIN_PER_CLASS, Familiarity, fit, too_few_photos
 from inception_cli.network.fusion import optimize
 from inception_cli.network.model import InceptionV3, copy_modules
 from inception_cli.training.augment import validation_batches
 from inception_cli.training.dataset import ImageDataset, Sample, centre_crop
 from inception_cli.training.settings import TrainConfig
 
-#: Photos that are measured at most: `fit` takes about 50 KB of memory for each.
+#: Photos that are measured at most, unless there are too many classes: `fit` takes about 50 KB of memory for each.
 MAX_PHOTOS = 100_000
 
 
@@ -33,12 +33,12 @@ def measure_familiarity(
     preset, plan = config.preset, Plan(config.device, config.precision, threads=torch.get_num_threads())
     pixels, size = PixelConfig(preset), config.batch_size
     optimized = optimize(copy_modules(network).to("cpu"), preset.mean, preset.std, plan, middle_features=True)
-    chosen = sample_classes(samples, MAX_PHOTOS)
+    chosen = sample_classes(samples, max(MAX_PHOTOS, MIN_PER_CLASS * classes))
+    prepare = partial(centre_crop, pixels=pixels)
     features: list[Tensor] = []
     measured: list[Sample] = []
     with torch.inference_mode():
         for first in range(0, len(chosen), size):
-            prepare = partial(centre_crop, pixels=pixels)
             images = ImageDataset(chosen[first : first + size], pixels, prepare, config.workers)
             measured += images.samples
             for batch in validation_batches(images, size, config.workers):

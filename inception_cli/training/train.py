@@ -208,7 +208,7 @@ class Trainer:
         return {*range(len(self.classes))} - {*self._train.labels.tolist()}
 
     def _train_on_every_class(self) -> None:
-        """Train on the validation images of classes that have no readable training image, unless they have a folder."""
+        """Move validation images of classes without a readable training image to training, except with --val-dir."""
         if self.config.val_dir is None:
             self._train.add(self._val.remove(self._untrained))
 
@@ -233,10 +233,14 @@ class Trainer:
         """Raise InceptionError unless each class has a readable training image, and any a validation image."""
         if self._untrained:
             raise empty_class_error(self.config.train_dir / self.classes[min(self._untrained)], self.skipped)
+        if not len(self._val) and self.config.val_dir:
+            raise InceptionError(
+                f"{self.config.val_dir}: no readable image; add some, or give another validation folder"
+            )
         if not len(self._val):
             raise InceptionError(
-                f"{self.config.val_dir or self.config.train_dir}: no readable validation image; "
-                "add some, or give another validation folder"
+                f"{self.config.train_dir}: no readable image is left for validation, since each class needs one for "
+                "training; add images, or give --val-dir"
             )
 
     @property
