@@ -5,6 +5,7 @@ import csv
 import json
 import random
 import re
+import shlex
 from collections import Counter
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -16,6 +17,7 @@ from PIL import Image
 from reported import CLASSES, HOSTILE, evaluation, manifest, page_of, picture, prediction, rows
 from running import Inception, code_of
 
+from inception_cli.cli.console import print_report_hint
 from inception_cli.config import Classes
 from inception_cli.errors import InceptionError
 from inception_cli.evaluation.confusion_matrix import ConfusionMatrix
@@ -458,6 +460,26 @@ def test_errors_are_one_line(
     assert len(ended.err.strip().splitlines()) == 1
     assert said in ended.err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["-preds.csv", "-o x.csv", "it's.csv"])
+def test_the_hints_are_commands_for_any_file_name(
+    name: str, inception: Inception, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_bytes(csv_header(3) + to_csv([prediction("a.jpg", 0, 0.5)], 3))
+    page = f"{name}.html"
+
+    print_report_hint(name, page)
+
+    hint = shlex.split(capsys.readouterr().err.partition(": ")[2])
+    assert inception(*hint[1:]).code == 0
+    assert Path(page).exists()
+    Path("a.jpg").touch()
+    undo = shlex.split(inception("tag", "--", name).err.rpartition("to undo it: ")[2])
+    assert Path("a.jpg.xmp").exists()
+    assert inception(*undo[1:]).code == 0
+    assert not Path("a.jpg.xmp").exists()
 
 
 # The confusion matrix

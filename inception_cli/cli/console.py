@@ -1,7 +1,6 @@
 """What the commands print on a line: errors, predictions, summaries. Control characters in names are escaped here."""
 
 import os
-import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -13,7 +12,7 @@ from rich.text import Text
 
 from inception_cli.errors import excerpt, plural
 from inception_cli.predictions.decision import UNKNOWN
-from inception_cli.predictions.text import harmless
+from inception_cli.predictions.text import harmless, shell_path
 
 if TYPE_CHECKING:
     from inception_cli.actions.export_onnx import Exported
@@ -178,7 +177,7 @@ def _print_skipped(counts: Mapping[str, int]) -> None:
 
 def print_report_hint(rows: str, report: str) -> None:
     """Print the command that writes a report of these rows."""
-    print_line(f"to view them: inception report {shlex.quote(rows)} --out {shlex.quote(report)}", "dim")
+    print_line(f"to view them: inception report {shell_path(rows)} --out {shell_path(report)}", "dim")
 
 
 def print_report(written: "Written", file: str, folder: str) -> None:
@@ -242,7 +241,7 @@ def print_sorted(result: "Sorted", into: str) -> None:
     print_line(f"{files} {_PAST[result.method]}{before} into {folders}{into}", "bold")
     for line in _sort_notes(result):
         print_line(line, "dim")
-    print_line(f"to undo it: inception sort --undo {shlex.quote(into)}", "dim")
+    print_line(f"to undo it: inception sort --undo {shell_path(into)}", "dim")
 
 
 def print_undone(result: "Sorted", into: str) -> None:
@@ -316,7 +315,7 @@ def print_tagged(result: "Tagged", rows: str, undo: bool) -> None:
         statuses = ", ".join(f"{number:,} {status}" for status, number in result.not_ok.most_common())
         print_line(f"{plural(sum(result.not_ok.values()), 'row')} without a prediction: {statuses}", "dim")
     if result.written and not undo:
-        print_line(f"to undo it: inception tag --undo {shlex.quote(rows)}", "dim")
+        print_line(f"to undo it: inception tag --undo {shell_path(rows)}", "dim")
 
 
 def print_untagged(result: "Tagged") -> None:
