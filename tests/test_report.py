@@ -145,6 +145,18 @@ def test_the_gallery_is_a_random_sample_of_each_class(monkeypatch: pytest.Monkey
     assert abs(sum(numbers) / 27 - 1500) < 4 * 3000 / (12 * 27) ** 0.5
 
 
+def test_with_decisions_the_gallery_is_in_the_order_of_the_scores_that_it_shows() -> None:
+    scores = ((0.38, 0.93), (0.9, 0.95), (0.5, 0.6))  # of the top-1 class and of the label above it
+    some = [
+        replace(prediction(str(top1), 0, top1), decision=Decision("dog", label, "rollup")) for top1, label in scores
+    ]
+
+    group = page_of(some).page.decode().split('<div class="group"')[1].split("</section>")[0]
+
+    shown = re.findall(r'class="score">([0-9.]+) %', group)
+    assert shown == ["95.0", "93.0", "60.0"]
+
+
 @pytest.mark.parametrize("classes", [1, 3, 50])
 def test_the_gallery_never_holds_more_than_its_limit(classes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(samples, "GALLERY", 20)

@@ -5,6 +5,7 @@ Uses the system's Chromium, else playwright's; the tests are skipped without a C
 
 import os
 import shutil
+import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 from reported import HOSTILE, evaluation, page_of, rows
 from trained import training
 
+from inception_cli.predictions.decision import Decision
 from inception_cli.predictions.prediction import Prediction
 from inception_cli.predictions.text import harmless
 from inception_cli.report.heat_maps import HeatMap, HeatMaps
@@ -279,6 +281,38 @@ def test_all_photos_are_shown_without_scripts(browser: Browser, file: Path) -> N
     assert not page.locator(".controls").is_visible()
     assert page.locator("#gallery .card").count() == 36
     context.close()
+
+
+# ── Decisions, and more classes than are visible at once ─────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="module")
+def decided_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the report of 42 photos, each of another class, with labels whose scores are 0.5 above the top-1 scores."""
+    file = tmp_path_factory.mktemp("decided") / "report.html"
+    names = [unicodedata.normalize("NFD", "käse"), *map(str, range(41))]
+    some = [
+        Prediction(
+            f"{name}.jpg", "ok", (index,), (f"class {index}",), (0.38,), decision=Decision("dog", 0.88, "rollup")
+        )
+        for index, name in enumerate(names)
+    ]
+    file.write_bytes(page_of(some, thumbnail=lambda path: b"").page)
+    return file
+
+
+@pytest.fixture
+def decided(tab: tuple[Page, list[str], list[str]], decided_file: Path) -> Iterator[Page]:
+    with loaded(tab, decided_file) as page:
+        yield page
+
+
+def test_the_slider_is_for_the_score_that_a_card_shows(decided: Page) -> None:
+    slide(decided, 88)
+    assert shown(decided).count() == 42
+
+    slide(decided, 89)
+    assert shown(decided).count() == 0
 
 
 # ── Heat maps ────────────────────────────────────────────────────────────────────────────────────────────────────────

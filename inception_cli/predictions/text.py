@@ -1,4 +1,4 @@
-"""Escape the names of files and classes: for display in a terminal or in HTML, for commands, for files of predictions."""
+"""Escape the names of files and classes: for display, in a terminal and in HTML, for commands, and for predictions."""
 
 import os
 import re

@@ -234,7 +234,15 @@ def _data(samples: Samples, labels: "Labels | None", link: Callable[[str], str])
         prediction = sample.prediction
         url = link(prediction.path)
         label = harmless(prediction.decision.label) if prediction.decision else ""
-        shown = (harmless(prediction.path), prediction.classes, prediction.scores, sample.labels, url, label)
+        shown = (
+            harmless(prediction.path),
+            prediction.classes,
+            prediction.scores,
+            sample.labels,
+            url,
+            label,
+            sample.score,
+        )
         photos[sample.number] = shown
         classes.update(zip(prediction.classes, map(harmless, prediction.labels), strict=True))
         if labels:

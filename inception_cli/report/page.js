@@ -1,8 +1,8 @@
 "use strict";
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
-  // A photo is [path, class indices, scores, label indices, URL, label]; `data.classes` has the class names by index. The
-  // label is that of the decision, "" without one.
+  // A photo is [path, class indices, scores, label indices, URL, label, score]; `data.classes` has the class names by
+  // index. The label is that of the decision, "" without one; the score is that of this label, else of the top-1 class.
   const photo = (card) => data.photos[card.dataset.photo];
   const percent = (score) => (100 * score).toFixed(1) + " %";
 
@@ -21,7 +21,7 @@
       for (const [group, cards] of groups) {
         let here = 0;
         for (const card of cards) {
-          const hit = photo(card)[2][0] >= slider.value / 100 && words.every((word) => text[card.dataset.photo].includes(word))
+          const hit = photo(card)[6] >= slider.value / 100 && words.every((word) => text[card.dataset.photo].includes(word))
             && !(mistakes && mistakes.checked && !card.classList.contains("wrong"));
           card.hidden = !hit;
           here += hit;
