@@ -17,7 +17,7 @@ from PIL import Image
 from reported import CLASSES, HOSTILE, evaluation, manifest, page_of, picture, prediction, rows
 from running import Inception, code_of
 
-from inception_cli.cli.console import print_report_hint
+from inception_cli.cli.console import print_report, print_report_hint
 from inception_cli.config import Classes
 from inception_cli.errors import InceptionError
 from inception_cli.evaluation.confusion_matrix import ConfusionMatrix
@@ -26,7 +26,7 @@ from inception_cli.predictions.decision import Decision
 from inception_cli.predictions.formats import csv_header, to_csv
 from inception_cli.predictions.prediction import Prediction
 from inception_cli.predictions.text import harmless
-from inception_cli.report import plots, samples
+from inception_cli.report import build, plots, samples
 from inception_cli.report.build import build_page, describe, file_link, write_report
 from inception_cli.report.matrix import matrix_table
 from inception_cli.report.samples import collect_samples
@@ -180,16 +180,36 @@ def test_at_most_two_thousand_photos_are_decoded_and_the_page_says_so() -> None:
 
     assert len(decoded) == len(set(decoded)) == made.photos <= 2000
     assert len(made.page) < 20_000_000
-    assert 0 < made.without_picture < 1000
+    assert made.unreadable == 0 < made.over_limit < 1000
     text = Parsed(made.page).text
     assert "1,800 of the 5,000 photos with a prediction: all photos of a class, or 600 photos chosen at random." in text
-    assert "of these have no picture" in text
+    assert "of these have no picture, as the page has reached its size limit." in text
+    assert "can no longer be read" not in text
+
+
+def test_photos_that_the_page_has_no_room_for_are_not_called_unreadable(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        build, "THUMBNAIL_BYTES", 50 * 1000
+    )  # of 35 pictures of 1,000 bytes as base64, each shown twice
+    made = page_of(rows(), thumbnail=lambda path: b"" if "photo-26" in path else b"x" * 750)
+
+    print_report(made, "r.html", "/runs/here")
+
+    text = " ".join(Parsed(made.page).text.split())
+    said = " ".join(capsys.readouterr().err.split())
+    assert (made.photos, made.unreadable, made.over_limit) == (36, 1, 10)
+    assert "10 of these have no picture, as the page has reached its size limit." in text
+    assert "1 of these has no picture, as the file can no longer be read." in text
+    assert "1 photo could not be read; if their paths are relative, run this command in /runs/here" in said
+    assert "10 photos are shown without a picture, as the page has reached its size limit" in said
 
 
 def test_a_photo_that_cannot_be_read_is_shown_without_picture() -> None:
     made = page_of(rows(), thumbnail=lambda path: b"" if "photo-00" in path else picture(path))
 
-    assert made.without_picture == 1
+    assert (made.unreadable, made.over_limit) == (1, 0)
     assert made.page.count(b"no picture") > page_of(rows()).page.count(b"no picture")
 
 
@@ -328,7 +348,7 @@ def test_a_thumbnail_is_read_by_the_bytes_of_the_name(escaped: str, tmp_path: Pa
     written = write_report(tmp_path / "r.html", tmp_path / "preds.csv", None, None, only_raw)
 
     assert tried == [escaped, escaped.replace(r"\xe9", "\udce9")]
-    assert written.without_picture == 0
+    assert (written.unreadable, written.over_limit) == (0, 0)
 
 
 # Thumbnails.

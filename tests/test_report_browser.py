@@ -288,7 +288,7 @@ def test_all_photos_are_shown_without_scripts(browser: Browser, file: Path) -> N
 
 @pytest.fixture(scope="module")
 def decided_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the report of 42 photos, each of another class, with labels whose scores are 0.5 above the top-1 scores."""
+    """Return the report of 42 photos, each of another class, with labels whose scores are above the top-1 scores."""
     file = tmp_path_factory.mktemp("decided") / "report.html"
     names = [unicodedata.normalize("NFD", "käse"), *map(str, range(41))]
     some = [

@@ -185,12 +185,15 @@ def print_report(written: "Written", file: str, folder: str) -> None:
     size, photos = f"{len(written.page) / 1e6:.1f} MB", plural(written.photos, "photo")
     maps = "" if written.heat_maps is None else f", {written.heat_maps:,} with a heat map"
     print_line(f"report written to {file}: {size}, {photos}{maps}; open it in a browser")
-    if written.without_picture:
+    if written.unreadable:
         print_line(
-            f"{plural(written.without_picture, 'photo')} could not be read; if their paths are relative, run this "
+            f"{plural(written.unreadable, 'photo')} could not be read; if their paths are relative, run this "
             f"command in {excerpt(folder, 100) or 'the folder in which they were classified'}",
             "yellow",
         )
+    if written.over_limit:
+        photos = plural(written.over_limit, "photo is", "photos are")
+        print_line(f"{photos} shown without a picture, as the page has reached its size limit", "yellow")
     if written.changed:
         photos = plural(written.changed, "photo has", "photos have")
         print_line(f"{photos} changed since the run (another score than in the row), and no heat map", "yellow")
