@@ -217,6 +217,18 @@ def test_a_photo_opens_and_closes_by_keyboard(page: Page) -> None:
     expect(shown(page).nth(1)).to_be_focused()
 
 
+def test_a_click_closes_the_viewer_only_beside_it(page: Page) -> None:
+    shown(page).first.click()
+    box = page.locator("#viewer").bounding_box()
+    assert box
+
+    page.mouse.click(box["x"] + 5, box["y"] + 5)  # its padding
+    assert page.locator("#viewer").is_visible()
+
+    page.mouse.click(box["x"] - 5, box["y"] + 5)
+    assert not page.locator("#viewer").is_visible()
+
+
 def test_the_viewer_links_to_the_file(page: Page) -> None:
     shown(page).first.click()
 
@@ -313,6 +325,13 @@ def test_the_slider_is_for_the_score_that_a_card_shows(decided: Page) -> None:
 
     slide(decided, 89)
     assert shown(decided).count() == 0
+
+
+def test_search_finds_names_in_either_unicode_form(decided: Page) -> None:
+    for form in ("NFC", "NFD"):
+        decided.fill("#search", unicodedata.normalize(form, "KÄSE"))
+
+        assert shown(decided).count() == 1, form
 
 
 # ── Heat maps ────────────────────────────────────────────────────────────────────────────────────────────────────────
