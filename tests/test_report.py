@@ -16,11 +16,14 @@ import pytest
 from PIL import Image
 from reported import CLASSES, HOSTILE, evaluation, manifest, page_of, picture, prediction, rows
 from running import Inception, code_of
+from trained import training
 
 from inception_cli.cli.console import print_report, print_report_hint
-from inception_cli.config import Classes
+from inception_cli.config import Classes, Thresholds
 from inception_cli.errors import InceptionError
 from inception_cli.evaluation.confusion_matrix import ConfusionMatrix
+from inception_cli.evaluation.decisions import Answered, DecisionMetrics
+from inception_cli.evaluation.metrics import Bin
 from inception_cli.images.thumbnail import SIDE, thumbnail
 from inception_cli.predictions.decision import Decision
 from inception_cli.predictions.formats import csv_header, to_csv
@@ -30,6 +33,7 @@ from inception_cli.report import build, plots, samples
 from inception_cli.report.build import build_page, describe, file_link, write_report
 from inception_cli.report.matrix import matrix_table
 from inception_cli.report.samples import collect_samples
+from inception_cli.report.training import write_training_report
 
 
 class Parsed(HTMLParser):
@@ -190,9 +194,8 @@ def test_at_most_two_thousand_photos_are_decoded_and_the_page_says_so() -> None:
 def test_photos_that_the_page_has_no_room_for_are_not_called_unreadable(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(
-        build, "THUMBNAIL_BYTES", 50 * 1000
-    )  # of 35 pictures of 1,000 bytes as base64, each shown twice
+    # Of 35 pictures of 1,000 bytes as base64, each shown twice, 25 have room.
+    monkeypatch.setattr(build, "THUMBNAIL_BYTES", 50_000)
     made = page_of(rows(), thumbnail=lambda path: b"" if "photo-26" in path else b"x" * 750)
 
     print_report(made, "r.html", "/runs/here")
@@ -233,6 +236,32 @@ def test_the_bars_fit_below_the_highest_whole_number() -> None:
     assert [text for _, text in plot.y_ticks] == ["0", "1", "2", "3"]
     assert min(rect.y for rect in plot.rects) == plots.TOP
     assert [text for _, text in plots.confidence([1_300_000], [0]).y_ticks] == ["0", "500 k", "1 M", "1.5 M"]
+
+
+def test_the_values_of_each_plot_are_in_a_table() -> None:
+    bins = (Bin(0, 0.5, 0, None, None), Bin(0.5, 1, 1200, 2 / 3 * 100, 75.25))
+    curve = (Answered(0, 4, 100, 3, 75), Answered(0.95, 0, 0, 0, None))
+    decided = DecisionMetrics(Thresholds(0.5), 4, curve[0], None, None, curve, None, None)
+
+    assert plots.confidence([0, 1200], [0, 0]).values == [("0 to 50", "0"), ("50 to 100", "1,200")]
+    assert plots.confidence([0, 1200], [3, 4]).values == [("0 to 50", "3", "3"), ("50 to 100", "1,204", "4")]
+    assert plots.calibration(bins).values == [("50.0 to 100.0", "1,200", "75.2", "66.7")]
+    assert plots.decisions(decided).values == [("0", "100.0", "75.0"), ("0.95", "0.0", "–")]
+    made = (plots.confidence([1], [1]), plots.confidence([1], [0]), plots.calibration(bins), plots.decisions(decided))
+    assert [len(plot.values[0]) for plot in made] == [len(plot.columns) for plot in made] == [3, 2, 4, 3]
+    page = page_of(rows(), evaluation(rows())).page.decode()
+    assert page.count("<details><summary>Values</summary><table>") == page.count('<figure class="plot">') == 2
+    assert '<tr><td>95 to 100</td><td class="n">3</td><td class="n">0</td></tr>' in page
+
+
+def test_areas_that_scroll_have_a_name_for_screen_readers(tmp_path: Path) -> None:
+    write_training_report(tmp_path / "training.html", training(), lambda path: b"")
+    pages = page_of(rows(), evaluation(rows())).page, (tmp_path / "training.html").read_bytes()
+
+    for page in pages:
+        areas = [attributes for _, attributes in Parsed(page).elements if "tabindex" in attributes]
+        assert [each.get("role") for each in areas] == ["region"] * 3
+        assert len({each["aria-label"] for each in areas}) == 3
 
 
 def test_the_page_says_of_how_many_photos_it_shows_the_least_confident(monkeypatch: pytest.MonkeyPatch) -> None:

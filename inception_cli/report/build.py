@@ -198,7 +198,7 @@ def _contents(samples: Samples, evaluation: "Evaluation | None") -> dict[str, st
 
 
 def _thumbnails(samples: Samples, thumbnail: Callable[[str], bytes]) -> tuple[dict[int, str], set[int]]:
-    """Return the thumbnail of each photo as base64 by row number, "" for none, and the photos without room in the page."""
+    """Return the thumbnail of each photo as base64 by row number, "" for none, and the photos that have no room."""
     shown = samples.shown()
     uses = Counter(sample.number for sample in shown)
     paths = {sample.number: sample.prediction.path for sample in shown}
