@@ -525,7 +525,7 @@ def test_errors_are_one_line(
 
 @pytest.mark.parametrize("name", ["-preds.csv", "-o x.csv", "it's.csv"])
 def test_the_hints_are_commands_for_any_file_name(
-    name: str, inception: Inception, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, inception: Inception, capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path(name).write_bytes(csv_header(3) + to_csv([prediction("a.jpg", 0, 0.5)], 3))
@@ -533,7 +533,7 @@ def test_the_hints_are_commands_for_any_file_name(
 
     print_report_hint(name, page)
 
-    hint = shlex.split(capsys.readouterr().err.partition(": ")[2])
+    hint = shlex.split(capfd.readouterr().err.partition(": ")[2])
     assert inception(*hint[1:]).code == 0
     assert Path(page).exists()
     Path("a.jpg").touch()

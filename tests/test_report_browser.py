@@ -334,6 +334,17 @@ def test_search_finds_names_in_either_unicode_form(decided: Page) -> None:
         assert shown(decided).count() == 1, form
 
 
+def test_printing_shows_the_classes_that_are_folded(decided: Page) -> None:
+    names = decided.locator("#classes .name:visible")
+    assert names.count() == 40
+
+    decided.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert names.count() == 42
+
+    decided.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert names.count() == 40
+
+
 # ── Heat maps ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 #: The map of every photo but the first: 4 × 4 cells, of which that in the second row and fourth column is the highest.

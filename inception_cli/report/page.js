@@ -69,6 +69,17 @@
     });
   }
 
+  // Print the classes that are folded, too.
+  const more = document.querySelector("#classes details");
+  if (more) {
+    let open = false;
+    addEventListener("beforeprint", () => {
+      open = more.open;
+      more.open = true;
+    });
+    addEventListener("afterprint", () => { more.open = open; });
+  }
+
   // Heat maps. A map is [cells in base64, lowest and highest contribution, visible part of the photo]; it is drawn in a
   // canvas over the photo, which turns grey. The cells lie between `edges` of the visible part.
   const maps = data.maps ? data.maps.photos : {};
