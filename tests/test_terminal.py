@@ -51,7 +51,15 @@ def test_the_name_of_a_preset_is_no_markup(capsys: pytest.CaptureFixture[str], m
     counts = {"params": 1, "params_aux": 1, "macs": 1, "flops": 2, "mmpretrain_count": 1}
     name = "[/a] [x]\x1b[2J"
     preset = {"name": name, "input_range": [[-1, 1]], "resize": 9, "size": 8, "filter": "bilinear", "antialias": True}
-    weights = {"name": "w", "top1": None, "top5": None, "cached": False, "sha256": "0", "classes": ["a"], "notes": []}
+    weights: dict[str, object] = {
+        "name": "w",
+        "top1": None,
+        "top5": None,
+        "cached": False,
+        "sha256": "0",
+        "classes": ["a"],
+        "notes": [],
+    }
     weights |= counts | {"preset": name, "preset_resolved": preset, "trained": {}}
     protocol = {"networks": 1, "views": 1, "total": counts}
     description = counts | {"stages": [], "weights": [weights], "protocol": protocol, "notes": []}
