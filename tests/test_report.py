@@ -5,6 +5,7 @@ import csv
 import json
 import random
 import re
+import shlex
 from collections import Counter
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -15,19 +16,24 @@ import pytest
 from PIL import Image
 from reported import CLASSES, HOSTILE, evaluation, manifest, page_of, picture, prediction, rows
 from running import Inception, code_of
+from trained import training
 
-from inception_cli.config import Classes
+from inception_cli.cli.console import print_report, print_report_hint
+from inception_cli.config import Classes, Thresholds
 from inception_cli.errors import InceptionError
 from inception_cli.evaluation.confusion_matrix import ConfusionMatrix
+from inception_cli.evaluation.decisions import Answered, DecisionMetrics
+from inception_cli.evaluation.metrics import Bin
 from inception_cli.images.thumbnail import SIDE, thumbnail
 from inception_cli.predictions.decision import Decision
 from inception_cli.predictions.formats import csv_header, to_csv
 from inception_cli.predictions.prediction import Prediction
 from inception_cli.predictions.text import harmless
-from inception_cli.report import plots, samples
+from inception_cli.report import build, plots, samples
 from inception_cli.report.build import build_page, describe, file_link, write_report
 from inception_cli.report.matrix import matrix_table
 from inception_cli.report.samples import collect_samples
+from inception_cli.report.training import write_training_report
 
 
 class Parsed(HTMLParser):
@@ -143,6 +149,18 @@ def test_the_gallery_is_a_random_sample_of_each_class(monkeypatch: pytest.Monkey
     assert abs(sum(numbers) / 27 - 1500) < 4 * 3000 / (12 * 27) ** 0.5
 
 
+def test_with_decisions_the_gallery_is_in_the_order_of_the_scores_that_it_shows() -> None:
+    scores = ((0.38, 0.93), (0.9, 0.95), (0.5, 0.6))  # of the top-1 class and of the label above it
+    some = [
+        replace(prediction(str(top1), 0, top1), decision=Decision("dog", label, "rollup")) for top1, label in scores
+    ]
+
+    group = page_of(some).page.decode().split('<div class="group"')[1].split("</section>")[0]
+
+    shown = re.findall(r'class="score">([0-9.]+) %', group)
+    assert shown == ["95.0", "93.0", "60.0"]
+
+
 @pytest.mark.parametrize("classes", [1, 3, 50])
 def test_the_gallery_never_holds_more_than_its_limit(classes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(samples, "GALLERY", 20)
@@ -166,16 +184,35 @@ def test_at_most_two_thousand_photos_are_decoded_and_the_page_says_so() -> None:
 
     assert len(decoded) == len(set(decoded)) == made.photos <= 2000
     assert len(made.page) < 20_000_000
-    assert 0 < made.without_picture < 1000
+    assert made.unreadable == 0 < made.over_limit < 1000
     text = Parsed(made.page).text
     assert "1,800 of the 5,000 photos with a prediction: all photos of a class, or 600 photos chosen at random." in text
-    assert "of these have no picture" in text
+    assert "of these have no picture, as the page has reached its size limit." in text
+    assert "can no longer be read" not in text
+
+
+def test_photos_that_the_page_has_no_room_for_are_not_called_unreadable(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Of 35 pictures of 1,000 bytes as base64, each shown twice, 25 have room.
+    monkeypatch.setattr(build, "THUMBNAIL_BYTES", 50_000)
+    made = page_of(rows(), thumbnail=lambda path: b"" if "photo-26" in path else b"x" * 750)
+
+    print_report(made, "r.html", "/runs/here")
+
+    text = " ".join(Parsed(made.page).text.split())
+    said = " ".join(capsys.readouterr().err.split())
+    assert (made.photos, made.unreadable, made.over_limit) == (36, 1, 10)
+    assert "10 of these have no picture, as the page has reached its size limit." in text
+    assert "1 of these has no picture, as the file can no longer be read." in text
+    assert "1 photo could not be read; if their paths are relative, run this command in /runs/here" in said
+    assert "10 photos are shown without a picture, as the page has reached its size limit" in said
 
 
 def test_a_photo_that_cannot_be_read_is_shown_without_picture() -> None:
     made = page_of(rows(), thumbnail=lambda path: b"" if "photo-00" in path else picture(path))
 
-    assert made.without_picture == 1
+    assert (made.unreadable, made.over_limit) == (1, 0)
     assert made.page.count(b"no picture") > page_of(rows()).page.count(b"no picture")
 
 
@@ -199,6 +236,32 @@ def test_the_bars_fit_below_the_highest_whole_number() -> None:
     assert [text for _, text in plot.y_ticks] == ["0", "1", "2", "3"]
     assert min(rect.y for rect in plot.rects) == plots.TOP
     assert [text for _, text in plots.confidence([1_300_000], [0]).y_ticks] == ["0", "500 k", "1 M", "1.5 M"]
+
+
+def test_the_values_of_each_plot_are_in_a_table() -> None:
+    bins = (Bin(0, 0.5, 0, None, None), Bin(0.5, 1, 1200, 2 / 3 * 100, 75.25))
+    curve = (Answered(0, 4, 100, 3, 75), Answered(0.95, 0, 0, 0, None))
+    decided = DecisionMetrics(Thresholds(0.5), 4, curve[0], None, None, curve, None, None)
+
+    assert plots.confidence([0, 1200], [0, 0]).values == [("0 to 50", "0"), ("50 to 100", "1,200")]
+    assert plots.confidence([0, 1200], [3, 4]).values == [("0 to 50", "3", "3"), ("50 to 100", "1,204", "4")]
+    assert plots.calibration(bins).values == [("50.0 to 100.0", "1,200", "75.2", "66.7")]
+    assert plots.decisions(decided).values == [("0", "100.0", "75.0"), ("0.95", "0.0", "–")]
+    made = (plots.confidence([1], [1]), plots.confidence([1], [0]), plots.calibration(bins), plots.decisions(decided))
+    assert [len(plot.values[0]) for plot in made] == [len(plot.columns) for plot in made] == [3, 2, 4, 3]
+    page = page_of(rows(), evaluation(rows())).page.decode()
+    assert page.count("<details><summary>Values</summary><table>") == page.count('<figure class="plot">') == 2
+    assert '<tr><td>95 to 100</td><td class="n">3</td><td class="n">0</td></tr>' in page
+
+
+def test_areas_that_scroll_have_a_name_for_screen_readers(tmp_path: Path) -> None:
+    write_training_report(tmp_path / "training.html", training(), lambda path: b"")
+    pages = page_of(rows(), evaluation(rows())).page, (tmp_path / "training.html").read_bytes()
+
+    for page in pages:
+        areas = [attributes for _, attributes in Parsed(page).elements if "tabindex" in attributes]
+        assert [each.get("role") for each in areas] == ["region"] * 3
+        assert len({each["aria-label"] for each in areas}) == 3
 
 
 def test_the_page_says_of_how_many_photos_it_shows_the_least_confident(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -314,7 +377,7 @@ def test_a_thumbnail_is_read_by_the_bytes_of_the_name(escaped: str, tmp_path: Pa
     written = write_report(tmp_path / "r.html", tmp_path / "preds.csv", None, None, only_raw)
 
     assert tried == [escaped, escaped.replace(r"\xe9", "\udce9")]
-    assert written.without_picture == 0
+    assert (written.unreadable, written.over_limit) == (0, 0)
 
 
 # Thumbnails.
@@ -458,6 +521,26 @@ def test_errors_are_one_line(
     assert len(ended.err.strip().splitlines()) == 1
     assert said in ended.err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["-preds.csv", "-o x.csv", "it's.csv"])
+def test_the_hints_are_commands_for_any_file_name(
+    name: str, inception: Inception, capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_bytes(csv_header(3) + to_csv([prediction("a.jpg", 0, 0.5)], 3))
+    page = f"{name}.html"
+
+    print_report_hint(name, page)
+
+    hint = shlex.split(capfd.readouterr().err.partition(": ")[2])
+    assert inception(*hint[1:]).code == 0
+    assert Path(page).exists()
+    Path("a.jpg").touch()
+    undo = shlex.split(inception("tag", "--", name).err.rpartition("to undo it: ")[2])
+    assert Path("a.jpg.xmp").exists()
+    assert inception(*undo[1:]).code == 0
+    assert not Path("a.jpg.xmp").exists()
 
 
 # The confusion matrix

@@ -5,6 +5,7 @@ Uses the system's Chromium, else playwright's; the tests are skipped without a C
 
 import os
 import shutil
+import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 from reported import HOSTILE, evaluation, page_of, rows
 from trained import training
 
+from inception_cli.predictions.decision import Decision
 from inception_cli.predictions.prediction import Prediction
 from inception_cli.predictions.text import harmless
 from inception_cli.report.heat_maps import HeatMap, HeatMaps
@@ -215,6 +217,18 @@ def test_a_photo_opens_and_closes_by_keyboard(page: Page) -> None:
     expect(shown(page).nth(1)).to_be_focused()
 
 
+def test_a_click_closes_the_viewer_only_beside_it(page: Page) -> None:
+    shown(page).first.click()
+    box = page.locator("#viewer").bounding_box()
+    assert box
+
+    page.mouse.click(box["x"] + 5, box["y"] + 5)  # its padding
+    assert page.locator("#viewer").is_visible()
+
+    page.mouse.click(box["x"] - 5, box["y"] + 5)
+    assert not page.locator("#viewer").is_visible()
+
+
 def test_the_viewer_links_to_the_file(page: Page) -> None:
     shown(page).first.click()
 
@@ -279,6 +293,56 @@ def test_all_photos_are_shown_without_scripts(browser: Browser, file: Path) -> N
     assert not page.locator(".controls").is_visible()
     assert page.locator("#gallery .card").count() == 36
     context.close()
+
+
+# ── Decisions, and more classes than are visible at once ─────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="module")
+def decided_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the report of 42 photos, each of another class, with labels whose scores are above the top-1 scores."""
+    file = tmp_path_factory.mktemp("decided") / "report.html"
+    names = [unicodedata.normalize("NFD", "käse"), *map(str, range(41))]
+    some = [
+        Prediction(
+            f"{name}.jpg", "ok", (index,), (f"class {index}",), (0.38,), decision=Decision("dog", 0.88, "rollup")
+        )
+        for index, name in enumerate(names)
+    ]
+    file.write_bytes(page_of(some, thumbnail=lambda path: b"").page)
+    return file
+
+
+@pytest.fixture
+def decided(tab: tuple[Page, list[str], list[str]], decided_file: Path) -> Iterator[Page]:
+    with loaded(tab, decided_file) as page:
+        yield page
+
+
+def test_the_slider_is_for_the_score_that_a_card_shows(decided: Page) -> None:
+    slide(decided, 88)
+    assert shown(decided).count() == 42
+
+    slide(decided, 89)
+    assert shown(decided).count() == 0
+
+
+def test_search_finds_names_in_either_unicode_form(decided: Page) -> None:
+    for form in ("NFC", "NFD"):
+        decided.fill("#search", unicodedata.normalize(form, "KÄSE"))
+
+        assert shown(decided).count() == 1, form
+
+
+def test_printing_shows_the_classes_that_are_folded(decided: Page) -> None:
+    names = decided.locator("#classes .name:visible")
+    assert names.count() == 40
+
+    decided.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert names.count() == 42
+
+    decided.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert names.count() == 40
 
 
 # ── Heat maps ────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -47,6 +47,29 @@ def test_a_screen_is_drawn_as_by_a_terminal() -> None:
     assert screen("one\r\ntwo\r\x1b[2Kthree\x1b[1A\r\x1b[31mfo\x1b[0m\r\n\r\n") == ["foe", "three", ""]
 
 
+def test_the_name_of_a_preset_is_no_markup(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = {"params": 1, "params_aux": 1, "macs": 1, "flops": 2, "mmpretrain_count": 1}
+    name = "[/a] [x]\x1b[2J"
+    preset = {"name": name, "input_range": [[-1, 1]], "resize": 9, "size": 8, "filter": "bilinear", "antialias": True}
+    weights: dict[str, object] = {
+        "name": "w",
+        "top1": None,
+        "top5": None,
+        "cached": False,
+        "sha256": "0",
+        "classes": ["a"],
+        "notes": [],
+    }
+    weights |= counts | {"preset": name, "preset_resolved": preset, "trained": {}}
+    protocol = {"networks": 1, "views": 1, "total": counts}
+    description = counts | {"stages": [], "weights": [weights], "protocol": protocol, "notes": []}
+    monkeypatch.setenv("COLUMNS", "200")
+
+    tables.print_info(description | {"device": "cpu", "precision": "fp32"}, trained=False)
+
+    assert capsys.readouterr().out.count(r"[/a] [x]\x1b[2J") == 2
+
+
 @pytest.mark.parametrize("width", [60, 80, 200])
 def test_info_shows_every_figure_and_wraps_no_line(
     width: int, inception: Inception, monkeypatch: pytest.MonkeyPatch

@@ -17,6 +17,7 @@ from inception_cli.cli.usage import Command, Group, check_predictions, require_p
 from inception_cli.config import ArrayName, Settings, Thresholds
 from inception_cli.errors import ExitCode, UsageError
 from inception_cli.files.remote import page_beside
+from inception_cli.predictions.text import shell_path
 from inception_cli.storage.label_sources import LabelSources
 from inception_cli.training.settings import TrainSettings
 
@@ -235,7 +236,7 @@ def sort(
     """
     thresholds = Thresholds(min_score, rollup)
     if undo and (rows or into or copy or link or move or dry_run or thresholds):
-        raise UsageError(f"--undo takes no other argument: inception sort --undo {undo}")
+        raise UsageError(f"--undo takes no other argument: inception sort --undo {shell_path(undo)}")
     if copy + link + move > 1:
         raise UsageError("--copy, --link and --move exclude each other: give one of them")
     if undo:
@@ -268,7 +269,7 @@ def tag(
     """
     thresholds = Thresholds(min_score, rollup)
     if undo and thresholds:
-        raise UsageError(f"--undo takes no threshold: inception tag --undo {rows}")
+        raise UsageError(f"--undo takes no threshold: inception tag --undo {shell_path(rows)}")
     require_predictions(rows)
     _end(jobs.tag(rows, thresholds, undo, quiet))
 

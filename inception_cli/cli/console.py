@@ -1,7 +1,6 @@
 """What the commands print on a line: errors, predictions, summaries. Control characters in names are escaped here."""
 
 import os
-import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -13,7 +12,7 @@ from rich.text import Text
 
 from inception_cli.errors import excerpt, plural
 from inception_cli.predictions.decision import UNKNOWN
-from inception_cli.predictions.text import harmless
+from inception_cli.predictions.text import harmless, shell_path
 
 if TYPE_CHECKING:
     from inception_cli.actions.export_onnx import Exported
@@ -180,7 +179,7 @@ def _print_skipped(counts: Mapping[str, int]) -> None:
 
 def print_report_hint(rows: str, report: str) -> None:
     """Print the command that writes a report of these rows."""
-    print_line(f"to view them: inception report {shlex.quote(rows)} --out {shlex.quote(report)}", "dim")
+    print_line(f"to view them: inception report {shell_path(rows)} --out {shell_path(report)}", "dim")
 
 
 def print_report(written: "Written", file: str, folder: str) -> None:
@@ -188,12 +187,15 @@ def print_report(written: "Written", file: str, folder: str) -> None:
     size, photos = f"{len(written.page) / 1e6:.1f} MB", plural(written.photos, "photo")
     maps = "" if written.heat_maps is None else f", {written.heat_maps:,} with a heat map"
     print_line(f"report written to {file}: {size}, {photos}{maps}; open it in a browser")
-    if written.without_picture:
+    if written.unreadable:
         print_line(
-            f"{plural(written.without_picture, 'photo')} could not be read; if their paths are relative, run this "
+            f"{plural(written.unreadable, 'photo')} could not be read; if their paths are relative, run this "
             f"command in {excerpt(folder, 100) or 'the folder in which they were classified'}",
             "yellow",
         )
+    if written.over_limit:
+        photos = plural(written.over_limit, "photo is", "photos are")
+        print_line(f"{photos} shown without a picture, as the page has reached its size limit", "yellow")
     if written.changed:
         photos = plural(written.changed, "photo has", "photos have")
         print_line(f"{photos} changed since the run (another score than in the row), and no heat map", "yellow")
@@ -244,7 +246,7 @@ def print_sorted(result: "Sorted", into: str) -> None:
     print_line(f"{files} {_PAST[result.method]}{before} into {folders}{into}", "bold")
     for line in _sort_notes(result):
         print_line(line, "dim")
-    print_line(f"to undo it: inception sort --undo {shlex.quote(into)}", "dim")
+    print_line(f"to undo it: inception sort --undo {shell_path(into)}", "dim")
 
 
 def print_undone(result: "Sorted", into: str) -> None:
@@ -318,7 +320,7 @@ def print_tagged(result: "Tagged", rows: str, undo: bool) -> None:
         statuses = ", ".join(f"{number:,} {status}" for status, number in result.not_ok.most_common())
         print_line(f"{plural(sum(result.not_ok.values()), 'row')} without a prediction: {statuses}", "dim")
     if result.written and not undo:
-        print_line(f"to undo it: inception tag --undo {shlex.quote(rows)}", "dim")
+        print_line(f"to undo it: inception tag --undo {shell_path(rows)}", "dim")
 
 
 def print_untagged(result: "Tagged") -> None:

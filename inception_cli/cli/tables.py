@@ -136,7 +136,7 @@ def _print_weights(console: Console, entries: Sequence[Mapping[str, Any]]) -> No
         size = f"{entry['params'] / 1e6:.2f}", f"{entry['mmpretrain_count'] / 1e9:.2f}"
         figures = [*size, *map(_percent, (entry["top1"], entry["top5"]))]
         name = Text(harmless(Path(entry["name"]).name))
-        rows.append([name, *figures, entry["preset"], "yes" if entry["cached"] else "–"])
+        rows.append([name, *figures, Text(harmless(entry["preset"])), "yes" if entry["cached"] else "–"])
     print_table([Column("Weights", text=True), PARAMS, FLOPS, TOP1, TOP5, preset, cached], rows)
     for entry in entries:
         if entry["cached"]:
@@ -159,7 +159,7 @@ def _weights_details(weights: Mapping[str, Any]) -> str:
     listed = ", ".join([*names[:CLASS_NAMES], *(["…"] if len(names) > CLASS_NAMES else [])])
     lines = [
         f"{harmless(weights['name'])}: {plural(len(names), 'class', 'classes')}: {listed}",
-        f"  preset {preset['name']}: short side {preset['resize']}, {preset['filter']}"
+        f"  preset {harmless(preset['name'])}: short side {preset['resize']}, {preset['filter']}"
         f"{'' if preset['antialias'] else ' without antialias'}, centre {preset['size']}",
         f"  red from {low} to {high} at the first convolution (there is no transform_input)",
         f"  sha256 {weights['sha256']}",

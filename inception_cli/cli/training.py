@@ -2,7 +2,6 @@
 
 import json as jsonlib
 import os
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +14,7 @@ from inception_cli.cli.progress import TrainingProgress
 from inception_cli.errors import UsageError, plural
 from inception_cli.files.atomic import OTHER_OUTPUT, locked
 from inception_cli.files.remote import is_remote
+from inception_cli.predictions.text import shell_path
 from inception_cli.training.settings import TrainSettings, is_folder
 from inception_cli.weights.registry import FOLDER_PREFIX
 
@@ -191,4 +191,4 @@ def print_trained(metadata: Mapping[str, Any], classes: Sequence[str], out: str,
         print_line(chance, "yellow")
     else:
         weights = f"{FOLDER_PREFIX}{out}" if is_folder(out) else out
-        print_line(f"to use them: inception classify PHOTOS --weights {shlex.quote(weights)} --out preds.csv", "dim")
+        print_line(f"to use them: inception classify PHOTOS --weights {shell_path(weights)} --out preds.csv", "dim")

@@ -1,7 +1,8 @@
-"""Escape the names of files and classes: for display, in a terminal and in HTML alike, and for files of predictions."""
+"""Escape the names of files and classes: for display, in a terminal and in HTML, for commands, and for predictions."""
 
 import os
 import re
+import shlex
 import unicodedata
 
 #: Unicode categories of characters that a terminal interprets or that are invisible.
@@ -22,6 +23,11 @@ def _escape(char: str) -> str:
     if "\udc80" <= char <= "\udcff":  # a byte of a file name that is not UTF-8
         return f"\\x{ord(char) - 0xDC00:02x}"
     return char.encode("unicode_escape", "backslashreplace").decode()
+
+
+def shell_path(path: str) -> str:
+    """Return a path as an argument of a shell command; `./` goes before a leading dash, which would start an option."""
+    return shlex.quote(f"./{path}" if path.startswith("-") else path)
 
 
 def escape_bytes(text: str) -> str:

@@ -56,7 +56,8 @@ class Written:
 
     page: bytes
     photos: int
-    without_picture: int  # of them
+    unreadable: int  # of them: without a picture, as the file cannot be read
+    over_limit: int  # of them: without a picture, as the page is full
     heat_maps: int | None = None  # photos with one; None: not requested
     changed: int = 0  # photos without a heat map, as they have changed since the run
 
@@ -132,9 +133,10 @@ def build_page(
     samples = collect_samples(predictions, labels, [(each.true_class, each.predicted_class) for each in confusions])
     explained = choose_photos(samples) if explain else []
     maps = explain([sample.prediction for sample in explained]) if explain and explained else None
-    thumbnails = _thumbnails(samples, thumbnail)
+    thumbnails, over_limit = _thumbnails(samples, thumbnail)
+    unreadable = {number for number, picture in thumbnails.items() if not picture} - over_limit
     by_label = tree_contents(samples.labels, tree)
-    gallery = [sample.number for group in samples.gallery.values() for sample in group]
+    gallery = {sample.number for group in samples.gallery.values() for sample in group}
     page = (
         environment()
         .get_template("page.html.j2")
@@ -153,7 +155,8 @@ def build_page(
             calibration_plot=plots.calibration(metrics.reliability if metrics else ()),
             plots=plots,
             class_bars_shown=CLASS_BARS,
-            gallery_blank=sum(not thumbnails[number] for number in gallery),
+            gallery_unreadable=len(gallery & unreadable),
+            gallery_over_limit=len(gallery & over_limit),
             maps=maps,
             data=_data(samples, labels, link) | _map_data(explained, maps),
             style=Markup(read("page.css")),
@@ -162,9 +165,15 @@ def build_page(
             date=date.today().isoformat(),
         )
     )
-    blank = sum(not picture for picture in thumbnails.values())
     drawn = sum(each is not None for each in maps.maps) if maps else 0
-    return Written(page.encode(), len(thumbnails), blank, drawn if explain else None, maps.changed if maps else 0)
+    return Written(
+        page.encode(),
+        len(thumbnails),
+        len(unreadable),
+        len(over_limit),
+        drawn if explain else None,
+        maps.changed if maps else 0,
+    )
 
 
 def _contents(samples: Samples, evaluation: "Evaluation | None") -> dict[str, str]:
@@ -188,17 +197,19 @@ def _contents(samples: Samples, evaluation: "Evaluation | None") -> dict[str, st
     return {anchor: name for anchor, name, present in sections if present}
 
 
-def _thumbnails(samples: Samples, thumbnail: Callable[[str], bytes]) -> dict[int, str]:
-    """Return the thumbnail of each photo as base64, by row number; "" if it has none or the page is full."""
+def _thumbnails(samples: Samples, thumbnail: Callable[[str], bytes]) -> tuple[dict[int, str], set[int]]:
+    """Return the thumbnail of each photo as base64 by row number, "" for none, and the photos that have no room."""
     shown = samples.shown()
     uses = Counter(sample.number for sample in shown)
     paths = {sample.number: sample.prediction.path for sample in shown}
-    thumbnails, room = {}, THUMBNAIL_BYTES
+    thumbnails, over_limit, room = {}, set(), THUMBNAIL_BYTES
     pictures = encoded_thumbnails(paths.values(), partial(_thumbnail_of, thumbnail=thumbnail))
     for number, encoded in zip(paths, pictures, strict=True):
         room -= len(encoded) * uses[number]
         thumbnails[number] = encoded if room >= 0 else ""
-    return thumbnails
+        if encoded and room < 0:
+            over_limit.add(number)
+    return thumbnails, over_limit
 
 
 def encoded_thumbnails(paths: Iterable[str], thumbnail: Callable[[str], bytes]) -> Iterator[str]:
@@ -234,7 +245,15 @@ def _data(samples: Samples, labels: "Labels | None", link: Callable[[str], str])
         prediction = sample.prediction
         url = link(prediction.path)
         label = harmless(prediction.decision.label) if prediction.decision else ""
-        shown = (harmless(prediction.path), prediction.classes, prediction.scores, sample.labels, url, label)
+        shown = (
+            harmless(prediction.path),
+            prediction.classes,
+            prediction.scores,
+            sample.labels,
+            url,
+            label,
+            sample.score,
+        )
         photos[sample.number] = shown
         classes.update(zip(prediction.classes, map(harmless, prediction.labels), strict=True))
         if labels:

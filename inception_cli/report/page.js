@@ -1,9 +1,10 @@
 "use strict";
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
-  // A photo is [path, class indices, scores, label indices, URL, label]; `data.classes` has the class names by index. The
-  // label is that of the decision, "" without one.
+  // A photo is [path, class indices, scores, label indices, URL, label, score]; `data.classes` has the class names by
+  // index. The label is that of the decision, "" without one; the score is that of this label, else of the top-1 class.
   const photo = (card) => data.photos[card.dataset.photo];
+  const folded = (text) => text.normalize("NFC").toLowerCase();  // names from a Mac are in NFD
   const percent = (score) => (100 * score).toFixed(1) + " %";
 
   // Filter the gallery: every search word occurs in path or class, the score is high enough, only mistakes if checked.
@@ -14,14 +15,14 @@
     const shown = controls.querySelector("output");
     const groups = [...gallery.querySelectorAll(".group")].map((group) => [group, [...group.querySelectorAll(".card")]]);
     const text = Object.fromEntries(Object.entries(data.photos).map(([number, [path, classes, , labels, , label]]) =>
-      [number, [path, label, ...[classes[0], ...labels].map((index) => data.classes[index])].join("\n").toLowerCase()]));
+      [number, folded([path, label, ...[classes[0], ...labels].map((index) => data.classes[index])].join("\n"))]));
     const filter = () => {
-      const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
+      const words = folded(search.value).split(/\s+/).filter(Boolean);
       let count = 0, all = 0;
       for (const [group, cards] of groups) {
         let here = 0;
         for (const card of cards) {
-          const hit = photo(card)[2][0] >= slider.value / 100 && words.every((word) => text[card.dataset.photo].includes(word))
+          const hit = photo(card)[6] >= slider.value / 100 && words.every((word) => text[card.dataset.photo].includes(word))
             && !(mistakes && mistakes.checked && !card.classList.contains("wrong"));
           card.hidden = !hit;
           here += hit;
@@ -66,6 +67,17 @@
         for (const each of headings) each.ariaSort = each === heading ? (down ? "descending" : "ascending") : "none";
       });
     });
+  }
+
+  // Print the classes that are folded, too.
+  const more = document.querySelector("#classes details");
+  if (more) {
+    let open = false;
+    addEventListener("beforeprint", () => {
+      open = more.open;
+      more.open = true;
+    });
+    addEventListener("afterprint", () => { more.open = open; });
   }
 
   // Heat maps. A map is [cells in base64, lowest and highest contribution, visible part of the photo]; it is drawn in a
@@ -209,8 +221,9 @@
     if (card) show(card);
   });
   viewer.addEventListener("click", (event) => {
-    const by = event.target.dataset.step;
-    if (event.target === viewer || by === "0") viewer.close();
+    const by = event.target.dataset.step, box = viewer.getBoundingClientRect(), { clientX, clientY } = event;
+    const outside = clientX < box.left || clientX > box.right || clientY < box.top || clientY > box.bottom;
+    if (event.target === viewer && outside || by === "0") viewer.close();
     else if (by) step(Number(by));
   });
   viewer.addEventListener("keydown", (event) => {

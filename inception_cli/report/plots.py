@@ -37,16 +37,21 @@ class Plot:
     y_ticks: list[tuple[float, str]]  # position and text
     diagonal: bool = False
     x_axis: str = "confidence"
+    columns: Sequence[str] = ()  # headings of `values`
     rects: list[Rect] = field(default_factory=list)
+    values: list[Sequence[str]] = field(default_factory=list)  # of each bin, for the table below the plot
 
-    def add_bin(self, low: float, high: float, bars: Sequence[tuple[str, float]], tooltip: str) -> None:
-        """Add the stacked bars of a bin, each with its CSS class and upper end (0 to 1), and a tooltip over all."""
+    def add_bin(
+        self, low: float, high: float, bars: Sequence[tuple[str, float]], tooltip: str, values: Sequence[str]
+    ) -> None:
+        """Add the stacked bars of a bin, each with its CSS class and upper end (0 to 1), a tooltip, and its values."""
         x, width, bottom = _x(low) + 1, _x(high) - _x(low) - 2, 0.0
         for kind, top in bars:
             if top > bottom:
                 self.rects.append(Rect(kind, x, _y(top), width, _y(bottom) - _y(top)))
             bottom = top
         self.rects.append(Rect("hover", x, TOP, width, BOTTOM - TOP, tooltip))
+        self.values.append(values)
 
 
 def confidence(correct: Sequence[int], wrong: Sequence[int]) -> Plot:
@@ -57,13 +62,15 @@ def confidence(correct: Sequence[int], wrong: Sequence[int]) -> Plot:
     plot = Plot(
         f"Photos by confidence: {sum(totals[: bins // 2]):,} of {sum(totals):,} below 50 %.",
         [(_y(tick / top), _short(tick)) for tick in ticks],
+        columns=("Confidence (%)", "Photos", "Wrong") if any(wrong) else ("Confidence (%)", "Photos"),
     )
     for place, (total, bad) in enumerate(zip(totals, wrong, strict=True)):
         low, high = place / bins, (place + 1) / bins
         tooltip = f"{100 * low:.0f} to {100 * high:.0f} %: {plural(total, 'photo')}" + (
             f", {bad:,} of them wrong" if bad else ""
         )
-        plot.add_bin(low, high, [("bar", (total - bad) / top), ("wrong", total / top)], tooltip)
+        values = (f"{100 * low:.0f} to {100 * high:.0f}", f"{total:,}", f"{bad:,}")[: len(plot.columns)]
+        plot.add_bin(low, high, [("bar", (total - bad) / top), ("wrong", total / top)], tooltip, values)
     return plot
 
 
@@ -73,6 +80,7 @@ def calibration(bins: "Sequence[Bin]") -> Plot:
         "Accuracy by confidence; on the diagonal the two are equal.",
         [(_y(share), f"{100 * share:.0f} %") for share in (0, 0.25, 0.5, 0.75, 1)],
         diagonal=True,
+        columns=("Confidence (%)", "Photos", "Mean confidence (%)", "Accuracy (%)"),
     )
     for each in bins:
         if each.accuracy is None or each.confidence is None:
@@ -82,7 +90,9 @@ def calibration(bins: "Sequence[Bin]") -> Plot:
         tooltip = (
             f"{plural(each.n, 'photo')}, mean confidence {each.confidence:.1f} %, accuracy {percent(each.accuracy)} %"
         )
-        plot.add_bin(each.low, each.high, [("bar", lower), (gap, upper)], tooltip)
+        span = f"{100 * each.low:.1f} to {100 * each.high:.1f}"
+        values = (span, f"{each.n:,}", f"{each.confidence:.1f}", percent(each.accuracy))
+        plot.add_bin(each.low, each.high, [("bar", lower), (gap, upper)], tooltip, values)
     return plot
 
 
@@ -92,13 +102,15 @@ def decisions(metrics: "DecisionMetrics") -> Plot:
         "Photos that get a label, by threshold: right and wrong.",
         [(_y(share), f"{100 * share:.0f} %") for share in (0, 0.25, 0.5, 0.75, 1)],
         x_axis="--min-score",
+        columns=("--min-score", "Photos that get a label (%)", "Right, of these (%)"),
     )
     for place, each in enumerate(metrics.curve):
         low, high = each.min_score, (place + 1) / len(metrics.curve)
-        right = f", {percent(each.accuracy)} % of them right" if each.accuracy is not None else ""
-        tooltip = f"--min-score {low:g}: {percent(each.coverage)} % of the photos get a label{right}"
+        values = (f"{low:g}", percent(each.coverage), "–" if each.accuracy is None else percent(each.accuracy))
+        right = f", {values[2]} % of them right" if each.accuracy is not None else ""
+        tooltip = f"--min-score {low:g}: {values[1]} % of the photos get a label{right}"
         bars = [("bar", each.right / metrics.photos), ("wrong", each.n / metrics.photos)]
-        plot.add_bin(low, high, bars, tooltip)
+        plot.add_bin(low, high, bars, tooltip, values)
     return plot
 
 

@@ -33,6 +33,11 @@ class Sample(NamedTuple):
         return self.prediction.decision.label if self.prediction.decision else self.prediction.classes[0]
 
     @property
+    def score(self) -> float:
+        """The score of `group`, which its card shows."""
+        return self.prediction.decision.score if self.prediction.decision else self.prediction.scores[0]
+
+    @property
     def correct(self) -> bool | None:
         """Whether the top-1 class is one of the labels; None without a label."""
         return self.prediction.classes[0] in self.labels if self.labels else None
@@ -173,8 +178,8 @@ class _Gallery:
         self.size = sum(len(largest.heap) for largest in self.classes.values())
 
     def by_class(self) -> dict[int | str, list[Sample]]:
-        """Return the samples of each class, the most confident first."""
+        """Return the samples of each class or label, the highest score first."""
         if self.size > self.limit:
             self.shrink()
         kept = {index: largest.sorted() for index, largest in self.classes.items() if largest.heap}
-        return {index: sorted(group, key=lambda sample: -sample.prediction.scores[0]) for index, group in kept.items()}
+        return {index: sorted(group, key=lambda sample: -sample.score) for index, group in kept.items()}

@@ -3,7 +3,6 @@
 import hashlib
 import os
 import re
-import shlex
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,7 +22,7 @@ from inception_cli.images import decode
 from inception_cli.images.discovery import SYSTEM_FOLDERS, Discovery
 from inception_cli.images.failure import Failure
 from inception_cli.images.preprocess import FILTERS, resized_size, views
-from inception_cli.predictions.text import escape_bytes
+from inception_cli.predictions.text import escape_bytes, shell_path
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -86,11 +85,11 @@ def require_no_splits(folder: Path, names: Sequence[str]) -> None:
             )
     start = train or validation
     if start and (len(names) == 1 or sum(map(bool, splits.values())) > 1):
-        remedy = f"use inception train {_quoted(folder / start[0])}"
+        remedy = f"use inception train {shell_path(str(folder / start[0]))}"
         if train and validation:
-            remedy += f" --val-dir {_quoted(folder / validation[0])}"
+            remedy += f" --val-dir {shell_path(str(folder / validation[0]))}"
         elif test:
-            remedy += f", and measure with inception evaluate --val-dir {_quoted(folder / test[0])}"
+            remedy += f", and measure with inception evaluate --val-dir {shell_path(str(folder / test[0]))}"
         raise InceptionError(
             f"{folder}: holds the splits of a data set ({', '.join(names[:3])}), not classes; {remedy}"
         )
@@ -311,10 +310,6 @@ def map_in_threads(function: Callable[[Item], Result], items: Sequence[Item], wo
         finally:  # the consumer may have stopped early
             for future in pending:
                 future.cancel()
-
-
-def _quoted(path: Path) -> str:
-    return shlex.quote(str(path))
 
 
 def _is_split(name: str, kind: str) -> bool:
