@@ -28,17 +28,19 @@ def simulated_gpu(half_rate_size: float, memory: int = 100 * GB, image_bytes: in
 
 
 @pytest.mark.parametrize(
-    ("half_rate_size", "memory", "best"),
+    ("half_rate_size", "memory", "best", "limited"),
     [
-        (0.1, 100 * GB, 32),  # the smallest size fills the GPU
-        (8, 100 * GB, 256),  # 512 would gain 1.5 %
-        (1000, 1000 * GB, 1024),  # never full: the largest size
-        (1000, 3 * GB, 128),  # 128 take 2.56 GB; 256 would not fit
-        (1000, GB // 2, 32),  # not even the smallest size fits: the run will halve it
+        (0.1, 100 * GB, 32, False),  # the smallest size fills the GPU
+        (8, 100 * GB, 256, False),  # 512 would gain 1.5 %
+        (1000, 1000 * GB, 1024, False),  # never full: the largest size
+        (1000, 3 * GB, 128, True),  # 128 take 2.56 GB; 256 would not fit
+        (1000, GB // 2, 32, True),  # not even the smallest size fits: the run will halve it
     ],
 )
-def test_size_is_doubled_until_it_gains_nothing_or_does_not_fit(half_rate_size: float, memory: int, best: int) -> None:
-    assert choose_batch_size(simulated_gpu(half_rate_size, memory), 1000 * GB) == best
+def test_size_is_doubled_until_it_gains_nothing_or_does_not_fit(
+    half_rate_size: float, memory: int, best: int, limited: bool
+) -> None:
+    assert choose_batch_size(simulated_gpu(half_rate_size, memory), 1000 * GB) == (best, limited)
 
 
 def test_size_that_would_exceed_the_free_memory_is_not_measured() -> None:
@@ -49,7 +51,7 @@ def test_size_that_would_exceed_the_free_memory_is_not_measured() -> None:
         measured.append(size)
         return measure(size)
 
-    assert choose_batch_size(recording, 3 * GB) == 64  # 128 take 2.56 GB of 3
+    assert choose_batch_size(recording, 3 * GB) == (64, True)  # 128 take 2.56 GB of 3
     assert measured == [32, 64]
 
 
@@ -90,6 +92,19 @@ def test_each_gpu_input_resolution_and_precision_is_measured_once(use_gpu: Calla
         assert measured, (name, side, other)
 
 
+def test_a_size_that_memory_limited_is_measured_again(
+    use_gpu: Callable[[str], list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = Plan("cuda", "bf16")
+    use_gpu("A")
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.cuda, "mem_get_info", lambda device: (2 * GB, 100 * GB))  # others use the rest
+        assert find_batch_size(plan, 299, 1000) == 64
+    use_gpu("A")
+
+    assert find_batch_size(plan, 299, 1000) == 256
+
+
 @pytest.mark.parametrize(
     "content", ["", "{", "[1]", '{"KEY": "many"}', '{"KEY": true}', '{"KEY": -1}', '{"KEY": 1000000}']
 )
@@ -104,7 +119,7 @@ def test_damaged_cache_is_measured_again(content: str, use_gpu: Callable[[str], 
     assert find_batch_size(plan, 299, 1000) == 256
     assert measured
     assert json.loads(cache_file().read_text()) == {key: 256}
-    assert [file.name for file in cache_file().parent.iterdir()] == ["batch-sizes.json"]
+    assert sorted(file.name for file in cache_file().parent.iterdir()) == ["batch-sizes.json", "batch-sizes.json.lock"]
 
 
 def test_cache_folder_that_is_not_writable_is_no_error(

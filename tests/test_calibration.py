@@ -142,6 +142,17 @@ def test_photos_are_taken_at_equal_distances() -> None:
     assert calibration._spread([3, 4], 4) == [3, 4]
 
 
+def test_a_machine_that_starts_a_clusters_run_without_instructions_is_told_where_int8_is_calibrated(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(calibration, "available", lambda: False)
+    monkeypatch.setattr(calibration, "calibrate", lambda *_: pytest.fail("it was calibrated"))
+    run = replace(run_config(), plan=Plan(precision="int8"))  # as another machine of the cluster has resolved it
+
+    with pytest.raises(InceptionError, match=r"calibrated and checked on the machine that starts the run.*fp32$"):
+        runner._calibrate(run, ["a.jpg"] * 300, ProgressBar("classify", True))
+
+
 def test_too_few_readable_photos_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibration, "load_network", lambda _: lively(num_classes=10))
     run = replace(run_config(), plan=Plan(precision="int8"))

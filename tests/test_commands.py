@@ -1,6 +1,7 @@
 """The command, end to end: rows, exit codes, and one line for every error."""
 
 import csv
+import errno
 import io
 import json
 import os
@@ -631,6 +632,33 @@ def test_an_unexpected_error_is_one_line(
     assert "ZeroDivisionError" in one_line(ended)
     assert "unexpected error" in one_line(ended)
     assert "Traceback" in with_traceback.err
+
+
+@pytest.mark.parametrize("command", [("classify", "photos"), ("evaluate", "--val-dir", "photos")])
+def test_folders_that_cannot_be_read_are_named_even_when_quiet(
+    command: tuple[str, ...],
+    inception: Inception,
+    photos: Path,
+    stub: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("photos/class 0/private").mkdir(parents=True)
+    shutil.copy(photos / "a/00.jpg", "photos/class 0")
+    scandir = os.scandir
+
+    def deny(path: Any) -> Any:  # root may read every folder
+        if "private" in str(path):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return scandir(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", deny)
+        ended = inception(*command, "-w", stub, "-j", 0, "-q", "-o", "preds.csv")
+
+    assert ended.code == 3
+    assert ended.err == "1 folder or pattern could not be read: photos/class 0/private: permission denied\n"
 
 
 # At a terminal

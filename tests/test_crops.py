@@ -12,7 +12,7 @@ from torchvision.transforms import functional
 
 from inception_cli.config import PRESETS, PixelConfig, RunConfig, Settings
 from inception_cli.errors import UsageError
-from inception_cli.images.preprocess import resized_size, shipped_views, views
+from inception_cli.images.preprocess import central_view, resized_size, shipped_views, views
 from inception_cli.inference.predictor import DevicePredictor
 from inception_cli.inference.resolve import resolve, resolve_plan
 from inception_cli.network.fusion import optimize
@@ -70,6 +70,19 @@ def test_144_crops_are_four_scales_of_three_squares_of_six_views(shape: tuple[in
 
     assert len(actual) == shipped_views(144) == 72
     assert in_any_order(actual) == in_any_order(np.stack(expected))
+
+
+@pytest.mark.parametrize("short", [86, 107])  # the first and the third of 144 crops; offsets with and without a half
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_central_view_is_the_nearest_to_a_single_crop(short: int, shape: tuple[int, int]) -> None:
+    image, preset = picture("melon", 5, shape), replace(PRESET, size=75, resize=short)
+    (single,) = views(image, PixelConfig(preset)).astype(int)
+
+    for crops in (1, 10, 12, 144):
+        config = PixelConfig(preset, crops=crops)
+        differences = [np.abs(view - single).mean() for view in views(image, config)]
+        assert differences[central_view(config)] == min(differences), crops
+        assert short == 86 or min(differences) == 0
 
 
 def test_every_preset_makes_every_number_of_crops() -> None:

@@ -1,18 +1,22 @@
 """Downloads from a local server: complete, wrong, truncated, stalled, two at once; and files in the caches."""
 
+import errno
+import fcntl
 import gc
 import hashlib
 import json
 import logging
 import os
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
-from typing import ClassVar
+from threading import Event, Thread
+from typing import Any, ClassVar
+from unittest import mock
 
 import huggingface_hub.constants
 import pytest
@@ -21,6 +25,7 @@ from lively import lively
 from running import Inception
 
 from inception_cli.errors import InceptionError
+from inception_cli.files import cache
 from inception_cli.files.hashing import sha256
 from inception_cli.weights import download
 from inception_cli.weights.download import cached_path, fetch, find_cached, ignore_progress
@@ -346,6 +351,62 @@ def test_hashes_are_recorded_by_url_beside_each_other(host: str, caches: Path, m
     use_hub(monkeypatch, host, "hub-other")  # whose hashes may be others
     with pytest.raises(InceptionError, match="no hash is known"):
         fetch_tf(offline=True)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_hashes_are_locked_from_reading_to_writing(caches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, read_cache, held = caches / "own/inception-cli/hashes.json", cache.read_cache, []
+
+    def try_lock(file: Path) -> dict[str, Any]:
+        child = os.fork()
+        if not child:
+            with file.with_name("hashes.json.lock").open("r+") as lock:
+                try:
+                    fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    os._exit(7)
+            os._exit(0)
+        held.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7)
+        return read_cache(file)
+
+    monkeypatch.setattr(cache, "read_cache", try_lock)
+    for url in ("one", "two"):
+        cache.add_to_cache(file, url, SHA256)
+
+    assert held == [True, True]
+    assert recorded(caches) == {"one": SHA256, "two": SHA256}
+
+
+def test_hashes_are_recorded_where_files_cannot_be_locked(caches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fcntl, "lockf", mock.Mock(side_effect=OSError(errno.ENOLCK, "No locks available")))
+
+    cache.add_to_cache(caches / "own/inception-cli/hashes.json", "url", SHA256)
+
+    assert recorded(caches) == {"url": SHA256}
+
+
+def test_a_download_that_ends_while_its_size_is_read_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed, failures, seen = list[str](), list[object](), Event()
+
+    def glob(folder: Path, pattern: str) -> Iterator[Path]:
+        listed.append(pattern)
+        if len(listed) == 2:
+            seen.set()
+        return iter([folder / "file.pth.1.partial"])  # renamed to file.pth since
+
+    def fail(arguments: object) -> None:
+        failures.append(arguments)
+        seen.set()
+
+    monkeypatch.setattr(Path, "glob", glob)
+    monkeypatch.setattr(threading, "excepthook", fail)
+
+    with download._report_partial_size(tmp_path / "file.pth", ignore_progress):
+        assert seen.wait(10)
+
+    assert failures == []
 
 
 def test_newer_file_of_the_hub_is_accepted(host: str, caches: Path, monkeypatch: pytest.MonkeyPatch) -> None:

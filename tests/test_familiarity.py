@@ -333,15 +333,31 @@ def test_features_and_distances_of_one_run_are_those_of_two(
     np.testing.assert_array_equal(np.load(tmp_path / "both.npy"), np.load(tmp_path / "alone.npy"))
 
 
-def test_crops_are_averaged_before_the_distance(stub: str, photos: Path) -> None:
-    classifier = Classifier(stub, familiar=SHARE, crops=12, decode="exact", workers=0)
-    pixels = torch.randint(256, (3, 6, 75, 75, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+@pytest.mark.parametrize(("crops", "shipped", "centre"), [(1, 1, 0), (10, 10, 4), (12, 6, 4), (144, 72, 10)])
+def test_the_distance_is_that_of_the_centre_whatever_the_crops(
+    crops: int, shipped: int, centre: int, stub: str
+) -> None:
+    classifier = Classifier(stub, familiar=SHARE, crops=crops, decode="exact", workers=0)
+    shape = (3, shipped, 75, 75, 3)
+    pixels = torch.randint(256, shape, generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
 
     *_, distances = classifier._predictor._best_classes(pixels)
 
-    views = torch.stack([pixels, pixels.flip(3)], 2).flatten(0, 2).permute(0, 3, 1, 2)
-    features = StubNetwork().middle_features(views).view(3, 12, -1).mean(1)
+    features = StubNetwork().middle_features(pixels[:, centre].permute(0, 3, 1, 2))
     torch.testing.assert_close(distances, familiarity(WEIGHTS).distances(features), rtol=1e-4, atol=1e-3)
+
+
+def test_the_same_photos_are_unfamiliar_with_twelve_crops(
+    command: tuple[object, ...], rows: list[Prediction], inception: Inception, tmp_path: Path
+) -> None:
+    inception(*command, "--familiar", SHARE, "--crops", 12, "-o", tmp_path / "crops.csv")
+
+    unfamiliar = [
+        [row.path for row in each if row.decision and row.decision.reason == "unfamiliar"]
+        for each in (rows, read_predictions(tmp_path / "crops.csv"))
+    ]
+    assert unfamiliar[0] == unfamiliar[1]
+    assert unfamiliar[0]
 
 
 def test_a_run_without_the_option_computes_no_distance(

@@ -451,8 +451,12 @@ def test_statistics_of_other_weights_are_refused(folder: Path, tmp_path: Path) -
     copied = copy_of(folder, tmp_path)
     (copied / "familiarity.safetensors").unlink()
     weights = find_weights(f"local-dir:{copied}")
-    with pytest.raises(InceptionError, match=r"fruit|copy has no statistics of its training photos"):
+    with pytest.raises(InceptionError) as error:
         load_familiarity(weights)
+    assert str(error.value) == (
+        f"{copied}/familiarity.safetensors: no such file, which familiar needs; copy it there from the folder that the "
+        "weights come from, or leave it out"
+    )
 
     (copied / "familiarity.safetensors").write_bytes(save({"familiarity.means": torch.zeros(3, 1536)}))
 
@@ -460,11 +464,20 @@ def test_statistics_of_other_weights_are_refused(folder: Path, tmp_path: Path) -
         load_familiarity(weights)
 
 
-def test_statistics_are_fetched_from_the_hub(folder: Path, tensors: State) -> None:
+def test_statistics_are_fetched_from_the_hub(folder: Path, tensors: State, monkeypatch: pytest.MonkeyPatch) -> None:
     with safe_open(folder / "model.safetensors", "pt") as stream:
         weights_file = save(tensors, stream.metadata())
     statistics = (folder / "familiarity.safetensors").read_bytes()
     publish(REPO, FILES | {"model.safetensors": weights_file, "familiarity.safetensors": statistics})
+
+    with monkeypatch.context() as patch:
+        own, failed = hub.download, mock.Mock(side_effect=LocalEntryNotFoundError("no connection"))
+        patch.setattr(hub, "download", lambda file, *_: (failed if "familiarity" in file.filename else own)(file, *_))
+        weights = find_weights(f"hf-hub:{REPO}")
+    with pytest.raises(
+        InceptionError, match=r"needs; connect once to get http.*/familiarity\.safetensors, or leave it"
+    ):
+        load_familiarity(weights)
 
     for offline in (False, True):
         weights = find_weights(f"hf-hub:{REPO}", offline=offline)

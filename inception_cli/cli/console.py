@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from inception_cli.inference.runner import Outcome, RunProgress
     from inception_cli.predictions.prediction import Prediction
     from inception_cli.report.build import Written
+    from inception_cli.storage.store import Manifest
 
 #: Width in characters of the bar of a score of 100 %; in a terminal narrower than NARROW bars and gaps are shorter.
 BAR_WIDTH, SHORT_BAR_WIDTH, NARROW = 30, 12, 80
@@ -139,11 +140,7 @@ def print_outcome(outcome: "Outcome", out: str | None, engine: "Engine", arrays:
         names = ", ".join(f"{name}{part}" for name in (out, *arrays))
         print_line(f"{'rows so far are in' if outcome.interrupted else 'written to'} {names}")
     _print_skipped(outcome.skipped)
-    if folders := outcome.manifest.unreadable_folders:
-        examples = "; ".join(outcome.manifest.unreadable_examples[:MAX_NAMES])
-        print_line(
-            f"{plural(folders, 'folder or pattern', 'folders or patterns')} could not be read: {examples}", "yellow"
-        )
+    print_unreadable(outcome.manifest)
     for path in outcome.added[:MAX_NAMES]:
         print_line(f"skipped: added after the run started: {path}", "yellow")
     if len(outcome.added) > MAX_NAMES:
@@ -156,6 +153,15 @@ def print_outcome(outcome: "Outcome", out: str | None, engine: "Engine", arrays:
         _print_reasons(progress)
         each = "each reason is in the column error; " if out else ""
         print_line(f"{each}--allow-failures makes the exit code 0", "dim")
+
+
+def print_unreadable(manifest: "Manifest") -> None:
+    """Print the folders that a run could not read, and patterns without a match: they have no row with the reason."""
+    if folders := manifest.unreadable_folders:
+        examples = "; ".join(manifest.unreadable_examples[:MAX_NAMES])
+        print_line(
+            f"{plural(folders, 'folder or pattern', 'folders or patterns')} could not be read: {examples}", "yellow"
+        )
 
 
 def _print_reasons(progress: "RunProgress") -> None:

@@ -136,7 +136,9 @@ def classify(
             from inception_cli.inference.runner import run_job
 
             outcome = run_job(inputs, settings, store, bar, check=check)
-    if not output.quiet:
+    if output.quiet:
+        console.print_unreadable(outcome.manifest)
+    else:
         console.print_notes(outcome, output.verbose)
         if output.json or out or output.verbose or not console.is_single_photo(inputs):
             console.print_outcome(outcome, None if streams else out, settings.engine, arrays.values())
@@ -205,7 +207,9 @@ def evaluate_folder(
 
             check = partial(check_before_run, sources=sources, against=evaluation_settings.against)
             outcome = run_job([val_dir], settings, store, bar, sources, check)
-        if not output.quiet:
+        if output.quiet:
+            console.print_unreadable(outcome.manifest)
+        else:
             console.print_notes(outcome, output.verbose)
             console.print_outcome(outcome, out, settings.engine)
         if outcome.interrupted:

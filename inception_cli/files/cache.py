@@ -1,5 +1,6 @@
 """JSON files in the program's own cache folder."""
 
+import fcntl
 import json
 import os
 from contextlib import suppress
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from inception_cli.errors import InceptionError
-from inception_cli.files.atomic import replacing
+from inception_cli.files.atomic import beside, replacing
 
 
 def in_cache_folder(name: str) -> Path:
@@ -26,9 +27,15 @@ def read_cache(file: Path) -> dict[str, Any]:
     return values if isinstance(values, dict) else {}
 
 
-def write_cache(file: Path, values: dict[str, Any]) -> None:
-    """Replace a JSON file, unless the folder is not writable: then its values are not kept."""
+def add_to_cache(file: Path, key: str, value: Any) -> None:
+    """Set a value of the object in a JSON file, unless the folder is not writable: then it is not kept.
+
+    Processes that do this at the same time wait for each other, so that none undoes what another has added.
+    """
     with suppress(OSError, InceptionError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(file) as new:
-            new.write(json.dumps(values, indent=1).encode())
+        with beside(file, ".lock").open("w") as lock:
+            with suppress(OSError):  # a file system without locks
+                fcntl.lockf(lock, fcntl.LOCK_EX)
+            with replacing(file) as new:
+                new.write(json.dumps(read_cache(file) | {key: value}, indent=1).encode())

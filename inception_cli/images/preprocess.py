@@ -16,6 +16,7 @@ from inception_cli.images.scaled_image import scale_info
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 MIRRORED = (12, 144)  # numbers of crops whose mirrored views are made on the device
 MAX_RESIZED = 64_000_000  # pixels; if the whole resized image had more, only the window of a view is resized
+VIEWS_OF_SQUARE, CENTRE = 6, 4  # views of a square if the whole one is among them, and the centre's index among these
 CV2_ONE = 2048  # cv2's weights are integers of 11 bits
 
 
@@ -33,6 +34,20 @@ def short_sides(config: PixelConfig) -> list[int]:
 def shipped_views(crops: int) -> int:
     """Return how many views of an image go to the device: one of each mirrored pair that is made there."""
     return crops // 2 if crops in MIRRORED else crops
+
+
+def central_view(config: PixelConfig) -> int:
+    """Return the index among the views of `views` of the one that is nearest to a single crop.
+
+    Of 10 and 12 crops it is the centre, at most a pixel beside that of a single crop; of 144 the centre of the middle
+    square at the short side nearest to the preset's.
+    """
+    if config.crops == 1:
+        return 0
+    sides = short_sides(config)
+    nearest = min(range(len(sides)), key=lambda place: abs(sides[place] - config.preset.resize))
+    square = 3 * nearest + 1 if config.crops == 144 else 0
+    return square * VIEWS_OF_SQUARE + CENTRE
 
 
 def views(image: Image.Image, config: PixelConfig) -> NDArray[np.uint8]:

@@ -14,7 +14,7 @@ from inception_cli.images.fetch import fetch_remote
 from inception_cli.inference.predictor import DevicePredictor
 from inception_cli.machine import int8_instructions
 from inception_cli.network.fusion import fold_all
-from inception_cli.network.int8 import find_ranges
+from inception_cli.network.int8 import available, find_ranges
 from inception_cli.storage.store import Int8Check
 from inception_cli.weights.load import load_network
 
@@ -32,6 +32,15 @@ def require_enough_inputs(inputs: int) -> None:
         raise UsageError(
             f"precision int8: the run has only {plural(inputs, 'input')}, and int8 pays from {MIN_INPUTS} on; "
             "leave --precision out"
+        )
+
+
+def require_instructions() -> None:
+    """Raise InceptionError when this machine cannot compute in int8; the plan may be that of another in a cluster."""
+    if not available():
+        raise InceptionError(
+            "precision int8: it is calibrated and checked on the machine that starts the run, and this processor has "
+            "neither VNNI nor AMX instructions; start the run on a machine that has them, or use bf16 or fp32"
         )
 
 

@@ -13,7 +13,7 @@ from inception_cli.config import RunConfig
 from inception_cli.errors import InceptionError, is_out_of_memory
 from inception_cli.images.dataset import Batch, load_batches
 from inception_cli.images.gpu_decode import GpuDecoder
-from inception_cli.images.preprocess import MIRRORED
+from inception_cli.images.preprocess import MIRRORED, central_view
 from inception_cli.network.cuda_pipeline import (
     HostToDevice,
     PendingResult,
@@ -212,29 +212,32 @@ class DevicePredictor:
         """Return on the device what `__call__` documents, the arrays (N, …) of `run.arrays`, and what decisions need.
 
         For a tree that is the scores (N, C) of all classes, and with `familiar` the distances (N,) from the training
-        photos. Features of both kinds are averaged over the views.
+        photos. Features are averaged over the views. The distances are those of the centre, whatever the number of
+        crops: the thresholds come from single centre crops, and averaged features have smaller distances.
         """
         on_device = pad_batch(self._to_device(pixels), self._graph_size)
         n, views = on_device.shape[:2]
         images = on_device.flatten(0, 1).permute(0, 3, 1, 2)
-        if self.run.pixels.crops in MIRRORED:
+        mirrored = self.run.pixels.crops in MIRRORED
+        if mirrored:
             images = torch.stack([images, images.flip(3)], 1).flatten(0, 1)  # (N · V, 3, S, S)
             views *= 2
         outputs, features = [network(images) for network in self._networks], list[Tensor]()
         if any(self._features):  # of a single network
             ((logits, *features),) = outputs
-            outputs, features = [logits], [each.view(n, views, -1).mean(1) for each in features]  # (N, D)
+            outputs, features = [logits], [each.view(n, views, -1) for each in features]  # (N, V, D)
         scores = torch.stack([softmax(logits, self.run.only_classes) for logits in outputs])  # (networks, N · V, C)
         scores = scores.view(len(outputs), n, views, -1).mean(2).mean(0)  # (N, C)
         best = scores.topk(self.run.top_k)
         results = [best.indices, best.values]
         for name in self.run.arrays:
-            array = scores if name == "scores" else features[0]
+            array = scores if name == "scores" else features[0].mean(1)
             results.append(array.to(ARRAY_DTYPES[self.run.array_type]))
         if self._tree:
             results.append(scores)
         if self._familiarity:
-            results.append(self._familiarity.distances(features[-1]))
+            centre = central_view(self.run.pixels) * (2 if mirrored else 1)  # each view is before its mirror image
+            results.append(self._familiarity.distances(features[-1][:, centre]))
         return tuple(result[: len(pixels)] for result in results)
 
 

@@ -202,6 +202,7 @@ def _calibrate(run: RunConfig, paths: Sequence[str], callback: ProgressCallback)
     if run.plan.precision != "int8":
         return run, None
     calibration.require_enough_inputs(len(paths))
+    calibration.require_instructions()
     callback.preparing(f"calibrating int8 on {calibration.CALIBRATED} photos")
     run = calibration.calibrate(run, paths)
     callback.preparing("comparing int8 with fp32")

@@ -1,4 +1,7 @@
-"""Find the batch size that fills a GPU: measured once, and kept in the user's cache folder."""
+"""Find the batch size that fills a GPU: measured once, and kept in the user's cache folder.
+
+A size that memory limited is not kept: another program may have used the memory, and may have ended at the next run.
+"""
 
 import time
 from collections.abc import Callable
@@ -8,7 +11,7 @@ from pathlib import Path
 import torch
 
 from inception_cli.config import Plan
-from inception_cli.files.cache import in_cache_folder, read_cache, write_cache
+from inception_cli.files.cache import add_to_cache, in_cache_folder, read_cache
 from inception_cli.network.fusion import optimize
 from inception_cli.network.model import InceptionV3
 
@@ -25,31 +28,34 @@ def find_batch_size(plan: Plan, side: int, num_classes: int) -> int:
     """Return the batch size that fills the plan's GPU with images of `side` pixels; from the cache, else measured."""
     device = torch.cuda.get_device_name(plan.device)
     key = f"{device}, {plan.precision}, {plan.compile}, {side}, torch {torch.__version__}"
-    file = cache_file()
-    sizes = _read_sizes(file)
-    if key not in sizes:
-        free_memory, _ = torch.cuda.mem_get_info(plan.device)
-        sizes[key] = choose_batch_size(_measure_on_gpu(plan, side, num_classes), free_memory)
-        write_cache(file, sizes)
-    return sizes[key]
+    if known := _read_sizes(cache_file()).get(key):
+        return known
+    free_memory, _ = torch.cuda.mem_get_info(plan.device)
+    size, limited = choose_batch_size(_measure_on_gpu(plan, side, num_classes), free_memory)
+    if not limited:
+        add_to_cache(cache_file(), key, size)
+    return size
 
 
-def choose_batch_size(measure: Measure, free_memory: int) -> int:
-    """Double the batch size while that gains 3 % or more and fits into MEMORY_SHARE of `free_memory` bytes."""
+def choose_batch_size(measure: Measure, free_memory: int) -> tuple[int, bool]:
+    """Double the batch size while that gains 3 % or more and fits into MEMORY_SHARE of `free_memory` bytes.
+
+    Returns the size, and whether it would be larger, or measured further, with more memory.
+    """
     best, best_rate = SMALLEST, 0.0
     size = SMALLEST
     while size <= LARGEST:
         try:
             rate, used = measure(size)
         except MemoryError:
-            break
+            return best, True
         if rate < MIN_SPEEDUP * best_rate:
             break
         best, best_rate = size, rate
-        if 2 * used > MEMORY_SHARE * free_memory:
-            break
         size *= 2
-    return best
+        if size <= LARGEST and 2 * used > MEMORY_SHARE * free_memory:
+            return best, True
+    return best, False
 
 
 def cache_file() -> Path:

@@ -4,7 +4,7 @@ import fcntl
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -170,7 +170,8 @@ def _report_partial_size(file: Path, progress: DownloadProgress) -> Iterator[Non
     def poll() -> None:
         while not done.wait(0.2):
             for partial in file.parent.glob(f"{file.name}.*.partial"):
-                progress(file.name, partial.stat().st_size, 0)
+                with suppress(FileNotFoundError):  # renamed since, for it is complete
+                    progress(file.name, partial.stat().st_size, 0)
 
     thread = threading.Thread(target=poll, daemon=True)
     thread.start()

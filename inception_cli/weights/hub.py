@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from inception_cli.errors import InceptionError
-from inception_cli.files.cache import in_cache_folder, read_cache, write_cache
+from inception_cli.files.cache import add_to_cache, in_cache_folder, read_cache
 from inception_cli.weights.registry import HubFile, hub_endpoint
 
 #: Hosts of this machine, whose responses nobody else can alter.
@@ -89,7 +89,7 @@ def request_hash(file: HubFile, timeout: float) -> str:
         etag = get_hf_file_metadata(file.url, timeout=timeout, endpoint=hub_endpoint()).etag or ""
     if not _HASH.fullmatch(etag):
         raise InceptionError("the hub gives no SHA-256 of the file")
-    write_cache(_hashes_file(), read_cache(_hashes_file()) | {file.url: etag})
+    add_to_cache(_hashes_file(), file.url, etag)
     return etag
 
 

@@ -38,6 +38,7 @@ from inception_cli.weights.read import (
     Metadata,
     find_familiarity,
     has_metadata,
+    missing_familiarity_file,
     read_checkpoint,
     read_familiarity,
     refusal,
@@ -113,13 +114,16 @@ def load_network(weights: Weights) -> InceptionV3:
 
 def load_familiarity(weights: Weights) -> Familiarity:
     """Return the statistics of the training photos; InceptionError if the weights have none, or damaged ones."""
-    if not find_familiarity(Path(weights.file)):
+    file = Path(weights.file)
+    if not find_familiarity(file):
+        if missing := missing_familiarity_file(file):
+            raise InceptionError(f"{missing}: no such file, which familiar needs; {_familiarity_remedy(weights)}")
         raise InceptionError(
             f"{weights.name} has no statistics of its training photos, which familiar needs; leave it out, or train "
             f"weights that have them: inception train (at least {MIN_PHOTOS} photos, {MIN_PER_CLASS} of each class)"
         )
     try:
-        familiarity = Familiarity.from_tensors(read_familiarity(Path(weights.file)))
+        familiarity = Familiarity.from_tensors(read_familiarity(file))
         if familiarity.means.shape != (len(weights.classes), MIDDLE_FEATURES):
             raise ValueError(f"means has the shape {tuple(familiarity.means.shape)}")
     except ValueError as error:
@@ -127,6 +131,13 @@ def load_familiarity(weights: Weights) -> Familiarity:
             f"{weights.file}: damaged or outdated statistics of the training photos: {error}; train the weights again"
         ) from error
     return familiarity
+
+
+def _familiarity_remedy(weights: Weights) -> str:
+    """Return how to get the statistics that a download or a copy of weights lacks."""
+    if weights.name.startswith(HUB_PREFIX):
+        return f"connect once to get {weights.source.rpartition('/')[0]}/{FAMILIARITY_FILE}, or leave it out"
+    return "copy it there from the folder that the weights come from, or leave it out"
 
 
 def save_weights(

@@ -219,6 +219,16 @@ def find_familiarity(file: Path) -> Path | None:
     return beside if _read_metadata(file).familiarity_sha256 and beside.is_file() else None
 
 
+def missing_familiarity_file(file: Path) -> Path | None:
+    """Return the file that `find_familiarity` would return if it were there; None if the weights' metadata names none.
+
+    `file` is that of weights for which `find_familiarity` has returned None.
+    """
+    if file.suffix.lower() != ".safetensors" or not file.is_file():
+        return None
+    return file.with_name(FAMILIARITY_FILE) if _read_metadata(file).familiarity_sha256 else None
+
+
 def read_familiarity(file: Path) -> dict[str, Tensor]:
     """Return the statistics of the training photos of weights for which `find_familiarity` has returned a file.
 

@@ -11,7 +11,8 @@ import pandas as pd
 from sklearn.cluster import KMeans
 from sklearn.preprocessing import normalize
 
-rows, features = pd.read_csv(sys.argv[1]), np.load(sys.argv[2])
+rows = pd.read_csv(sys.argv[1], keep_default_na=False, na_values=[""])  # a class may be called NA or None
+features = np.load(sys.argv[2])
 
 ok = rows["status"] == "ok"  # the other rows of the array are NaN
 features = normalize(features[ok])

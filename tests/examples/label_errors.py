@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 from cleanlab.filter import find_label_issues
 
-rows, scores = pd.read_csv(sys.argv[1]), np.load(sys.argv[2])
+rows = pd.read_csv(sys.argv[1], keep_default_na=False, na_values=[""])  # a class may be called NA or None
+scores = np.load(sys.argv[2])
 manifest = json.loads(Path(f"{sys.argv[1]}.json").read_text())
 names = manifest["run"]["weights"][0]["classes"]["names"]
 

@@ -7,7 +7,7 @@ import sys
 
 import pandas as pd
 
-rows = pd.read_csv(sys.argv[1])
+rows = pd.read_csv(sys.argv[1], keep_default_na=False, na_values=[""])  # a class may be called NA or None
 number = int(sys.argv[2]) if len(sys.argv) > 2 else 20
 
 ok = rows[rows["status"] == "ok"]
