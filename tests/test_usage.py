@@ -63,7 +63,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("evaluate --predictions stopped.csv", 1, "stopped.csv: its run was interrupted; the command that began it"),
         ("report stopped.csv -o r.html", 1, "stopped.csv: its run was interrupted; the command that began it"),
         ("report stopped.csv.part -o r.html", 1, "stopped.csv: its run was interrupted; the command that began it"),
-        ("classify gone*.jpg", 4, "no image in gone*.jpg: 1 folder or pattern cannot be read (gone*.jpg: no match); give"),
+        (
+            "classify gone*.jpg",
+            4,
+            "1 folder or pattern cannot be read (gone*.jpg: no match); give image files",
+        ),
         ("evaluate --val-dir ", 2, "--val-dir is empty"),
         ("evaluate --val-dir photos --labels ", 2, "--labels is empty"),
         ("train  -o m.safetensors", 2, "DIR is empty"),

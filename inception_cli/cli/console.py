@@ -146,7 +146,7 @@ def print_outcome(outcome: "Outcome", out: str | None, engine: "Engine", arrays:
     if len(outcome.added) > MAX_NAMES:
         rest = len(outcome.added) - MAX_NAMES
         print_line(f"… and {rest:,} more added; classify them into another file", "yellow")
-    if outcome.can_be_familiar and not outcome.interrupted:
+    if outcome.could_tell_unfamiliar and not outcome.interrupted:
         name = outcome.manifest.run.weights[0].name
         print_line(f"{name} can tell photos that are unlike its training photos: --familiar 0.95", "dim")
     if progress.not_ok:

@@ -20,8 +20,8 @@ from inception_cli.weights.load import load_network
 
 #: Inputs from which int8 saves more time than calibration and check take.
 MIN_INPUTS = 300
-#: Photos to calibrate on, and to compare on: CHECKED, or one of CHECKED_SHARE inputs if that is less.
-CALIBRATED, CHECKED, CHECKED_SHARE = 64, 128, 10
+#: Photos to calibrate on, and to compare on: CHECKED, or one of CHECK_ONE_IN inputs if that is less.
+CALIBRATED, CHECKED, CHECK_ONE_IN = 64, 128, 10
 #: Least number of them that can be read, and least share of them that must get the same class.
 MIN_READABLE, MIN_SAME = 8, 0.95
 
@@ -65,7 +65,7 @@ def check(run: RunConfig, paths: Sequence[str]) -> Int8Check:
     fp32 = DevicePredictor(replace(full, plan=replace(run.plan, precision="fp32"), int8_ranges=()))
     int8 = DevicePredictor(full)
     same, differences = 0, []
-    for pixels in _read(run, paths, _spread(others, min(CHECKED, len(paths) // CHECKED_SHARE)), "compare on"):
+    for pixels in _read(run, paths, _spread(others, min(CHECKED, len(paths) // CHECK_ONE_IN)), "compare on"):
         (expected, expected_scores), (actual, actual_scores) = fp32(pixels), int8(pixels)
         same += int((actual[:, 0] == expected[:, 0]).sum())
         # Of the score of fp32's best class, wherever int8 has it.

@@ -84,7 +84,7 @@ class Outcome:
     notes: list[str] = field(default_factory=list)  # assumptions and warnings for the user
     details: list[str] = field(default_factory=list)  # shown with --verbose
     skipped: Counter[str] = field(default_factory=Counter)  # files that are not images, by suffix
-    can_be_familiar: bool = False  # `familiar` was not requested, but the weights have what it needs
+    could_tell_unfamiliar: bool = False  # `familiar` was not requested, but the weights have what it needs
     added: list[str] = field(default_factory=list)  # images that appeared after an interrupted run made its list
 
     @property
@@ -144,7 +144,7 @@ def run_job(
                 notes=_notes(settings, run, manifest, len(paths)),
                 details=_details(run, manifest),
                 skipped=discovery.skipped,
-                can_be_familiar=_can_be_familiar(run),
+                could_tell_unfamiliar=_could_tell_unfamiliar(run),
             )
             outcome.progress.add(store.begin(outcome.manifest))
             outcome.progress.total, outcome.progress.resumed = len(paths), outcome.progress.done
@@ -317,7 +317,7 @@ def _notes(settings: Settings, run: RunConfig, manifest: Manifest, images: int) 
     return notes
 
 
-def _can_be_familiar(run: RunConfig) -> bool:
+def _could_tell_unfamiliar(run: RunConfig) -> bool:
     """Return whether the run could have had `familiar`: single weights with statistics of their training photos."""
     if run.thresholds.familiar is not None or len(run.weights) > 1:
         return False
