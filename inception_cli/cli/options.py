@@ -228,27 +228,19 @@ Familiar = Annotated[
 ]
 
 HARDWARE = "Hardware"
-BatchSize = Annotated[
-    CountOrAuto,
-    typer.Option(
-        "--batch-size",
-        "-b",
-        parser=positive_or_auto,
-        metavar="N|auto",
-        help="Views per batch: one per image, or one per crop.",
-        rich_help_panel=HARDWARE,
-    ),
-]
+
+
+def _batch_size(text: str) -> Any:
+    """Return the option --batch-size, with the help `text`."""
+    return typer.Option(
+        "--batch-size", "-b", parser=positive_or_auto, metavar="N|auto", help=text, rich_help_panel=HARDWARE
+    )
+
+
+BatchSize = Annotated[CountOrAuto, _batch_size("Views per batch: one per image, or one per crop.")]
 TrainBatchSize = Annotated[
     CountOrAuto,
-    typer.Option(
-        "--batch-size",
-        "-b",
-        parser=positive_or_auto,
-        metavar="N|auto",
-        help="Images per training step (auto: 32); the learning rate is proportional to it.",
-        rich_help_panel=HARDWARE,
-    ),
+    _batch_size("Images per training step (auto: 32); the learning rate is proportional to it."),
 ]
 Workers = Annotated[
     CountOrAuto,

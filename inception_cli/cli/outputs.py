@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inception_cli.errors import InceptionError, UsageError, os_errors
-from inception_cli.files.file_kind import file_kind
+from inception_cli.files.file_kind import file_id, file_kind
 from inception_cli.files.remote import is_remote
 
 #: What the beginning of each kind of output file contains.
@@ -79,11 +79,7 @@ def outputs_of_classify(
 
 def _real(path: str) -> object:
     """Return what two names of one file have in common: device and inode, or the resolved path of a new file."""
-    try:
-        status = Path(path).stat()
-    except (OSError, ValueError):
-        return os.path.realpath(path)
-    return status.st_dev, status.st_ino
+    return file_id(path) or os.path.realpath(path)
 
 
 def _beginning(file: Path) -> bytes:

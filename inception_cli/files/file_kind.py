@@ -23,3 +23,12 @@ def file_kind(path: Path | str, remedy: str) -> FileKind | None:
         except (FileNotFoundError, NotADirectoryError):
             return None
     return "file" if stat.S_ISREG(mode) else "folder" if stat.S_ISDIR(mode) else "other"
+
+
+def file_id(path: Path | str) -> tuple[int, int] | None:
+    """Return (device, inode) of a file or folder, links followed: equal for all its names; None if it has no status."""
+    try:
+        status = Path(path).stat()
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino

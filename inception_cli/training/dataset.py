@@ -18,6 +18,7 @@ from PIL import Image
 
 from inception_cli.config import PixelConfig
 from inception_cli.errors import InceptionError, os_errors
+from inception_cli.files.file_kind import file_id
 from inception_cli.images import decode
 from inception_cli.images.discovery import SYSTEM_FOLDERS, Discovery
 from inception_cli.images.failure import Failure
@@ -142,10 +143,10 @@ def require_other_images(train: Iterable[Sample], val: Iterable[Sample]) -> None
     """Raise InceptionError if a file is both a training and a validation image, also by a link."""
     validation: dict[tuple[int, int], str] = {}
     for sample in val:
-        if file_id := _file_id(sample.path):
-            validation[file_id] = sample.path
+        if identity := file_id(sample.path):
+            validation[identity] = sample.path
     for sample in train:
-        if (file_id := _file_id(sample.path)) and (path := validation.get(file_id)):
+        if (identity := file_id(sample.path)) and (path := validation.get(identity)):
             raise InceptionError(
                 f"{path}: is a training image as well ({sample.path}); give --val-dir a folder of other images, or "
                 "leave it out to validate with a share of the training images"
@@ -315,15 +316,6 @@ def map_in_threads(function: Callable[[Item], Result], items: Sequence[Item], wo
 def _is_split(name: str, kind: str) -> bool:
     """Return whether a folder is called after a kind of split."""
     return not SPLITS[kind].isdisjoint(re.findall("[a-z]+", name.casefold()))
-
-
-def _file_id(path: str) -> tuple[int, int] | None:
-    """Return (device, inode) of a file, following links; None if it cannot be read."""
-    try:
-        status = Path(path).stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
 
 
 def _class_folders(folder: Path) -> tuple[str, ...]:

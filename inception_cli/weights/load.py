@@ -38,11 +38,11 @@ from inception_cli.weights.read import (
     Metadata,
     find_familiarity,
     has_metadata,
-    missing_familiarity_file,
     read_checkpoint,
     read_familiarity,
     refusal,
     require_readable,
+    separate_familiarity_file,
 )
 from inception_cli.weights.registry import DEMO, FOLDER_PREFIX, HUB_PREFIX, PUBLISHED, Published, demo_file
 from inception_cli.weights.timm_config import (
@@ -116,7 +116,7 @@ def load_familiarity(weights: Weights) -> Familiarity:
     """Return the statistics of the training photos; InceptionError if the weights have none, or damaged ones."""
     file = Path(weights.file)
     if not find_familiarity(file):
-        if missing := missing_familiarity_file(file):
+        if missing := separate_familiarity_file(file):
             raise InceptionError(f"{missing}: no such file, which familiar needs; {_familiarity_remedy(weights)}")
         raise InceptionError(
             f"{weights.name} has no statistics of its training photos, which familiar needs; leave it out, or train "

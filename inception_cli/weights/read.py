@@ -215,15 +215,12 @@ def find_familiarity(file: Path) -> Path | None:
     with _open_safetensors(file) as stream:
         if any(map(_is_familiarity, stream.keys())):
             return file
-    beside = file.with_name(FAMILIARITY_FILE)
-    return beside if _read_metadata(file).familiarity_sha256 and beside.is_file() else None
+    beside = separate_familiarity_file(file)
+    return beside if beside and beside.is_file() else None
 
 
-def missing_familiarity_file(file: Path) -> Path | None:
-    """Return the file that `find_familiarity` would return if it were there; None if the weights' metadata names none.
-
-    `file` is that of weights for which `find_familiarity` has returned None.
-    """
+def separate_familiarity_file(file: Path) -> Path | None:
+    """Return the file of statistics beside weights, which may be missing; None if their metadata names none."""
     if file.suffix.lower() != ".safetensors" or not file.is_file():
         return None
     return file.with_name(FAMILIARITY_FILE) if _read_metadata(file).familiarity_sha256 else None
