@@ -130,11 +130,13 @@ def after_the_first_batch(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable
     def arrange(function: Callable[[], None]) -> list[int]:
         write, calls = FolderStore.write, list[int]()
 
-        def write_and_call(self: FolderStore, first: int, predictions: Sequence[Prediction]) -> None:
+        def write_and_call(
+            self: FolderStore, first: int, predictions: Sequence[Prediction], arrays: Sequence[object]
+        ) -> None:
             if not calls:
                 calls.append(first)
                 function()
-            write(self, first, predictions)
+            write(self, first, predictions, arrays)
 
         monkeypatch.setattr(FolderStore, "write", write_and_call)
         return calls
