@@ -50,6 +50,7 @@ PIXELS = PixelConfig(PRESETS["torchvision"])
 BOUNDED = replace(PIXELS, max_pixels=1_000_000)
 CLASSIFY = ("classify", "-w", "demo", "-b", 16, "--precision", "fp32", "--max-pixels", BOUNDED.max_pixels)
 Rows = list[tuple[str, Hostile | None]]
+State = dict[str, object]  # of the folder's files, by path
 
 
 class TinyNetwork(nn.Module):
@@ -72,14 +73,14 @@ class FinishedRun:
     inputs: Rows
     out: Path
     code: int
-    before: object
-    after: object
+    before: State
+    after: State
 
     def rows(self) -> list[Prediction]:
         return list(read_predictions(self.out))
 
 
-def state(rows: Rows) -> dict[str, object]:
+def state(rows: Rows) -> State:
     """Return modification time and sha256 of each file, link and folder, and the open files."""
     changed = {str(Path(path).parent) for path, file in rows if file and file.interference}  # by the test itself
 
@@ -88,13 +89,22 @@ def state(rows: Rows) -> dict[str, object]:
             return os.fsencode(path.readlink())
         return path.read_bytes() if path.is_file() else b""
 
-    files: dict[str, object] = {
+    files: State = {
         str(path): (path.lstat().st_mtime_ns, hashlib.sha256(content(path)).hexdigest())
         for path in Path("hostile").rglob("*")
         if str(path) not in changed
     }
     opened = (str(file.readlink()) for file in [*Path("/dev/fd").iterdir()] if file.is_symlink())
     return files | {"open files": sorted(file for file in opened if "hostile" in file)}
+
+
+def differences(state: State, other: State) -> dict[str, tuple[object, object]]:
+    """Return what differs between two states: short where a test fails."""
+    return {
+        name: (state.get(name), other.get(name))
+        for name in state.keys() | other.keys()
+        if state.get(name) != other.get(name)
+    }
 
 
 @pytest.fixture(scope="module", params=["tiny", pytest.param("demo", marks=pytest.mark.slow)])
@@ -165,8 +175,9 @@ def test_workers_write_the_same_bytes(finished: FinishedRun) -> None:
 
 
 def test_no_input_changes_and_nothing_stays_open(finished: FinishedRun) -> None:
-    assert finished.after == finished.before
-    assert state(finished.inputs) == finished.before  # not by workers either
+    assert finished.before
+    assert differences(finished.after, finished.before) == {}
+    assert differences(state(finished.inputs), finished.before) == {}  # not by workers either
     assert not list(Path().rglob("hacked"))
 
 

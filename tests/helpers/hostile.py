@@ -44,7 +44,8 @@ class Hostile:
 
 def hostile_files() -> list[Hostile]:
     """Return all of them, always the same."""
-    groups = cut, flipped, bombs, no_images, wrong_suffixes, shapes, jpegs, odd_headers, names, no_files, changing
+    groups = [without_memory, cut, flipped, bombs, no_images, wrong_suffixes, shapes, jpegs, odd_headers]
+    groups += [names, no_files, changing]
     metadata = [Hostile(f"metadata: {what}", f"m{suffix}", ("ok",), data) for what, suffix, data in broken_metadata()]
     return [*(file for group in groups for file in group()), *metadata]
 
@@ -575,12 +576,21 @@ def failing(number: int, path: str) -> Iterator[None]:
     yield
 
 
+def without_memory() -> Iterator[Hostile]:
+    """Yield a file that there is no memory to open.
+
+    All workers are killed then. No other worker may be reading one of `changing` at that moment, which would stay
+    moved away: so this file is far from those.
+    """
+    yield Hostile("open: no memory", "x.jpg", ("failed",), JPEG, "open", partial(failing, errno.ENOMEM))
+
+
 def changing() -> Iterator[Hostile]:
     """Yield files that are denied, or that change between the system calls that read them."""
     for number in (errno.EACCES, errno.EPERM):
         for call in ("stat", "open"):
             yield Hostile(f"{call}: {os.strerror(number)}", "x.jpg", ("denied",), JPEG, call, partial(failing, number))
-    for number in (errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENOMEM):
+    for number in (errno.EIO, errno.ESTALE, errno.EMFILE):
         yield Hostile(f"open: {os.strerror(number)}", "x.jpg", ("failed",), JPEG, "open", partial(failing, number))
     for call in ("stat", "open"):
         yield Hostile(f"it is deleted before {call}", "x.jpg", ("missing",), JPEG, call, moved_away)
