@@ -140,7 +140,7 @@ def print_outcome(outcome: "Outcome", out: str | None, engine: "Engine", arrays:
         names = ", ".join(f"{name}{part}" for name in (out, *arrays))
         print_line(f"{'rows so far are in' if outcome.interrupted else 'written to'} {names}")
     _print_skipped(outcome.skipped)
-    print_unreadable(outcome.manifest)
+    print_unreadable_folders(outcome.manifest)
     for path in outcome.added[:MAX_NAMES]:
         print_line(f"skipped: added after the run started: {path}", "yellow")
     if len(outcome.added) > MAX_NAMES:
@@ -155,7 +155,7 @@ def print_outcome(outcome: "Outcome", out: str | None, engine: "Engine", arrays:
         print_line(f"{each}--allow-failures makes the exit code 0", "dim")
 
 
-def print_unreadable(manifest: "Manifest") -> None:
+def print_unreadable_folders(manifest: "Manifest") -> None:
     """Print the folders that a run could not read, and patterns without a match: they have no row with the reason."""
     if folders := manifest.unreadable_folders:
         examples = "; ".join(manifest.unreadable_examples[:MAX_NAMES])

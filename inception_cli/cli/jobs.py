@@ -137,7 +137,7 @@ def classify(
 
             outcome = run_job(inputs, settings, store, bar, check=check)
     if output.quiet:
-        console.print_unreadable(outcome.manifest)
+        console.print_unreadable_folders(outcome.manifest)
     else:
         console.print_notes(outcome, output.verbose)
         if output.json or out or output.verbose or not console.is_single_photo(inputs):
@@ -208,7 +208,7 @@ def evaluate_folder(
             check = partial(check_before_run, sources=sources, against=evaluation_settings.against)
             outcome = run_job([val_dir], settings, store, bar, sources, check)
         if output.quiet:
-            console.print_unreadable(outcome.manifest)
+            console.print_unreadable_folders(outcome.manifest)
         else:
             console.print_notes(outcome, output.verbose)
             console.print_outcome(outcome, out, settings.engine)

@@ -70,7 +70,7 @@ def train(settings: TrainSettings, output: TrainOutput) -> bool:
             by_class = has_unequal_classes(trainer.images.val_per_class)
             progress.erase()
             if not output.quiet:
-                print_unreadable(trainer.skipped)
+                print_skipped_images(trainer.skipped)
                 print_beginning(trainer, by_class)
             progress.training(trainer)
             for epoch in trainer.epochs(progress.crops):
@@ -124,7 +124,7 @@ def _write_report(trainer: "Trainer", output: TrainOutput, metadata: Mapping[str
     write_training_report(Path(output.report), training, thumbnail)
 
 
-def print_unreadable(skipped: "Mapping[str, Failure]") -> None:
+def print_skipped_images(skipped: "Mapping[str, Failure]") -> None:
     """Print the images that could not be read."""
     if not skipped:
         return

@@ -147,8 +147,9 @@ def require_other_images(train: Iterable[Sample], val: Iterable[Sample]) -> None
             validation[identity] = sample.path
     for sample in train:
         if (identity := file_id(sample.path)) and (path := validation.get(identity)):
+            other_name = f" ({sample.path})" if sample.path != path else ""
             raise InceptionError(
-                f"{path}: is a training image as well ({sample.path}); give --val-dir a folder of other images, or "
+                f"{path}: is a training image as well{other_name}; give --val-dir a folder of other images, or "
                 "leave it out to validate with a share of the training images"
             )
 
