@@ -9,13 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lively import lively
 from running import Inception
 
+from inception_cli.config import PRESETS
 from inception_cli.files.remote import local_copy, open_store
+from inception_cli.predictions.classes import imagenet
 from inception_cli.predictions.formats import read_predictions
 from inception_cli.predictions.prediction import Prediction
 from inception_cli.storage import folder_store
 from inception_cli.storage.folder_store import FolderStore
+from inception_cli.weights.load import save_weights
 
 if not find_spec("ray"):
     pytest.skip("Ray is not installed: pip install '.[ray-test]'", allow_module_level=True)
@@ -51,6 +55,14 @@ def cluster(store: str) -> Iterator[Any]:
     nodes.wait_for_nodes()
     yield nodes
     nodes.shutdown()
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights like those of the other tests, with a seed that gives the photos more different classes."""
+    file = tmp_path_factory.mktemp("weights") / "lively.safetensors"
+    save_weights(file, lively(seed=1), imagenet().names, PRESETS["torchvision"], {})
+    return file
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +108,7 @@ def test_two_nodes_write_the_rows_of_a_plain_run(
     ended = on_cluster(*inputs, "--out", tmp_path / "preds")
 
     assert (ended.code, [*read_predictions(tmp_path / "preds")]) == (3, plain)
+    assert len({row.classes[0] for row in plain if row.classes}) > len(plain) // 3  # else no equality could fail
     # Each photo has its own five classes, so that another photo's row would be noticed.
     assert len({row.classes for row in plain if row.classes}) == len([*photos.rglob("*.jpg")])
     assert sorted(file.name for file in (tmp_path / "preds").iterdir()) == [

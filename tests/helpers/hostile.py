@@ -582,7 +582,8 @@ def without_memory() -> Iterator[Hostile]:
     All workers are killed then. No other worker may be reading one of `changing` at that moment, which would stay
     moved away: so this file is far from those.
     """
-    yield Hostile("open: no memory", "x.jpg", ("failed",), JPEG, "open", partial(failing, errno.ENOMEM))
+    number = errno.ENOMEM
+    yield Hostile(f"open: {os.strerror(number)}", "x.jpg", ("failed",), JPEG, "open", partial(failing, number))
 
 
 def changing() -> Iterator[Hostile]:
