@@ -233,6 +233,9 @@ class TwoEpochs(Trainer):
             self.history.append(epoch_result(number))
             yield self.history[-1]
 
+    def fit_last_layer(self, progress: EpochProgress = lambda done, total: None) -> None:
+        progress(300, 324)
+
     def save(self, on_saved: Callable[[dict[str, Any]], None] = lambda metadata: None) -> dict[str, Any]:
         return asdict(training_record())
 
@@ -253,6 +256,8 @@ def test_a_training_shows_a_bar_for_the_epoch_that_runs(
         assert f"training: epoch {number}/2" in shown.sent
         assert f"training: epoch {number}/2, validation" in shown.sent
     assert "96/108" in shown.sent
+    assert "fitting the last layer" in shown.sent
+    assert "300/324" in shown.sent
     assert re.search(r"\d images/s", shown.sent)
     assert "epoch 3/2" not in shown.sent
     assert shown.lines[0] == "108 images of 2 classes for training, 12 others for validation"

@@ -525,21 +525,18 @@ def test_gradients_are_clipped() -> None:
     assert norm <= 1.001e-3
 
 
-@pytest.mark.usefixtures("tiny")
 @pytest.mark.parametrize(
     ("size", "first", "last"), [(75, 75, 75), (96, 96, 96), (128, 112, 112), (176, 112, 144), (299, 176, 256)]
 )
-def test_crops_are_not_smaller_than_the_network_can_learn_from(
-    size: int, first: int, last: int, config: TrainConfig
-) -> None:
-    trainer = Trainer(replace(config, size=size, epochs=20))
+def test_crops_are_not_smaller_than_the_network_can_learn_from(size: int, first: int, last: int) -> None:
+    sizes = Recipe().crop_sizes(size, epochs=20)
 
-    assert (trainer._crop_size(0), trainer._crop_size(19)) == (first, last)
+    assert (sizes[0], sizes[-1], len(sizes)) == (first, last, 20)
 
 
-def test_the_crop_size_grows_to_its_last_value(config: TrainConfig, tiny: None) -> None:
-    trainer = Trainer(replace(config, size=176, epochs=20))
-    sizes = [trainer._crop_size(number) for number in range(20)]
+def test_the_crop_size_grows_to_its_last_value() -> None:
+    sizes = Recipe().crop_sizes(176, epochs=20)
+
     assert (sizes[0], sizes[-1]) == (112, 144)
     assert sizes == sorted(sizes)
 

@@ -41,6 +41,7 @@ RECORD: dict[str, Any] = {
     "precision": "bf16",
     "seconds": 61.4,
     "recipe": '{"balance": 0.5}',
+    "last_layer": "fitted again: 95.0 % of the validation images are right, 92.5 % as trained",
 }
 
 
@@ -266,7 +267,8 @@ def test_the_card_has_the_figures(config: TrainConfig) -> None:
     ]
     assert "400 photos for training and 40 for validation, in one folder per class; 2 could not be read." in words
     assert "- started from: random weights\n" in text
-    assert "- epochs: 12, of which the best is number 9\n" in text
+    assert "- epochs: 12, of which the best is number 9\n- last layer fitted again: 95.0 % of the validation" in text
+    assert "but they chose the best epoch and the last layer, so expect a little less on new photos." in words
     assert '"balance": 0.5' in text
     assert "short side of 92 pixels (bilinear, with antialias), and cut to the centre of 80 × 80 pixels" in words
     assert "\n\n\n" not in text

@@ -129,8 +129,13 @@ class TrainingProgress(ProgressBar):
         else:
             self.working(f"{self.description} …")
 
+    def fitting(self) -> None:
+        """Show a spinner while the last layer is fitted; `crops` then shows how far that is."""
+        self.description, self.started = "fitting the last layer", monotonic()
+        self.working(f"{self.description} …")
+
     def crops(self, done: int, total: int) -> None:
-        """Show the crops of the epoch: their number, rate and remaining time; after the last one a spinner."""
+        """Show the crops of the epoch or the fit: number, rate and remaining time; after the last one a spinner."""
         if done == total:
             self.working(f"{self.description}, validation")
             return

@@ -77,6 +77,8 @@ def train(settings: TrainSettings, output: TrainOutput) -> bool:
                 write_epochs(trainer.history)
                 progress.epoch(epoch, trainer.config.size, by_class)
                 progress.training(trainer)
+            progress.fitting()
+            trainer.fit_last_layer(progress.crops)
             progress.working("saving the weights")
             metadata = trainer.save(partial(_write_report, trainer, output))
     if not output.quiet:
@@ -180,6 +182,8 @@ def print_trained(metadata: Mapping[str, Any], classes: Sequence[str], out: str,
     if record.stopped_early:
         without = plural(record.epochs - record.best_epoch, "epoch")
         print_line(f"stopped before epoch {record.epochs + 1}: {without} without a better one", "dim")
+    if record.last_layer:
+        print_line(f"last layer {record.last_layer}", "dim")
     print_line(training.describe_accuracy(record), "bold")
     if gap := training.describe_gap(record):
         print_line(gap, "yellow")

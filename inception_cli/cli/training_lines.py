@@ -28,6 +28,8 @@ def training_lines(metadata: Mapping[str, Any], classes: Sequence[str]) -> Itera
         f"seed {record.seed}, batches of {record.batch_size}, {record.precision} on {record.device}{on}, "
         f"{record.seconds:,.0f} s"
     )
+    if record.last_layer:
+        yield f"last layer {record.last_layer}"
     yield describe_accuracy(record)
     if record.train_top1 is not None:
         yield f"top-1 {percent(record.train_top1)} % on {plural(record.train_photos_measured, 'training image')}"

@@ -162,6 +162,7 @@ def _facts(training: Training) -> dict[str, str]:
         "Start": start,
         "Epochs": f"{record.epochs} done, the weights of epoch {record.best_epoch} kept; schedule: {record.schedule}"
         f"{', stopped early: no better epoch' if record.stopped_early else ''}",
+        **({"Last layer": record.last_layer} if record.last_layer else {}),
         "Batches": f"{plural(record.batch_size, 'image')} each; random seed {record.seed}",
         "Machine": f"{record.device}: {record.machine}, training in {record.precision}",
         "Time": f"{record.seconds:,.0f} seconds with validation; finished {record.finished}",

@@ -276,6 +276,17 @@ class ImageDataset:
         return image if isinstance(image, Failure) else self._prepare(image)
 
 
+def require_validation_images(val: ImageDataset, train_dir: Path, val_dir: Path | None) -> None:
+    """Raise InceptionError if no validation image is readable; without `val_dir` they are a share of the others."""
+    if not len(val) and val_dir:
+        raise InceptionError(f"{val_dir}: no readable image; add some, or give another validation folder")
+    if not len(val):
+        raise InceptionError(
+            f"{train_dir}: no readable image is left for validation, since each class needs one for "
+            "training; add images, or give --val-dir"
+        )
+
+
 @dataclass(frozen=True)
 class ImageCounts:
     """Number of images for each purpose."""

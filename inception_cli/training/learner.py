@@ -80,13 +80,21 @@ class Learner:
             logits: Tensor = self._averaged(images)
         return logits.float()
 
+    def features(self, images: Tensor) -> Tensor:
+        """Return the fp32 features (N, D) of images (N, 3, S, S): what the averaged network's last layer reads."""
+        read: list[Tensor] = []
+        with self.averaged_network.fc.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0])):
+            self.predict(images)
+        return read[0].float()
+
     def learning_rate(self) -> float:
         """Return the learning rate of the next step."""
         return scheduled_rate(self.hyperparameters, self.steps_done, self.steps)
 
     def averaged_weights(self) -> dict[str, Tensor]:
-        """Return the averaged weights by name, without the auxiliary classifier, which only training uses."""
-        return _without_auxiliary(self.averaged_network.state_dict())
+        """Return a copy of the averaged weights by name, without the auxiliary classifier, which only training uses."""
+        weights = _without_auxiliary(self.averaged_network.state_dict())
+        return {name: value.clone() for name, value in weights.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that `load_state_dict` needs to resume exactly; tensors are shared, not copied."""

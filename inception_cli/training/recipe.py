@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from inception_cli.training.augment import Augmentation
+from inception_cli.training.last_layer import LastLayerFit
 from inception_cli.training.learner import Hyperparameters
 
 
@@ -12,6 +13,7 @@ class Recipe:
 
     hyperparameters: Hyperparameters = field(default_factory=Hyperparameters)
     augmentation: Augmentation = field(default_factory=Augmentation)
+    last_layer: LastLayerFit = field(default_factory=LastLayerFit)
     pretrained_rate: float = 0.25  # factor of the learning rate when training starts from existing weights
     balance: float = 0.5  # classes of n images are sampled in proportion to n ** (1 - balance)
     # Objects look larger in a random crop than in the centre crop that is classified, so crops are smaller than the
@@ -27,3 +29,9 @@ class Recipe:
     val_every: int = 10  # without a validation folder, one image in this many is for validation,
     val_run_length: int = 10  # in runs of up to this many consecutive files
     patience: float = 0.5  # training stops after this share of the epochs without a better one
+
+    def crop_sizes(self, size: int, epochs: int) -> list[int]:
+        """Return the side of the crops in pixels in each epoch: a multiple of 16, or the input resolution `size`."""
+        shares = [min(1.0, epoch / (self.growth * epochs)) for epoch in range(epochs)]
+        sides = [size * (self.first_crop + (self.last_crop - self.first_crop) * grown) for grown in shares]
+        return [max(min(size, self.smallest_crop), 16 * round(side / 16)) for side in sides]

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from inception_cli import __version__
@@ -21,6 +22,7 @@ from inception_cli.images.failure import Failure
 from inception_cli.machine import cores, describe, library_versions, major_minor
 from inception_cli.network.model import InceptionV3
 from inception_cli.network.onednn import keep_memory
+from inception_cli.predictions.intervals import percent
 from inception_cli.training.augment import (
     CropBatch,
     EpochPlan,
@@ -47,12 +49,14 @@ from inception_cli.training.dataset import (
     list_samples,
     require_other_images,
     require_same_classes,
+    require_validation_images,
     sample_balanced,
     shrink,
     split_samples,
     spread,
 )
 from inception_cli.training.familiarity import measure_familiarity
+from inception_cli.training.last_layer import fit_last_layer
 from inception_cli.training.learner import Hyperparameters, Learner
 from inception_cli.training.model_card import model_card
 from inception_cli.training.recipe import Recipe
@@ -63,13 +67,13 @@ from inception_cli.weights.load import load_network, save_folder, save_weights
 from inception_cli.weights.training_record import ClassCounts, EpochResult, TrainingRecord
 
 #: Streams of random numbers. A generator's seed is (seed, stream, epoch, …), so that no two share their numbers.
-SAMPLING, CROPPING, DROPOUT = range(3)
-#: What `Trainer.epochs` calls while it trains an epoch: with the number of crops that are done, and that of all.
+SAMPLING, CROPPING, DROPOUT, LAST_LAYER = range(4)
+#: What `Trainer` calls during an epoch and while it fits the last layer: with the number of crops done, and of all.
 EpochProgress = Callable[[int, int], None]
 
 
 class Trainer:
-    """A training, new or resumed: iterate over `epochs()`, then call `save()`."""
+    """A training, new or resumed: iterate over `epochs()`, then call `fit_last_layer()` and `save()`."""
 
     def __init__(self, config: TrainConfig, recipe: Recipe | None = None) -> None:
         """Decode every image once; InceptionError for class folders, images or a part file that cannot be used."""
@@ -92,7 +96,9 @@ class Trainer:
         self._val = ImageDataset(val_samples, pixels, prepare, config.workers)
         self._train_on_every_class()
         self.skipped: dict[str, Failure] = self._train.skipped | self._val.skipped  # by path
-        self._require_all_classes()
+        if self._untrained:
+            raise empty_class_error(config.train_dir / self.classes[min(self._untrained)], self.skipped)
+        require_validation_images(self._val, config.train_dir, config.val_dir)
         self._readable = {
             "training images": digest_samples(self._train.samples),
             "validation images": digest_samples(self._val.samples),
@@ -106,9 +112,11 @@ class Trainer:
         self.resumed = describe_resuming(self.history, config.epochs, steps, hyperparameters) if part else ""
         self._best_weights: Mapping[str, Tensor] = {}
         self._best_validation = ValidationPredictions.from_state_dict(part["validation"]) if part else None
+        self._fitted_train_top1: float | None = None  # None: the last layer is as trained
+        self._last_layer = ""
         if part:
             self.learner.load_state_dict(part["learner"])
-            self._best_weights = part["best"] or self._copy_averaged_weights()
+            self._best_weights = part["best"] or self.learner.averaged_weights()
 
     @property
     def best(self) -> EpochResult:
@@ -117,7 +125,7 @@ class Trainer:
 
     @property
     def best_validation(self) -> ValidationPredictions:
-        """The predictions of the best epoch for the validation images; RuntimeError before the first epoch."""
+        """The validation images as the weights that are kept predict them; RuntimeError before the first epoch."""
         if self._best_validation is None:
             raise RuntimeError("no epoch has been trained yet")
         return self._best_validation
@@ -150,18 +158,50 @@ class Trainer:
             result, validation = self._run_epoch(len(self.history), progress)
             self.history.append(result)
             if result.best:
-                self._best_weights = self._copy_averaged_weights()
+                self._best_weights = self.learner.averaged_weights()
                 self._best_validation = validation
             write_part(self.config.part, self._configuration, self._state_dict())
             yield result
+
+    def fit_last_layer(self, progress: EpochProgress = lambda done, total: None) -> None:
+        """Fit the last layer of the best weights again; keep it if more validation images are right than before."""
+        config, fit, trained = self.config, self.recipe.last_layer, self.best_validation
+        layer = self._load_best_weights().fc
+        plan = fit.plan(len(self._train), config.batch_size, config.size, (config.seed, LAST_LAYER))
+        crops = training_batches(self._train, plan, fit.augmentation, config.workers)
+        val = validation_batches(self._val, config.batch_size, config.workers)
+        try:
+            weight, bias = fit_last_layer(
+                self._features(crops, self._train.labels[plan.positions], progress),
+                self._features(val, self._val.labels),
+                len(self.classes),
+                fit.shrinkage,
+                self.learner.hyperparameters.label_smoothing,
+            )
+        except (InceptionError, ValueError) as error:  # the weights are saved even if photos are gone by now
+            gone = "an image could no longer be read"
+            self._last_layer = (
+                f"as trained: not fitted again, as {gone if isinstance(error, InceptionError) else error}"
+            )
+            return
+        with torch.no_grad():
+            layer.weight.copy_(weight)
+            layer.bias.copy_(bias)
+        fitted = self._evaluate(self._val)
+        as_trained, again = percent(trained.top1), percent(fitted.top1)
+        if fitted.right > trained.right:
+            self._best_weights, self._best_validation = self.learner.averaged_weights(), fitted
+            self._fitted_train_top1 = self._evaluate(self._measured).top1
+            self._last_layer = f"fitted again: {again} % of the validation images are right, {as_trained} % as trained"
+        else:
+            self._last_layer = f"as trained: {as_trained} % of the validation images are right, {again} % fitted again"
 
     def save(self, on_saved: Callable[[dict[str, Any]], None] = lambda metadata: None) -> dict[str, Any]:
         """Write the best weights to the output file, remove the part file, and return the training's metadata.
 
         `on_saved` is called with these before the part file is removed: if it raises, the training can be resumed.
         """
-        config, network = self.config, self.learner.averaged_network
-        network.load_state_dict(network.state_dict() | dict(self._best_weights))
+        config, network = self.config, self._load_best_weights()
         statistics, reason = measure_familiarity(network, self._train.samples, len(self.classes), config)
         metadata = self._metadata() | {"familiarity": reason}
         if config.folder:
@@ -173,8 +213,24 @@ class Trainer:
         self.config.part.unlink(missing_ok=True)
         return metadata
 
-    def _copy_averaged_weights(self) -> dict[str, Tensor]:
-        return {name: value.clone() for name, value in self.learner.averaged_weights().items()}
+    def _features(
+        self,
+        batches: Iterable[CropBatch],
+        labels: NDArray[np.int64],
+        progress: EpochProgress = lambda done, total: None,
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the features (N, D) of the averaged weights and the labels (N,) of each batch."""
+        done = 0
+        for batch in batches:
+            before, done = done, done + len(batch.pixels)
+            yield self.learner.features(self._images(batch)), torch.from_numpy(labels[before:done])
+            progress(done, len(labels))
+
+    def _load_best_weights(self) -> InceptionV3:
+        """Load the weights that are kept into the averaged network, and return it."""
+        network = self.learner.averaged_network
+        network.load_state_dict(network.state_dict() | dict(self._best_weights))
+        return network
 
     def _state_dict(self) -> dict[str, Any]:
         """Return all that a resumed training needs."""
@@ -229,20 +285,6 @@ class Trainer:
             "recipe": json.loads(json.dumps(asdict(self.recipe))),
         }
 
-    def _require_all_classes(self) -> None:
-        """Raise InceptionError unless each class has a readable training image, and any a validation image."""
-        if self._untrained:
-            raise empty_class_error(self.config.train_dir / self.classes[min(self._untrained)], self.skipped)
-        if not len(self._val) and self.config.val_dir:
-            raise InceptionError(
-                f"{self.config.val_dir}: no readable image; add some, or give another validation folder"
-            )
-        if not len(self._val):
-            raise InceptionError(
-                f"{self.config.train_dir}: no readable image is left for validation, since each class needs one for "
-                "training; add images, or give --val-dir"
-            )
-
     @property
     def _hyperparameters(self) -> Hyperparameters:
         """The recipe's, with the learning rate for this batch size and start."""
@@ -268,17 +310,18 @@ class Trainer:
     def _run_epoch(self, epoch: int, progress: EpochProgress) -> tuple[EpochResult, ValidationPredictions]:
         """Train for an epoch, counted from 0, and evaluate the averaged weights; InceptionError if the loss is NaN."""
         started, learning_rate = time.monotonic(), self.learner.learning_rate()
+        crop_sizes = self.recipe.crop_sizes(self.config.size, self.config.epochs)
         loss = self._train_epoch(epoch, progress)
         if not isfinite(loss):
             raise not_finite_error(self.config, epoch, loss)
         training_seconds = time.monotonic() - started
         measured, validation = self._evaluate(self._measured), self._evaluate(self._val)
         seconds = time.monotonic() - started
-        pixels_left = sum(self._crop_size(later) ** 2 for later in range(epoch + 1, self.config.epochs))
+        pixels_left = sum(size**2 for size in crop_sizes[epoch + 1 :])
         result = EpochResult(
             number=epoch + 1,
             planned=self.config.epochs,
-            crop_size=self._crop_size(epoch),
+            crop_size=crop_sizes[epoch],
             learning_rate=learning_rate,
             loss=loss,
             train_top1=measured.top1,
@@ -287,7 +330,7 @@ class Trainer:
             best=is_best(validation.top1, [result.top1 for result in self.history], len(self._val)),
             images_per_s=self._steps_per_epoch * self.config.batch_size / training_seconds,
             seconds=seconds,
-            seconds_left=seconds * pixels_left / self._crop_size(epoch) ** 2,
+            seconds_left=seconds * pixels_left / crop_sizes[epoch] ** 2,
         )
         return result, validation
 
@@ -297,7 +340,8 @@ class Trainer:
         torch.manual_seed(int(np.random.SeedSequence((config.seed, DROPOUT, epoch)).generate_state(1)[0]))
         random = np.random.default_rng((config.seed, SAMPLING, epoch))
         positions = sample_balanced(labels, self._steps_per_epoch * config.batch_size, self.recipe.balance, random)
-        plan = EpochPlan(positions, config.batch_size, self._crop_size(epoch), (config.seed, CROPPING, epoch))
+        crop_size = self.recipe.crop_sizes(config.size, config.epochs)[epoch]
+        plan = EpochPlan(positions, config.batch_size, crop_size, (config.seed, CROPPING, epoch))
         batches = training_batches(self._train, plan, self.recipe.augmentation, config.workers)
         batch_labels = torch.from_numpy(labels[positions].reshape(-1, config.batch_size))
         losses = []
@@ -305,13 +349,6 @@ class Trainer:
             losses.append(self.learner.step(self._images(batch), self._targets(batch, labels_of_batch)))
             progress(number * config.batch_size, len(positions))
         return torch.stack(losses).mean().item()
-
-    def _crop_size(self, epoch: int) -> int:
-        """Return the side of the crops in pixels in an epoch, counted from 0: a multiple of 16, or the input's side."""
-        recipe = self.recipe
-        grown = min(1.0, epoch / (recipe.growth * self.config.epochs))
-        side = self.config.size * (recipe.first_crop + (recipe.last_crop - recipe.first_crop) * grown)
-        return max(min(self.config.size, recipe.smallest_crop), 16 * round(side / 16))
 
     def _evaluate(self, images: ImageDataset) -> ValidationPredictions:
         """Return the predictions of the averaged weights for some images."""
@@ -339,10 +376,10 @@ class Trainer:
             photos=len(self._train),
             skipped=len(self.skipped),
             val_photos=len(self._val),
-            val_top1=best.top1,
-            val_class_average=best.class_average,
+            val_top1=self.best_validation.top1,
+            val_class_average=self.best_validation.class_average,
             val_per_class=ClassCounts(**self.best_validation.per_class(len(self.classes))),
-            train_top1=best.train_top1,
+            train_top1=best.train_top1 if self._fitted_train_top1 is None else self._fitted_train_top1,
             train_photos_measured=len(self._measured),
             epochs=len(self.history),
             best_epoch=best.number,
@@ -357,5 +394,6 @@ class Trainer:
             finished=datetime.now(UTC).isoformat(timespec="seconds"),
             recipe=json.dumps(asdict(self.recipe)),
             history=tuple(self.history),
+            last_layer=self._last_layer,
         )
         return asdict(record)

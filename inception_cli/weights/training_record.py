@@ -79,12 +79,13 @@ class TrainingRecord:
     stopped_early: bool = False  # as too many epochs in a row brought no better one
     skipped: int = 0  # unreadable images
     val_per_class: ClassCounts = field(default_factory=ClassCounts)
-    train_top1: float | None = None  # percent of `train_photos_measured` training images, in the best epoch
+    train_top1: float | None = None  # percent of `train_photos_measured` training images, by the weights that are kept
     train_photos_measured: int = 0
     machine: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     finished: str = ""  # date and time, UTC
     history: tuple[EpochResult, ...] = ()
+    last_layer: str = ""  # whether it was fitted again, and the accuracies on the validation images that decided it
     familiarity: str = ""  # why there are no statistics for `classify --familiar`
 
     @property

@@ -3,14 +3,16 @@
     python tests/bench/cross_validation.py scenes TRAIN --out scenes.csv
     python tests/bench/cross_validation.py train TRAIN --scenes scenes.csv --out WORK --fold 0 [--epochs 80]
     python tests/bench/cross_validation.py train TRAIN --scenes scenes.csv --out WORK2 --fold 0 --start WORK --epochs 4
+    python tests/bench/cross_validation.py refit TRAIN --scenes scenes.csv --out WORK3 --fold 0 --start WORK
     python tests/bench/cross_validation.py score TRAIN --scenes scenes.csv --out WORK [--against OTHER_WORK]
 
 TRAIN has one folder of photos per class. `scenes` finds photos of the same scene and writes path, scene and fold of
 each photo. `train` trains a network on the photos of the other folds, from scratch or from that of the same fold in
-`--start`; `--recipe` changes fields of the recipe, such as '{"balance": 1.0}' or '{"hyperparameters": {"dropout":
-0.5}}'. `score` classifies each photo with the network that has not seen its fold, in several ways (see `VARIANTS`), and
-writes the rows of each way to WORK/NAME.csv. It prints top-1 and the mean of the per-class accuracies, and for each
-other way the difference from the first, with McNemar's exact p.
+`--start`, without fitting the last layer again; `--recipe` changes fields of the recipe, such as '{"balance": 1.0}' or
+'{"hyperparameters": {"dropout": 0.5}}'. `refit` fits the last layer of the network in `--start` again. `score`
+classifies each photo with the network that has not seen its fold, in several ways (see `VARIANTS`), and writes the rows
+of each way to WORK/NAME.csv. It prints top-1 and the mean of the per-class accuracies, and for each other way the
+difference from the first, with McNemar's exact p.
 
 Photos of a scene are right or wrong together, so the 95 % intervals come from drawing whole scenes again (bootstrap);
 McNemar's p takes the photos as independent and is too small.
@@ -32,6 +34,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from refit import refit
 
 from inception_cli.classifier import Classifier
 from inception_cli.config import Preset
@@ -162,18 +165,23 @@ def write_scenes(args: argparse.Namespace) -> None:
     print(table.groupby("fold").size().to_string())
 
 
-def train_fold(args: argparse.Namespace) -> None:
-    """Train on all folds but one, by links to its photos; a finished fold is left as it is."""
-    table, out = pd.read_csv(args.scenes), args.out / f"fold{args.fold}.safetensors"
-    if out.exists():
-        return
-    folder = args.out / f"fold{args.fold}"
+def link_other_folds(args: argparse.Namespace) -> Path:
+    """Return a folder with links to the photos of all folds but one."""
+    table, folder = pd.read_csv(args.scenes), Path(args.out, f"fold{args.fold}")
     shutil.rmtree(folder, ignore_errors=True)  # links of another scenes file
     for path in table.loc[table["fold"] != args.fold, "path"]:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).symlink_to((args.train / path).resolve())
+    return folder
+
+
+def train_fold(args: argparse.Namespace) -> None:
+    """Train on all folds but one; a finished fold is left as it is."""
+    out = args.out / f"fold{args.fold}.safetensors"
+    if out.exists():
+        return
     config = TrainConfig(
-        train_dir=folder,
+        train_dir=link_other_folds(args),
         out=out,
         start=find_weights(os.fspath(args.start / out.name)) if args.start else None,
         size=args.size,
@@ -186,6 +194,13 @@ def train_fold(args: argparse.Namespace) -> None:
     for epoch in trainer.epochs():
         print(f"fold {args.fold}, epoch {epoch.number}: {epoch.top1:.1f} %, {epoch.seconds:.0f} s", flush=True)
     trainer.save()
+
+
+def refit_fold(args: argparse.Namespace) -> None:
+    """Fit the last layer of the network of a fold again."""
+    name = f"fold{args.fold}.safetensors"
+    record = refit(link_other_folds(args), args.start / name, args.out / name)
+    print(f"fold {args.fold}: last layer {record.last_layer}", flush=True)
 
 
 def changed(record: Any, changes: dict[str, Any]) -> Any:
@@ -284,7 +299,7 @@ def with_correct(rows: pd.DataFrame) -> pd.DataFrame:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step", choices=("scenes", "train", "score"))
+    parser.add_argument("step", choices=("scenes", "train", "refit", "score"))
     parser.add_argument("train", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--scenes", type=Path)
@@ -297,7 +312,8 @@ def main() -> None:
     parser.add_argument("--against", type=Path)
     parser.add_argument("--only-first", action="store_true", help="score the first way only")
     args = parser.parse_args()
-    {"scenes": write_scenes, "train": train_fold, "score": score_folds}[args.step](args)
+    steps = {"scenes": write_scenes, "train": train_fold, "refit": refit_fold, "score": score_folds}
+    steps[args.step](args)
 
 
 if __name__ == "__main__":

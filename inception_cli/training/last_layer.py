@@ -1,0 +1,113 @@
+"""Fit the last layer again after the last epoch: linear discriminant analysis of the features of training images.
+
+The trained layer has seen crops with changed colours and pasted parts, in which an object is often small or cut off.
+The fitted one sees crops much as they are classified, and takes from all classes together how features vary within a
+class. In cross-validation by scenes it was right about 5 photos in 100 more; see the model card of `demo`.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import inf
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from inception_cli.training.augment import Augmentation, EpochPlan
+
+
+@dataclass(frozen=True)
+class LastLayerFit:
+    """How the last layer is fitted."""
+
+    crops: int = 3  # random crops of each training image, without changes of colour and without CutMix
+    area: tuple[float, float] = (0.35, 1.0)  # of a crop, as a share of the image
+    shrinkage: float = 0.01  # share of the covariance that is replaced by the same variance in all directions
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """The random changes of the crops: their place, size and mirroring."""
+        return Augmentation(area=self.area, brightness=0, contrast=0, saturation=0, tint=0, cutmix=0)
+
+    def plan(self, images: int, batch_size: int, crop_size: int, seed: tuple[int, ...]) -> EpochPlan:
+        """Return the crops of that many images; a few images have one crop more, to fill the last batch."""
+        batches = -(-self.crops * images // batch_size)
+        return EpochPlan(np.resize(np.arange(images), batches * batch_size), batch_size, crop_size, seed)
+
+
+def fit_last_layer(
+    crops: Iterable[tuple[Tensor, Tensor]],
+    validation: Iterable[tuple[Tensor, Tensor]],
+    classes: int,
+    shrinkage: float,
+    label_smoothing: float,
+) -> tuple[Tensor, Tensor]:
+    """Return the weight (C, D) and the bias (C,) of a last layer, in fp64.
+
+    `crops` and `validation` are batches of features (N, D) and labels (N,): those of the training images, which the
+    layer is fitted on, and those that its logits are scaled for. Raises ValueError as `discriminant` does.
+    """
+    statistics = ClassStatistics(classes)
+    for features, labels in crops:
+        statistics.add(features, labels)
+    weight, bias = statistics.discriminant(shrinkage)
+    held_out = [
+        (features.to(weight).matmul(weight.T) + bias, labels.to(weight.device)) for features, labels in validation
+    ]
+    logits, labels = (torch.cat(values) for values in zip(*held_out, strict=True))
+    scale = best_scale(logits, labels, label_smoothing)
+    return scale * weight, scale * bias
+
+
+class ClassStatistics:
+    """Sums over the features (N, D) of crops of C classes, from which the classes' means and the covariance follow.
+
+    They take as much memory for any number of crops.
+    """
+
+    def __init__(self, classes: int) -> None:
+        self.counts = torch.zeros(classes, dtype=torch.float64)  # crops of each class
+        self.sums = torch.zeros(())  # (C, D): the sum of the features of each class
+        self.products = torch.zeros(())  # (D, D): the sum of the outer products of all features
+
+    @torch.inference_mode()
+    def add(self, features: Tensor, labels: Tensor) -> None:
+        """Add the features (N, D) of crops with these labels (N,)."""
+        device = "cpu" if features.device.type == "mps" else features.device  # Apple's GPUs have no fp64
+        features = features.to(device).double()
+        of_class = F.one_hot(labels.to(device), len(self.counts)).double()
+        self.counts = self.counts.to(device) + of_class.sum(0)
+        self.sums = self.sums.to(device) + of_class.T @ features
+        self.products = self.products.to(device) + features.T @ features
+
+    @torch.inference_mode()
+    def discriminant(self, shrinkage: float) -> tuple[Tensor, Tensor]:
+        """Return the weight (C, D) and the bias (C,) of linear discriminant analysis with equally likely classes.
+
+        All classes share the covariance of the features around the mean of their class. A share `shrinkage` of it is
+        replaced by the mean variance in every direction (Ledoit and Wolf, 2004). The logits have a mean of 0 over the
+        classes, which changes no score. Raises ValueError if the features do not vary within the classes, or are not
+        finite.
+        """
+        means = self.sums / self.counts[:, None]
+        covariance = (self.products - self.sums.T @ means) / self.counts.sum()
+        variance = covariance.diagonal().mean()
+        if not 0 < variance < inf:
+            raise ValueError(f"the variance of the features within the classes is {variance:.3g}")
+        covariance = (1 - shrinkage) * covariance
+        covariance.diagonal().add_(shrinkage * variance)
+        weight = torch.linalg.solve(covariance, means.T).T
+        bias = -(means * weight).sum(1) / 2
+        return weight - weight.mean(0), bias - bias.mean()
+
+
+def best_scale(logits: Tensor, labels: Tensor, label_smoothing: float) -> float:
+    """Return the factor of logits (N, C) with the lowest cross entropy for labels (N,), within 1 %.
+
+    This is temperature scaling (Guo et al., arXiv:1706.04599). With the label smoothing of the training, scores are
+    about as high as the trained layer's, and a few images that are all right do not give scores of 100 %.
+    """
+    factors = np.geomspace(1e-4, 10, 1151)  # 1 % apart
+    losses = [F.cross_entropy(factor * logits, labels, label_smoothing=label_smoothing).item() for factor in factors]
+    return float(factors[int(np.argmin(losses))])
