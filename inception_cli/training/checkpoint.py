@@ -1,6 +1,8 @@
 """The part file: the checkpoint of an unfinished training."""
 
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +10,39 @@ import torch
 
 from inception_cli.errors import InceptionError, is_out_of_memory, os_errors, require
 from inception_cli.files.atomic import replacing
+from inception_cli.machine import library_versions, major_minor
 from inception_cli.storage.store import differences
+from inception_cli.training.dataset import Sample, digest_samples
 from inception_cli.training.learner import Hyperparameters, scheduled_rate
-from inception_cli.training.settings import TrainConfig
+from inception_cli.training.recipe import Recipe
+from inception_cli.training.settings import SCRATCH, TrainConfig
 from inception_cli.weights.training_record import EpochResult
 
 #: Version of the content of part files; those of another version are not resumed.
 VERSION = 4
+
+
+def run_configuration(
+    config: TrainConfig,
+    recipe: Recipe,
+    classes: Sequence[str],
+    train_samples: Sequence[Sample],
+    val_samples: Sequence[Sample],
+) -> dict[str, Any]:
+    """Return every value that the losses depend on; a training resumes only if all are unchanged."""
+    return {
+        "classes": ", ".join(classes),
+        "training images": digest_samples(train_samples),
+        "validation images": digest_samples(val_samples),
+        "initial weights": f"{config.start_name} ({config.start.sha256[:8]})" if config.start else SCRATCH,
+        "input resolution": config.size,
+        "random seed": config.seed,
+        "batch size": config.batch_size,
+        "device": config.device,
+        "precision": config.precision,
+        "versions": major_minor(library_versions()),
+        "recipe": json.loads(json.dumps(asdict(recipe))),
+    }
 
 
 def read_part(part: Path, configuration: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -14,21 +14,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from inception_cli.training.augment import Augmentation, EpochPlan
+from inception_cli.training.augment import EpochPlan
 
 
 @dataclass(frozen=True)
 class LastLayerFit:
     """How the last layer is fitted."""
 
-    crops: int = 3  # random crops of each training image, without changes of colour and without CutMix
-    area: tuple[float, float] = (0.35, 1.0)  # of a crop, as a share of the image
+    crops: int = 3  # of each training image
     shrinkage: float = 0.01  # share of the covariance that is replaced by the same variance in all directions
-
-    @property
-    def augmentation(self) -> Augmentation:
-        """The random changes of the crops: their place, size and mirroring."""
-        return Augmentation(area=self.area, brightness=0, contrast=0, saturation=0, tint=0, cutmix=0)
 
     def plan(self, images: int, batch_size: int, crop_size: int, seed: tuple[int, ...]) -> EpochPlan:
         """Return the crops of that many images; a few images have one crop more, to fill the last batch."""

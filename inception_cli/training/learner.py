@@ -1,6 +1,6 @@
 """One training step: SGD with Nesterov momentum and the paper's regularisers (sections 4, 7 and 8)."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import cos, pi
 from typing import Any, cast
@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
 from inception_cli.config import Plan
 from inception_cli.network.model import InceptionV3
@@ -38,10 +38,9 @@ class Learner:
     def __init__(self, network: InceptionV3, hyperparameters: Hyperparameters, steps: int, plan: Plan) -> None:
         self.hyperparameters, self.steps, self.plan = hyperparameters, steps, plan
         self.network = network.to(plan.device).to(memory_format=torch.channels_last)
-        # use_buffers: the averaged network averages the batch-norm statistics too.
         decay = 1 - min(1.0, EMA_INTERVAL / (hyperparameters.ema_window * steps))
         update = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
-        self._averaged = AveragedModel(self.network, multi_avg_fn=update, use_buffers=True)
+        self._averaged = AveragedModel(self.network, multi_avg_fn=update)
         self._optimizer = torch.optim.SGD(
             parameter_groups(self.network, hyperparameters.weight_decay),
             momentum=hyperparameters.momentum,
@@ -79,6 +78,14 @@ class Learner:
         with self._autocast():
             logits: Tensor = self._averaged(images)
         return logits.float()
+
+    def measure_statistics(self, batches: Iterable[Tensor]) -> None:
+        """Replace the batch-norm statistics of the averaged network by those of batches of images (N, 3, S, S).
+
+        They are the means over the batches, each normalised by its own statistics as in training.
+        """
+        with self._autocast():
+            update_bn(batches, self._averaged)
 
     def features(self, images: Tensor) -> Tensor:
         """Return the fp32 features (N, D) of images (N, 3, S, S): what the averaged network's last layer reads."""

@@ -13,7 +13,15 @@ class Recipe:
 
     hyperparameters: Hyperparameters = field(default_factory=Hyperparameters)
     augmentation: Augmentation = field(default_factory=Augmentation)
-    last_layer: LastLayerFit = field(default_factory=LastLayerFit)
+    # Batch norm normalises a training batch by its own statistics. With CutMix, changed colours and smaller crops these
+    # differ from those of the photos that are classified, by a little in each layer, and over the layers features of
+    # some classes became a hundred times too large. So the statistics are measured again, on crops without these
+    # changes (precise batch norm: Wu and Johnson, arXiv:2105.07576), before each evaluation of the averaged weights.
+    plain_crops: Augmentation = field(
+        default_factory=lambda: Augmentation((0.35, 1.0), brightness=0, contrast=0, saturation=0, tint=0, cutmix=0)
+    )
+    statistics_crops: int = 512  # at most; fewer if there are fewer training images
+    last_layer: LastLayerFit = field(default_factory=LastLayerFit)  # on the same kind of crops
     pretrained_rate: float = 0.25  # factor of the learning rate when training starts from existing weights
     balance: float = 0.5  # classes of n images are sampled in proportion to n ** (1 - balance)
     # Objects look larger in a random crop than in the centre crop that is classified, so crops are smaller than the

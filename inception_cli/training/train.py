@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -19,7 +19,7 @@ from inception_cli.config import PixelConfig, Plan
 from inception_cli.errors import InceptionError
 from inception_cli.files.atomic import remove_temporaries
 from inception_cli.images.failure import Failure
-from inception_cli.machine import cores, describe, library_versions, major_minor
+from inception_cli.machine import cores, describe
 from inception_cli.network.model import InceptionV3
 from inception_cli.network.onednn import keep_memory
 from inception_cli.predictions.intervals import percent
@@ -36,6 +36,7 @@ from inception_cli.training.checkpoint import (
     read_part,
     require_epochs,
     require_readable,
+    run_configuration,
     write_part,
 )
 from inception_cli.training.dataset import (
@@ -61,13 +62,13 @@ from inception_cli.training.learner import Hyperparameters, Learner
 from inception_cli.training.model_card import model_card
 from inception_cli.training.recipe import Recipe
 from inception_cli.training.resolve import require_writable
-from inception_cli.training.settings import DEFAULT_BATCH_SIZE, SCRATCH, TrainConfig
+from inception_cli.training.settings import DEFAULT_BATCH_SIZE, TrainConfig
 from inception_cli.training.validation import ValidationPredictions, is_best
 from inception_cli.weights.load import load_network, save_folder, save_weights
 from inception_cli.weights.training_record import ClassCounts, EpochResult, TrainingRecord
 
 #: Streams of random numbers. A generator's seed is (seed, stream, epoch, …), so that no two share their numbers.
-SAMPLING, CROPPING, DROPOUT, LAST_LAYER = range(4)
+SAMPLING, CROPPING, DROPOUT, LAST_LAYER, STATISTICS = range(5)
 #: What `Trainer` calls during an epoch and while it fits the last layer: with the number of crops done, and of all.
 EpochProgress = Callable[[int, int], None]
 
@@ -83,7 +84,7 @@ class Trainer:
             remove_temporaries(file)
         self.classes = find_classes(config.train_dir)
         train_samples, val_samples = self._list_samples()
-        self._configuration = self._run_configuration(train_samples, val_samples)
+        self._configuration = run_configuration(config, self.recipe, self.classes, train_samples, val_samples)
         part = read_part(config.part, self._configuration)
         self.history = [EpochResult(**fields) for fields in part["history"]] if part else []
         require_epochs(config, len(self.history))
@@ -168,7 +169,7 @@ class Trainer:
         config, fit, trained = self.config, self.recipe.last_layer, self.best_validation
         layer = self._load_best_weights().fc
         plan = fit.plan(len(self._train), config.batch_size, config.size, (config.seed, LAST_LAYER))
-        crops = training_batches(self._train, plan, fit.augmentation, config.workers)
+        crops = training_batches(self._train, plan, self.recipe.plain_crops, config.workers)
         val = validation_batches(self._val, config.batch_size, config.workers)
         try:
             weight, bias = fit_last_layer(
@@ -268,23 +269,6 @@ class Trainer:
         if self.config.val_dir is None:
             self._train.add(self._val.remove(self._untrained))
 
-    def _run_configuration(self, train_samples: Sequence[Sample], val_samples: Sequence[Sample]) -> dict[str, Any]:
-        """Return every value that the losses depend on; a training resumes only if all are unchanged."""
-        config = self.config
-        return {
-            "classes": ", ".join(self.classes),
-            "training images": digest_samples(train_samples),
-            "validation images": digest_samples(val_samples),
-            "initial weights": f"{config.start_name} ({config.start.sha256[:8]})" if config.start else SCRATCH,
-            "input resolution": config.size,
-            "random seed": config.seed,
-            "batch size": config.batch_size,
-            "device": config.device,
-            "precision": config.precision,
-            "versions": major_minor(library_versions()),
-            "recipe": json.loads(json.dumps(asdict(self.recipe))),
-        }
-
     @property
     def _hyperparameters(self) -> Hyperparameters:
         """The recipe's, with the learning rate for this batch size and start."""
@@ -315,6 +299,7 @@ class Trainer:
         if not isfinite(loss):
             raise not_finite_error(self.config, epoch, loss)
         training_seconds = time.monotonic() - started
+        self._measure_statistics()
         measured, validation = self._evaluate(self._measured), self._evaluate(self._val)
         seconds = time.monotonic() - started
         pixels_left = sum(size**2 for size in crop_sizes[epoch + 1 :])
@@ -349,6 +334,16 @@ class Trainer:
             losses.append(self.learner.step(self._images(batch), self._targets(batch, labels_of_batch)))
             progress(number * config.batch_size, len(positions))
         return torch.stack(losses).mean().item()
+
+    def _measure_statistics(self) -> None:
+        """Measure the batch-norm statistics of the averaged weights on crops like those that are classified."""
+        config, recipe, labels = self.config, self.recipe, self._train.labels
+        batches = -(-min(len(labels), recipe.statistics_crops) // config.batch_size)
+        random = np.random.default_rng((config.seed, STATISTICS))
+        positions = sample_balanced(labels, batches * config.batch_size, recipe.balance, random)
+        plan = EpochPlan(positions, config.batch_size, config.size, (config.seed, STATISTICS))
+        crops = training_batches(self._train, plan, recipe.plain_crops, config.workers)
+        self.learner.measure_statistics(self._images(batch) for batch in crops)
 
     def _evaluate(self, images: ImageDataset) -> ValidationPredictions:
         """Return the predictions of the averaged weights for some images."""
