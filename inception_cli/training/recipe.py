@@ -20,7 +20,7 @@ class Recipe:
     plain_crops: Augmentation = field(
         default_factory=lambda: Augmentation((0.35, 1.0), brightness=0, contrast=0, saturation=0, tint=0, cutmix=0)
     )
-    statistics_crops: int = 512  # at most; fewer if there are fewer training images
+    statistics_crops: int = 512  # at most; fewer if there are fewer training images; 0: the last ones of training
     last_layer: LastLayerFit = field(default_factory=LastLayerFit)  # on the same kind of crops
     pretrained_rate: float = 0.25  # factor of the learning rate when training starts from existing weights
     balance: float = 0.5  # classes of n images are sampled in proportion to n ** (1 - balance)

@@ -338,6 +338,8 @@ class Trainer:
     def _measure_statistics(self) -> None:
         """Measure the batch-norm statistics of the averaged weights on crops like those that are classified."""
         config, recipe, labels = self.config, self.recipe, self._train.labels
+        if not recipe.statistics_crops:
+            return
         batches = -(-min(len(labels), recipe.statistics_crops) // config.batch_size)
         random = np.random.default_rng((config.seed, STATISTICS))
         positions = sample_balanced(labels, batches * config.batch_size, recipe.balance, random)

@@ -9,10 +9,11 @@
 TRAIN has one folder of photos per class. `scenes` finds photos of the same scene and writes path, scene and fold of
 each photo. `train` trains a network on the photos of the other folds, from scratch or from that of the same fold in
 `--start`, without fitting the last layer again; `--recipe` changes fields of the recipe, such as '{"balance": 1.0}' or
-'{"hyperparameters": {"dropout": 0.5}}'. `refit` fits the last layer of the network in `--start` again. `score`
-classifies each photo with the network that has not seen its fold, in several ways (see `VARIANTS`), and writes the rows
-of each way to WORK/NAME.csv. It prints top-1 and the mean of the per-class accuracies, and for each other way the
-difference from the first, with McNemar's exact p.
+'{"hyperparameters": {"dropout": 0.5}}'. `refit` does the last steps of a training again for the network in `--start`:
+batch-norm statistics and, without `--only-statistics`, the last layer. `score` classifies each photo with the network
+that has not seen its fold, in several ways (see `VARIANTS`), and writes the rows of each way to WORK/NAME.csv. It
+prints top-1 and the mean of the per-class accuracies, and for each other way the difference from the first, with
+McNemar's exact p.
 
 Photos of a scene are right or wrong together, so the 95 % intervals come from drawing whole scenes again (bootstrap);
 McNemar's p takes the photos as independent and is too small.
@@ -197,10 +198,10 @@ def train_fold(args: argparse.Namespace) -> None:
 
 
 def refit_fold(args: argparse.Namespace) -> None:
-    """Fit the last layer of the network of a fold again."""
+    """Do the last steps of the training of a fold's network again: batch-norm statistics and last layer."""
     name = f"fold{args.fold}.safetensors"
-    record = refit(link_other_folds(args), args.start / name, args.out / name)
-    print(f"fold {args.fold}: last layer {record.last_layer}", flush=True)
+    record = refit(link_other_folds(args), args.start / name, args.out / name, args.only_statistics)
+    print(f"fold {args.fold}: {record.val_top1:.1f} %, last layer {record.last_layer or 'unchanged'}", flush=True)
 
 
 def changed(record: Any, changes: dict[str, Any]) -> Any:
@@ -310,6 +311,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--recipe", default="{}")
     parser.add_argument("--against", type=Path)
+    parser.add_argument("--only-statistics", action="store_true", help="refit: leave the last layer as it is")
     parser.add_argument("--only-first", action="store_true", help="score the first way only")
     args = parser.parse_args()
     steps = {"scenes": write_scenes, "train": train_fold, "refit": refit_fold, "score": score_folds}

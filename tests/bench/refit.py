@@ -1,6 +1,6 @@
-"""Fit the last layer of trained weights again, as `inception train` does after its last epoch.
+"""Do the last steps of `inception train` again for trained weights: batch-norm statistics, and the last layer.
 
-    python tests/bench/refit.py FOLDER --weights TRAINED.safetensors --out FITTED.safetensors
+    python tests/bench/refit.py FOLDER --weights TRAINED.safetensors --out FITTED.safetensors [--only-statistics]
 
 FOLDER has the pictures that the weights were trained on, one folder per class; one in ten of them is for validation, as
 in the training. All other tensors and facts of the file stay as they are. The last line is JSON.
@@ -26,17 +26,21 @@ from inception_cli.weights.training_record import ClassCounts, TrainingRecord
 
 
 class Refit(Trainer):
-    """A training that has ended with the weights it started from."""
+    """A training that has ended with the weights it started from, except for their batch-norm statistics."""
 
     def __init__(self, config: TrainConfig) -> None:
         super().__init__(config)
+        self._measure_statistics()
         self._best_weights = self.learner.averaged_weights()
         self._best_validation = self._evaluate(self._val)
 
     def updated(self, record: TrainingRecord) -> TrainingRecord:
         """Return the record of the training with what the fit has changed."""
         validation = self.best_validation
-        recipe = json.loads(record.recipe) | {"last_layer": asdict(self.recipe.last_layer)}
+        steps = asdict(self.recipe)
+        recipe = json.loads(record.recipe) | {
+            name: steps[name] for name in ("plain_crops", "statistics_crops", "last_layer")
+        }
         return replace(
             record,
             last_layer=self._last_layer,
@@ -49,8 +53,8 @@ class Refit(Trainer):
         )
 
 
-def refit(folder: Path, weights: Path, out: Path) -> TrainingRecord:
-    """Write `weights` to `out` with a last layer that was fitted again, and return the record of their training."""
+def refit(folder: Path, weights: Path, out: Path, only_statistics: bool = False) -> TrainingRecord:
+    """Write `weights` to `out` after these steps, and return the record of their training."""
     start = find_weights(os.fspath(weights))
     config = TrainConfig(
         train_dir=folder,
@@ -63,13 +67,19 @@ def refit(folder: Path, weights: Path, out: Path) -> TrainingRecord:
     if not config.keeps_classifier(start.classes.names):
         raise SystemExit(f"{weights}: has other classes than {folder}")
     trainer = Refit(config)
-    trainer.fit_last_layer()
+    if not only_statistics:
+        trainer.fit_last_layer()
     with safe_open(start.file, framework="pt") as stream:
         tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
         metadata = json.loads(stream.metadata()[METADATA_KEY])
     order = [trainer.classes.index(name) for name in start.classes.names]
+    changed = {
+        name: value.contiguous()
+        for name, value in trainer._best_weights.items()
+        if name.endswith((".running_mean", ".running_var"))
+    }
     layer = {name: trainer._best_weights[name][order].contiguous() for name in ("fc.weight", "fc.bias")}
-    tensors |= compress(layer) if f"fc.weight{SCALE_SUFFIX}" in tensors else layer
+    tensors |= changed | (compress(layer) if f"fc.weight{SCALE_SUFFIX}" in tensors else layer)
     record = trainer.updated(TrainingRecord.of(metadata["trained"]))
     metadata["trained"] |= asdict(record)
     save_file(tensors, out, {METADATA_KEY: json.dumps(metadata, ensure_ascii=False)})
@@ -81,11 +91,14 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--only-statistics", action="store_true", help="leave the last layer as it is")
     args = parser.parse_args()
     torch.set_num_threads(cores())
-    record = refit(args.folder, args.weights, args.out)
-    print(f"{args.out}: last layer {record.last_layer}")
-    print(json.dumps({"bench": "refit", "last_layer": record.last_layer, "val_photos": record.val_photos}))
+    record = refit(args.folder, args.weights, args.out, args.only_statistics)
+    print(
+        f"{args.out}: {record.val_top1:.1f} % of the validation images; last layer {record.last_layer or 'unchanged'}"
+    )
+    print(json.dumps({"bench": "refit", "val_top1": record.val_top1, "last_layer": record.last_layer}))
 
 
 if __name__ == "__main__":
