@@ -195,7 +195,9 @@ class Trainer:
             self._fitted_train_top1 = self._evaluate(self._measured).top1
             self._last_layer = f"fitted again: {again} % of the validation images are right, {as_trained} % as trained"
         else:
-            self._last_layer = f"as trained: {as_trained} % of the validation images are right, {again} % fitted again"
+            self._last_layer = (
+                f"as trained: {as_trained} % of the validation images are right, {again} % with one fitted again"
+            )
 
     def save(self, on_saved: Callable[[dict[str, Any]], None] = lambda metadata: None) -> dict[str, Any]:
         """Write the best weights to the output file, remove the part file, and return the training's metadata.
