@@ -16,14 +16,16 @@ from tiny_training import Tiny, draw
 from torch import Tensor
 
 from inception_cli.errors import InceptionError
+from inception_cli.evaluation.training import describe_accuracy
 from inception_cli.training import train
 from inception_cli.training.augment import CropBatch, EpochPlan, training_batches
 from inception_cli.training.dataset import ImageDataset
-from inception_cli.training.last_layer import ClassStatistics, LastLayerFit, best_scale, fit_last_layer
+from inception_cli.training.last_layer import ClassStatistics, FitError, LastLayerFit, best_scale, fit_last_layer
 from inception_cli.training.recipe import Recipe
 from inception_cli.training.settings import TrainConfig
 from inception_cli.training.train import Trainer
 from inception_cli.weights.read import read_checkpoint
+from inception_cli.weights.training_record import TrainingRecord
 
 CLASSES, SIZE = 3, 6
 
@@ -105,7 +107,7 @@ def test_fewer_images_than_features_have_a_layer() -> None:
 def test_features_that_do_not_vary_or_are_not_finite_have_none(value: float) -> None:
     features, labels = np.full((9, SIZE), value), np.arange(9) % CLASSES
 
-    with pytest.raises(ValueError, match="the variance of the features within the classes is"):
+    with pytest.raises(FitError, match="the variance of the features within the classes is"):
         statistics_of(features, labels).discriminant(0.01)
 
 
@@ -125,6 +127,20 @@ def test_images_that_are_all_right_have_the_score_of_the_label_smoothing() -> No
     scale = best_scale(logits, torch.tensor([0]), label_smoothing=0.1)
 
     assert (scale * logits).softmax(1)[0, 0] == pytest.approx(0.95, abs=0.003)
+
+
+@pytest.mark.parametrize("size", [1e-9, 1, 1e9])
+def test_the_scale_does_not_depend_on_the_size_of_the_logits(size: float) -> None:
+    logits = size * torch.tensor([[3.0, -3.0]], dtype=torch.float64).expand(10, 2)
+
+    scale = best_scale(logits, torch.tensor([0] * 8 + [1] * 2), label_smoothing=0)
+
+    assert scale * size == pytest.approx(log(0.8 / 0.2) / 6, rel=0.01)
+
+
+def test_logits_that_are_not_finite_have_no_scale() -> None:
+    with pytest.raises(FitError, match="not finite"):
+        best_scale(torch.tensor([[1.0, float("nan")]]), torch.tensor([0]), label_smoothing=0.1)
 
 
 def test_the_layer_is_fitted_on_the_training_images_and_scaled_on_the_others() -> None:
@@ -253,6 +269,8 @@ def test_weights_are_saved_as_trained_when_a_photo_is_gone(
 
     metadata = trainer.save()
     assert metadata["last_layer"] == "as trained: not fitted again, as an image could no longer be read"
+    assert not metadata["last_layer_compared"]
+    assert "last layer" not in describe_accuracy(TrainingRecord.of(metadata))
     assert torch.equal(read_checkpoint(config.out).tensors["fc.weight"], before)
 
 

@@ -42,6 +42,7 @@ RECORD: dict[str, Any] = {
     "seconds": 61.4,
     "recipe": '{"balance": 0.5}',
     "last_layer": "fitted again: 95.0 % of the validation images are right, 92.5 % as trained",
+    "last_layer_compared": True,
 }
 
 

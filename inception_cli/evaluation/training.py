@@ -24,7 +24,7 @@ def describe_accuracy(record: TrainingRecord) -> str:
     sentence += f" (95 % interval {low:.1f} to {high:.1f})"
     if percent(record.val_class_average) != percent(record.val_top1):
         sentence += f", mean of the classes {percent(record.val_class_average)} %"
-    chosen = ["the epoch"] * (record.epochs > 1) + ["the last layer"] * bool(record.last_layer)
+    chosen = ["the epoch"] * (record.epochs > 1) + ["the last layer"] * record.last_layer_compared
     if chosen:
         sentence += f"; it also chose {' and '.join(chosen)}, so expect a little less on other images"
     return sentence
@@ -46,10 +46,10 @@ def describe_chance(record: TrainingRecord, classes: Sequence[str]) -> str:
 
     Such a network has the share of that class as its accuracy, and the same mean accuracy of the classes as guessing.
     A network is better if chance gives one of the two with a probability of at most 2.5 %, which is divided by the
-    number of epochs, as the accuracy chose the epoch (Bonferroni); a last layer that was fitted again counts as one
-    more. Where most images are of one class, only the second one can show it. The probabilities are exact ones of the
-    binomial distribution, since Wilson's interval is too narrow for this: of 10 images of 10 classes, chance gets 4
-    right in one of 78 epochs.
+    number of epochs, as the accuracy chose the epoch (Bonferroni); a last layer that was fitted again and compared
+    counts as one more. Where most images are of one class, only the second one can show it. The probabilities are
+    exact ones of the binomial distribution, since Wilson's interval is too narrow for this: of 10 images of 10 classes,
+    chance gets 4 right in one of 78 epochs.
     """
     counts, level = record.val_per_class, chance_level(record)
     if level is None:
@@ -59,7 +59,7 @@ def describe_chance(record: TrainingRecord, classes: Sequence[str]) -> str:
         binomial_tail(sum(counts.right), sum(counts.n), level / 100),
         binomial_tail(int(round(record.val_class_average * images / 100, 6)), images, guessed),
     )
-    if probability <= CHANCE / (record.epochs + bool(record.last_layer)):
+    if probability <= CHANCE / (record.epochs + record.last_layer_compared):
         return ""
     always = (
         f'always predicting "{classes[counts.n.index(max(counts.n))]}" is right for {percent(level)} % of these images'

@@ -13,9 +13,14 @@ from math import inf
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from inception_cli.training.augment import EpochPlan
+
+
+class FitError(Exception):
+    """The last layer cannot be fitted."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +31,7 @@ class LastLayerFit:
     shrinkage: float = 0.01  # share of the covariance that is replaced by the same variance in all directions
 
     def plan(self, images: int, batch_size: int, crop_size: int, seed: tuple[int, ...]) -> EpochPlan:
-        """Return the crops of that many images; a few images have one crop more, to fill the last batch."""
+        """Return the crops of that many images; some have more, to fill the last batch."""
         batches = -(-self.crops * images // batch_size)
         return EpochPlan(np.resize(np.arange(images), batches * batch_size), batch_size, crop_size, seed)
 
@@ -41,7 +46,7 @@ def fit_last_layer(
     """Return the weight (C, D) and the bias (C,) of a last layer, in fp64.
 
     `crops` and `validation` are batches of features (N, D) and labels (N,): those of the training images, which the
-    layer is fitted on, and those that its logits are scaled for. Raises ValueError as `discriminant` does.
+    layer is fitted on, and those that its logits are scaled for. Raises FitError as `discriminant` does.
     """
     statistics = ClassStatistics(classes)
     for features, labels in crops:
@@ -83,14 +88,14 @@ class ClassStatistics:
 
         All classes share the covariance of the features around the mean of their class. A share `shrinkage` of it is
         replaced by the mean variance in every direction (Ledoit and Wolf, 2004). The logits have a mean of 0 over the
-        classes, which changes no score. Raises ValueError if the features do not vary within the classes, or are not
+        classes, which changes no score. Raises FitError if the features do not vary within the classes, or are not
         finite.
         """
         means = self.sums / self.counts[:, None]
         covariance = (self.products - self.sums.T @ means) / self.counts.sum()
         variance = covariance.diagonal().mean()
         if not 0 < variance < inf:
-            raise ValueError(f"the variance of the features within the classes is {variance:.3g}")
+            raise FitError(f"the variance of the features within the classes is {variance:.3g}")
         covariance = (1 - shrinkage) * covariance
         covariance.diagonal().add_(shrinkage * variance)
         weight = torch.linalg.solve(covariance, means.T).T
@@ -102,8 +107,15 @@ def best_scale(logits: Tensor, labels: Tensor, label_smoothing: float) -> float:
     """Return the factor of logits (N, C) with the lowest cross entropy for labels (N,), within 1 %.
 
     This is temperature scaling (Guo et al., arXiv:1706.04599). With the label smoothing of the training, scores are
-    about as high as the trained layer's, and a few images that are all right do not give scores of 100 %.
+    about as high as the trained layer's, and a few images that are all right do not give scores of 100 %. Raises
+    FitError if logits are not finite.
     """
-    factors = np.geomspace(1e-4, 10, 1151)  # 1 % apart
-    losses = [F.cross_entropy(factor * logits, labels, label_smoothing=label_smoothing).item() for factor in factors]
-    return float(factors[int(np.argmin(losses))])
+    if not torch.isfinite(logits).all():
+        raise FitError("features of validation images are not finite")
+
+    def best(factors: NDArray[np.float64]) -> float:
+        losses = [F.cross_entropy(each * logits, labels, label_smoothing=label_smoothing).item() for each in factors]
+        return float(factors[int(np.argmin(losses))])
+
+    coarse = best(np.geomspace(1e-4, 1e4, 81) / max(logits.std(correction=0).item(), 1e-30))  # 26 % apart
+    return best(coarse * np.geomspace(1 / 1.3, 1.3, 54))  # 1 % apart

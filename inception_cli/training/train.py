@@ -57,7 +57,7 @@ from inception_cli.training.dataset import (
     spread,
 )
 from inception_cli.training.familiarity import measure_familiarity
-from inception_cli.training.last_layer import fit_last_layer
+from inception_cli.training.last_layer import FitError, fit_last_layer
 from inception_cli.training.learner import Hyperparameters, Learner
 from inception_cli.training.model_card import model_card
 from inception_cli.training.recipe import Recipe
@@ -114,7 +114,7 @@ class Trainer:
         self._best_weights: Mapping[str, Tensor] = {}
         self._best_validation = ValidationPredictions.from_state_dict(part["validation"]) if part else None
         self._fitted_train_top1: float | None = None  # None: the last layer is as trained
-        self._last_layer = ""
+        self._last_layer, self._last_layer_compared = "", False
         if part:
             self.learner.load_state_dict(part["learner"])
             self._best_weights = part["best"] or self.learner.averaged_weights()
@@ -179,22 +179,23 @@ class Trainer:
                 fit.shrinkage,
                 self.learner.hyperparameters.label_smoothing,
             )
-        except (InceptionError, ValueError) as error:  # the weights are saved even if photos are gone by now
-            gone = "an image could no longer be read"
-            self._last_layer = (
-                f"as trained: not fitted again, as {gone if isinstance(error, InceptionError) else error}"
-            )
+            with torch.no_grad():
+                layer.weight.copy_(weight)
+                layer.bias.copy_(bias)
+            fitted, measured = self._evaluate(self._val), self._evaluate(self._measured)
+        except (InceptionError, FitError) as error:  # the weights are saved even if photos are gone by now
+            reason = error if isinstance(error, FitError) else "an image could no longer be read"
+            self._last_layer = f"as trained: not fitted again, as {reason}"
+            self._load_best_weights()
             return
-        with torch.no_grad():
-            layer.weight.copy_(weight)
-            layer.bias.copy_(bias)
-        fitted = self._evaluate(self._val)
+        self._last_layer_compared = True
         as_trained, again = percent(trained.top1), percent(fitted.top1)
         if fitted.right > trained.right:
             self._best_weights, self._best_validation = self.learner.averaged_weights(), fitted
-            self._fitted_train_top1 = self._evaluate(self._measured).top1
+            self._fitted_train_top1 = measured.top1
             self._last_layer = f"fitted again: {again} % of the validation images are right, {as_trained} % as trained"
         else:
+            self._load_best_weights()
             self._last_layer = (
                 f"as trained: {as_trained} % of the validation images are right, {again} % with one fitted again"
             )
@@ -394,5 +395,6 @@ class Trainer:
             recipe=json.dumps(asdict(self.recipe)),
             history=tuple(self.history),
             last_layer=self._last_layer,
+            last_layer_compared=self._last_layer_compared,
         )
         return asdict(record)

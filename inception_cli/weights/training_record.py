@@ -86,6 +86,7 @@ class TrainingRecord:
     finished: str = ""  # date and time, UTC
     history: tuple[EpochResult, ...] = ()
     last_layer: str = ""  # whether it was fitted again, and the accuracies on the validation images that decided it
+    last_layer_compared: bool = False  # whether the validation images chose between two last layers
     familiarity: str = ""  # why there are no statistics for `classify --familiar`
 
     @property

@@ -44,6 +44,7 @@ class Refit(Trainer):
         return replace(
             record,
             last_layer=self._last_layer,
+            last_layer_compared=self._last_layer_compared,
             val_top1=validation.top1,
             val_class_average=validation.class_average,
             val_per_class=ClassCounts(**validation.per_class(len(self.classes))),
