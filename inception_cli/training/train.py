@@ -147,9 +147,9 @@ class Trainer:
     @property
     def part_bytes(self) -> tuple[int, int]:
         """Size of the part file in bytes: while the last epoch is the best one, and while an earlier one is."""
-        network, averaged = self.learner.network, self.learner.averaged_weights()
+        network = self.learner.network
         tensors = [*network.state_dict().values(), *network.parameters()]  # the optimizer has a value per parameter
-        best = sum(value.nbytes for value in averaged.values())
+        best = sum(value.nbytes for name, value in network.state_dict().items() if not name.startswith("AuxLogits."))
         size = sum(value.nbytes for value in tensors) + best
         return size, size + best
 
@@ -298,7 +298,7 @@ class Trainer:
         """Train for an epoch, counted from 0, and evaluate the averaged weights; InceptionError if the loss is NaN."""
         started, learning_rate = time.monotonic(), self.learner.learning_rate()
         crop_sizes = self.recipe.crop_sizes(self.config.size, self.config.epochs)
-        loss = self._train_epoch(epoch, progress)
+        loss = self._train_epoch(epoch, crop_sizes[epoch], progress)
         if not isfinite(loss):
             raise not_finite_error(self.config, epoch, loss)
         training_seconds = time.monotonic() - started
@@ -322,13 +322,12 @@ class Trainer:
         )
         return result, validation
 
-    def _train_epoch(self, epoch: int, progress: EpochProgress) -> float:
+    def _train_epoch(self, epoch: int, crop_size: int, progress: EpochProgress) -> float:
         """Train for an epoch, counted from 0, and return the mean loss; all randomness comes from seed and epoch."""
         config, labels = self.config, self._train.labels
         torch.manual_seed(int(np.random.SeedSequence((config.seed, DROPOUT, epoch)).generate_state(1)[0]))
         random = np.random.default_rng((config.seed, SAMPLING, epoch))
         positions = sample_balanced(labels, self._steps_per_epoch * config.batch_size, self.recipe.balance, random)
-        crop_size = self.recipe.crop_sizes(config.size, config.epochs)[epoch]
         plan = EpochPlan(positions, config.batch_size, crop_size, (config.seed, CROPPING, epoch))
         batches = training_batches(self._train, plan, self.recipe.augmentation, config.workers)
         batch_labels = torch.from_numpy(labels[positions].reshape(-1, config.batch_size))

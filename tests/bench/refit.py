@@ -3,7 +3,8 @@
     python tests/bench/refit.py FOLDER --weights TRAINED.safetensors --out FITTED.safetensors [--only-statistics]
 
 FOLDER has the pictures that the weights were trained on, one folder per class; one in ten of them is for validation, as
-in the training. All other tensors and facts of the file stay as they are. The last line is JSON.
+in the training. All other tensors and facts of the file stay as they are, but the statistics of `--familiar` are left
+out, as they describe the features before. The last line is JSON.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from inception_cli.training.settings import TrainConfig
 from inception_cli.training.train import Trainer
 from inception_cli.weights.checkpoint import SCALE_SUFFIX, compress
 from inception_cli.weights.load import find_weights
-from inception_cli.weights.read import METADATA_KEY
+from inception_cli.weights.read import FAMILIARITY, METADATA_KEY
 from inception_cli.weights.training_record import ClassCounts, TrainingRecord
 
 
@@ -71,7 +72,8 @@ def refit(folder: Path, weights: Path, out: Path, only_statistics: bool = False)
     if not only_statistics:
         trainer.fit_last_layer()
     with safe_open(start.file, framework="pt") as stream:
-        tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+        names = [name for name in stream.keys() if not name.startswith(FAMILIARITY)]  # noqa: SIM118
+        tensors = {name: stream.get_tensor(name) for name in names}
         metadata = json.loads(stream.metadata()[METADATA_KEY])
     order = [trainer.classes.index(name) for name in start.classes.names]
     changed = {
