@@ -164,8 +164,8 @@ def test_each_image_has_as_many_crops_and_no_change_but_of_place(
         plans.append(plan)
         for batch in training_batches(images, plan, *rest):
             if plan.seed[1] != train.CROPPING:
-                assert batch.pixels.shape == (8, 80, 80, 3)
-                assert torch.equal(batch.colour_transforms, torch.eye(3, 4).expand(8, 3, 4))
+                assert batch.pixels.shape == (plan.batch_size, 80, 80, 3)
+                assert torch.equal(batch.colour_transforms, torch.eye(3, 4).expand(plan.batch_size, 3, 4))
                 assert not batch.pasted.any()
             yield batch
 
@@ -177,8 +177,9 @@ def test_each_image_has_as_many_crops_and_no_change_but_of_place(
     trainer.fit_last_layer(lambda *counts: done.append(counts))
 
     _, statistics, fit = plans
-    assert len(statistics.positions) == 40  # 36 images, in batches of 8
+    assert (len(statistics.positions), statistics.batch_size) == (36, 36)
     assert np.bincount(fit.positions).tolist() == [4] * 4 + [3] * 32  # 112 crops, in batches of 8
+    assert fit.batch_size == 8
     assert len({plan.seed for plan in plans}) == 3
     assert done == [(count, 112) for count in range(8, 113, 8)]
 

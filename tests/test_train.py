@@ -539,7 +539,7 @@ def test_the_statistics_are_of_training_crops_without_cutmix_and_colours(
     config: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They are measured after the epoch and before its evaluation, on as many crops as the recipe says at most."""
-    trainer = Trainer(replace(config, epochs=1), Recipe(statistics_crops=10))
+    trainer = Trainer(replace(config, epochs=1), Recipe(statistics_crops=14, statistics_batch=6))
     seen: list[Tensor] = []
     measure = trainer.learner.measure_statistics
 
@@ -552,7 +552,7 @@ def test_the_statistics_are_of_training_crops_without_cutmix_and_colours(
     next(trainer.epochs())
 
     plan = EpochPlan(np.arange(0), 4, 80, (0, train.STATISTICS))
-    assert [batch.shape for batch in seen] == [(4, 3, 80, 80)] * 3  # 12 crops
+    assert [batch.shape for batch in seen] == [(6, 3, 80, 80)] * 2
     labels, images = trainer._train.labels, trainer._train
     positions = dataset.sample_balanced(labels, 12, 0.5, np.random.default_rng((0, train.STATISTICS)))
     crops = [

@@ -114,7 +114,8 @@ def best_scale(logits: Tensor, labels: Tensor, label_smoothing: float) -> float:
         raise FitError("features of validation images are not finite")
 
     def best(factors: NDArray[np.float64]) -> float:
-        losses = [F.cross_entropy(each * logits, labels, label_smoothing=label_smoothing).item() for each in factors]
+        scaled = (each * logits for each in factors.tolist())
+        losses = [F.cross_entropy(each, labels, label_smoothing=label_smoothing).item() for each in scaled]
         return float(factors[int(np.argmin(losses))])
 
     coarse = best(np.geomspace(1e-4, 1e4, 81) / max(logits.std(correction=0).item(), 1e-30))  # 26 % apart

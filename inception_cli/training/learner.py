@@ -54,6 +54,13 @@ class Learner:
         """The network with the averaged weights."""
         return cast(InceptionV3, self._averaged.module)
 
+    def to_device(self, tensor: Tensor) -> Tensor:
+        """Return a tensor of the CPU on the device."""
+        if not self.plan.device.startswith("cuda"):
+            return tensor.to(self.plan.device)
+        pinned = tensor.contiguous().pin_memory()  # its copy does not wait for earlier steps
+        return pinned.to(self.plan.device, non_blocking=True)
+
     def step(self, images: Tensor, targets: Tensor) -> Tensor:
         """Train on images (N, 3, S, S) and target probabilities (N, C); return the loss, a scalar on the device."""
         for group in self._optimizer.param_groups:

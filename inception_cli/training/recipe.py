@@ -17,10 +17,13 @@ class Recipe:
     # differ from those of the photos that are classified, by a little in each layer, and over the layers features of
     # some classes became a hundred times too large. So the statistics are measured again, on crops without these
     # changes (precise batch norm: Wu and Johnson, arXiv:2105.07576), before each evaluation of the averaged weights.
+    # Batches are larger than in training: each is normalised by its own statistics, and those of a small one depend on
+    # the few images in it, so that later layers do not see what they see in classification. See demo's model card.
     plain_crops: Augmentation = field(
         default_factory=lambda: Augmentation((0.35, 1.0), brightness=0, contrast=0, saturation=0, tint=0, cutmix=0)
     )
     statistics_crops: int = 512  # at most; fewer if there are fewer training images; 0: the last ones of training
+    statistics_batch: int = 128  # crops; without gradients they take about as much memory as a training batch of 32
     last_layer: LastLayerFit = field(default_factory=LastLayerFit)  # on the same kind of crops
     pretrained_rate: float = 0.25  # factor of the learning rate when training starts from existing weights
     balance: float = 0.5  # classes of n images are sampled in proportion to n ** (1 - balance)

@@ -109,6 +109,7 @@ class Trainer:
         measured = [self._train.samples[position] for position in spread(len(self._train), len(self._val))]
         self._measured = ImageDataset(measured, pixels, prepare, config.workers)
         self.learner = self._make_learner()
+        self._mean_and_std = torch.tensor([config.preset.mean, config.preset.std], device=config.device)
         steps, hyperparameters = self._steps_per_epoch, self._hyperparameters
         self.resumed = describe_resuming(self.history, config.epochs, steps, hyperparameters) if part else ""
         self._best_weights: Mapping[str, Tensor] = {}
@@ -342,10 +343,11 @@ class Trainer:
         config, recipe, labels = self.config, self.recipe, self._train.labels
         if not recipe.statistics_crops:
             return
-        batches = -(-min(len(labels), recipe.statistics_crops) // config.batch_size)
+        count = max(2, min(len(labels), recipe.statistics_crops))  # batch norm needs two
+        batch_size = min(count, recipe.statistics_batch)
         random = np.random.default_rng((config.seed, STATISTICS))
-        positions = sample_balanced(labels, batches * config.batch_size, recipe.balance, random)
-        plan = EpochPlan(positions, config.batch_size, config.size, (config.seed, STATISTICS))
+        positions = sample_balanced(labels, count // batch_size * batch_size, recipe.balance, random)
+        plan = EpochPlan(positions, batch_size, config.size, (config.seed, STATISTICS))
         crops = training_batches(self._train, plan, recipe.plain_crops, config.workers)
         self.learner.measure_statistics(self._images(batch) for batch in crops)
 
@@ -358,14 +360,13 @@ class Trainer:
 
     def _images(self, batch: CropBatch) -> Tensor:
         """Return the network's input: float32 (N, 3, S, S) on the device."""
-        preset, device = self.config.preset, self.config.device
-        mean, std = torch.tensor(preset.mean, device=device), torch.tensor(preset.std, device=device)
-        return colour_and_normalise(batch.pixels.to(device), batch.colour_transforms.to(device), mean, std)
+        to_device = self.learner.to_device
+        return colour_and_normalise(to_device(batch.pixels), to_device(batch.colour_transforms), *self._mean_and_std)
 
     def _targets(self, batch: CropBatch, labels: Tensor) -> Tensor:
         """Return the target probabilities (N, C): after CutMix, each class by its share of the crop's pixels."""
         one_hot = torch.nn.functional.one_hot(labels, len(self.classes)).float()
-        return torch.lerp(one_hot, one_hot.roll(1, 0), batch.pasted[:, None]).to(self.config.device)
+        return self.learner.to_device(torch.lerp(one_hot, one_hot.roll(1, 0), batch.pasted[:, None]))
 
     def _metadata(self) -> dict[str, Any]:
         """Return how the weights were trained, for their file."""

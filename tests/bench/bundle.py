@@ -93,7 +93,8 @@ def main() -> None:
                 print(f"  top-1 {tests[name]['top1']:.2f} %, fp32 {evaluate(fp32_out, folder)['top1']:.2f} %")
     if tests:
         print(accuracy_table(tests))
-    print(f"{BUNDLED.stat().st_size / 1e6:.1f} MB; {trained}")
+    facts = {name: value for name, value in trained.items() if name != "history"}
+    print(f"{BUNDLED.stat().st_size / 1e6:.1f} MB; {facts}")
     results = {
         name: {"n": each["n"], "top1": each["top1"], "average": class_average(each)} for name, each in tests.items()
     }

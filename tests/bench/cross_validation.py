@@ -188,8 +188,9 @@ def train_fold(args: argparse.Namespace) -> None:
         size=args.size,
         batch_size=args.batch_size,
         epochs=args.epochs,
-        workers=max(1, cores() // 2),
-        precision="bf16" if fastest_precision("cpu") == "bf16" else "fp32",
+        workers=args.workers,
+        device=args.device,
+        precision="bf16" if fastest_precision(args.device) == "bf16" else "fp32",
     )
     trainer = Trainer(config, changed(Recipe(), json.loads(args.recipe)))
     for epoch in trainer.epochs():
@@ -310,6 +311,8 @@ def main() -> None:
     parser.add_argument("--start", type=Path)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--recipe", default="{}")
+    parser.add_argument("--device", default="cuda:0" if torch.cuda.is_available() else "cpu", help="train: where")
+    parser.add_argument("--workers", type=int, default=max(1, cores() // 2), help="train: threads that crop")
     parser.add_argument("--against", type=Path)
     parser.add_argument("--only-statistics", action="store_true", help="refit: leave the last layer as it is")
     parser.add_argument("--only-first", action="store_true", help="score the first way only")
