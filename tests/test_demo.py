@@ -33,7 +33,7 @@ def test_weights_are_int8_with_scales() -> None:
 
     assert str(tensors["Mixed_6b.branch1x1.conv.weight"].dtype) == "torch.int8"
     assert "Mixed_6b.branch1x1.conv.weight.int8_scale" in tensors
-    assert metadata.trained["start"] == "first.safetensors"  # which was trained from scratch, as the model card says
+    assert metadata.trained["start"] == "scratch"  # as the model card says
 
 
 def test_model_card_has_the_accuracy_on_the_sample_images(inception: Inception) -> None:

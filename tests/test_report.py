@@ -409,12 +409,19 @@ def test_the_thumbnail_of_an_unreadable_file_is_empty(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def classified(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with the predictions and the report of five photos; one file name is not UTF-8."""
+    """Return a folder with the predictions and the report of five photos.
+
+    One file name is not UTF-8, and a melon is in the folder of the apples, where its prediction is a mistake.
+    """
     folder = tmp_path_factory.mktemp("report")
     samples_of = Path(__file__).parent.parent / "sample_images"
-    for name in ("apple", "pear"):
+    chosen = {
+        "apple": [samples_of / "apple/apple-1.jpg", samples_of / "melon/melon-1.jpg"],
+        "pear": sorted((samples_of / "pear").iterdir())[:2],
+    }
+    for name, photos in chosen.items():
         (folder / "photos" / name).mkdir(parents=True)
-        for photo in sorted((samples_of / name).iterdir())[:2]:
+        for photo in photos:
             (folder / "photos" / name / photo.name).write_bytes(photo.read_bytes())
     odd = bytes(folder / "photos/pear") + b"/\xe9t\xe9.jpg"
     Path(odd.decode(errors="surrogateescape")).write_bytes(photo.read_bytes())
