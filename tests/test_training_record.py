@@ -64,7 +64,7 @@ def test_the_record_is_shown_in_lines() -> None:
         "little less on other images",
         "top-1 81.2 % on 32 training images",
         "right by class: apple 3 of 4, banana 3 of 4, carton 3 of 4",
-        "recipe: momentum 0.9, area 0.25 to 1",
+        "recipe: hyperparameters.momentum 0.9, area 0.25 to 1",
     ]
 
 

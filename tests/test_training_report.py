@@ -1,9 +1,10 @@
 """The report of a training: what it shows, and that names in it are escaped."""
 
 import io
+import json
 import re
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from inception_cli.predictions.prediction import Prediction
 from inception_cli.report.curves import accuracy_curves, loss_curve
 from inception_cli.report.plots import BOTTOM, LEFT, RIGHT, TOP
 from inception_cli.report.training import Training, training_page, write_training_report
+from inception_cli.training.recipe import Recipe
 from inception_cli.weights.training_record import recipe_facts
 
 
@@ -164,6 +166,14 @@ def test_the_axis_has_few_epochs(epochs: int, shown: list[int]) -> None:
     curves = loss_curve([HISTORY[0]] * epochs, 1)
 
     assert [epoch for _, epoch in curves.x_ticks] == shown
+
+
+def test_the_facts_of_a_recipe_have_names_of_their_own() -> None:
+    facts = dict(recipe_facts(json.dumps(asdict(Recipe()))))
+
+    assert (facts["augmentation.area"], facts["plain_crops.area"]) == ("0.25 to 1", "0.35 to 1")
+    assert (facts["balance"], facts["hyperparameters.dropout"]) == ("0.5", "0.2")
+    assert len(facts) == len(recipe_facts(json.dumps(asdict(Recipe()))))
 
 
 @pytest.mark.parametrize("recipe", ["", "[]", "{", "7"])

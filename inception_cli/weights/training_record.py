@@ -38,17 +38,18 @@ class ClassCounts:
 
 
 def recipe_facts(recipe: str) -> list[tuple[str, str]]:
-    """Return the values of a recipe (JSON) by name, of nested records too; nothing if it is not a record."""
+    """Return the values of a recipe (JSON) by name, such as `augmentation.area`; nothing if it is not a record."""
     try:
         return list(_facts(msgspec.json.decode(recipe, type=dict[str, Any])))
     except msgspec.DecodeError:
         return []
 
 
-def _facts(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    for name, value in values.items():
+def _facts(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in values.items():
+        name = prefix + key
         if isinstance(value, dict):
-            yield from _facts(value)
+            yield from _facts(value, f"{name}.")
         elif isinstance(value, list):
             yield name, " to ".join(map(_shown, value))
         else:

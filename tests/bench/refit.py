@@ -40,7 +40,7 @@ class Refit(Trainer):
         validation = self.best_validation
         steps = asdict(self.recipe)
         recipe = json.loads(record.recipe) | {
-            name: steps[name] for name in ("plain_crops", "statistics_crops", "last_layer")
+            name: steps[name] for name in ("plain_crops", "statistics_crops", "statistics_batch", "last_layer")
         }
         return replace(
             record,
