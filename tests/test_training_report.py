@@ -101,7 +101,7 @@ def test_the_page_has_the_record_of_the_training() -> None:
         "cpu: A &lt;b&gt;processor&lt;/b&gt;, 2 cores, training in bf16",
         "54 seconds with validation; finished 2026-11-27T04:00:00+00:00",
         "inception 0.3, torch 2.15",
-        "momentum 0.9, area 0.25 to 1, balance 0.5",
+        "hyperparameters.momentum 0.9, area 0.25 to 1, balance 0.5",
     ):
         assert f"<dd>{fact}</dd>" in about
     assert section(page(), "epochs").count("<tr") == 1 + 6
