@@ -539,7 +539,7 @@ def test_the_statistics_are_of_training_crops_without_cutmix_and_colours(
     config: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They are measured after the epoch and before its evaluation, on as many crops as the recipe says at most."""
-    trainer = Trainer(replace(config, epochs=1), Recipe(statistics_crops=14, statistics_batch=6))
+    trainer = Trainer(replace(config, epochs=1), Recipe(statistics_crops=12, statistics_batch=7))
     seen: list[Tensor] = []
     measure = trainer.learner.measure_statistics
 
@@ -566,6 +566,30 @@ def test_the_statistics_are_of_training_crops_without_cutmix_and_colours(
     measure(iter(seen))
     again = trainer.learner.averaged_weights()["bn.running_var"]
     torch.testing.assert_close(stored["learner"]["averaged"]["module.bn.running_var"], again)
+
+
+@pytest.mark.parametrize(
+    ("images", "batch_size", "expected"),
+    [
+        (2221, 32, (4, 128)),
+        (2221, 8, (16, 32)),
+        (255, 32, (2, 128)),
+        (129, 32, (2, 65)),
+        (36, 8, (2, 18)),
+        (1, 8, (1, 2)),
+    ],
+)
+def test_the_statistics_are_of_equal_batches(images: int, batch_size: int, expected: tuple[int, int]) -> None:
+    assert Recipe().statistics_batches(images, batch_size) == expected
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_tensors_are_the_same_on_a_gpu() -> None:
+    learner = Learner(InceptionV3(2, aux=True), Hyperparameters(), 8, Plan("cuda:0"))
+
+    for tensor in (torch.rand(4, 3, 5, 5), torch.eye(3, 4).expand(2, 3, 4)):
+        assert torch.equal(learner.to_device(tensor).cpu(), tensor)
 
 
 def test_gradients_are_clipped() -> None:

@@ -58,7 +58,7 @@ class Learner:
         """Return a tensor of the CPU on the device."""
         if not self.plan.device.startswith("cuda"):
             return tensor.to(self.plan.device)
-        pinned = tensor.contiguous().pin_memory()  # its copy does not wait for earlier steps
+        pinned = tensor.contiguous().pin_memory()  # the program does not wait for its copy, as the GPU is still busy
         return pinned.to(self.plan.device, non_blocking=True)
 
     def step(self, images: Tensor, targets: Tensor) -> Tensor:

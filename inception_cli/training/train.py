@@ -343,10 +343,9 @@ class Trainer:
         config, recipe, labels = self.config, self.recipe, self._train.labels
         if not recipe.statistics_crops:
             return
-        count = max(2, min(len(labels), recipe.statistics_crops))  # batch norm needs two
-        batch_size = min(count, recipe.statistics_batch)
+        batches, batch_size = recipe.statistics_batches(len(labels), config.batch_size)
         random = np.random.default_rng((config.seed, STATISTICS))
-        positions = sample_balanced(labels, count // batch_size * batch_size, recipe.balance, random)
+        positions = sample_balanced(labels, batches * batch_size, recipe.balance, random)
         plan = EpochPlan(positions, batch_size, config.size, (config.seed, STATISTICS))
         crops = training_batches(self._train, plan, recipe.plain_crops, config.workers)
         self.learner.measure_statistics(self._images(batch) for batch in crops)

@@ -1,11 +1,12 @@
-"""Print every figure of README and of the model card that depends on the bundled weights: run it when they change.
+"""Print the figures of README and of the model card that depend on the bundled weights: run it when they change.
 
     python tests/bench/demo_figures.py --train TRAIN --val VAL --unknown OTHER [--samples sample_images]
 
 TRAIN and VAL have the official training and validation photos, one folder per class; OTHER has photos of something
 else. Prints the accuracy table of the card, the agreement of bf16 and int8 with fp32 and of `--decode fast` with
 `exact`, how many photos get a right, a wrong and no label by thresholds, and the figures of `--familiar`. The last line
-is JSON. sample_images has a bar: 38 of 40.
+is JSON. sample_images has a bar: 38 of 40. The figures of changed photos are familiar_changed.py's, and README's
+pictures are made by tests/helpers/shots.py.
 """
 
 import argparse

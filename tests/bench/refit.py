@@ -44,8 +44,8 @@ class Refit(Trainer):
         }
         return replace(
             record,
-            last_layer=self._last_layer,
-            last_layer_compared=self._last_layer_compared,
+            last_layer=self._last_layer or record.last_layer,
+            last_layer_compared=self._last_layer_compared or record.last_layer_compared,
             val_top1=validation.top1,
             val_class_average=validation.class_average,
             val_per_class=ClassCounts(**validation.per_class(len(self.classes))),
@@ -68,13 +68,17 @@ def refit(folder: Path, weights: Path, out: Path, only_statistics: bool = False)
     )
     if not config.keeps_classifier(start.classes.names):
         raise SystemExit(f"{weights}: has other classes than {folder}")
-    trainer = Refit(config)
-    if not only_statistics:
-        trainer.fit_last_layer()
     with safe_open(start.file, framework="pt") as stream:
         names = [name for name in stream.keys() if not name.startswith(FAMILIARITY)]  # noqa: SIM118
         tensors = {name: stream.get_tensor(name) for name in names}
         metadata = json.loads(stream.metadata()[METADATA_KEY])
+    trained = TrainingRecord.of(metadata["trained"])
+    trainer = Refit(config)
+    counts, expected = (trainer.images.training, trainer.images.validation), (trained.photos, trained.val_photos)
+    if counts != expected:
+        raise SystemExit(f"{weights}: training and validation had {expected} images, {folder} has {counts}")
+    if not only_statistics:
+        trainer.fit_last_layer()
     order = [trainer.classes.index(name) for name in start.classes.names]
     changed = {
         name: value.contiguous()
@@ -83,7 +87,7 @@ def refit(folder: Path, weights: Path, out: Path, only_statistics: bool = False)
     }
     layer = {name: trainer._best_weights[name][order].contiguous() for name in ("fc.weight", "fc.bias")}
     tensors |= changed | (compress(layer) if f"fc.weight{SCALE_SUFFIX}" in tensors else layer)
-    record = trainer.updated(TrainingRecord.of(metadata["trained"]))
+    record = trainer.updated(trained)
     metadata["trained"] |= asdict(record)
     save_file(tensors, out, {METADATA_KEY: json.dumps(metadata, ensure_ascii=False)})
     return record

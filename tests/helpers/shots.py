@@ -106,6 +106,8 @@ def screenshot(page: Path) -> bytes:
     """Return a picture of the top of a report, in 256 colours."""
     from PIL import Image
     from playwright.sync_api import sync_playwright
+
+    sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
     from test_report_browser import NAMES
 
     with sync_playwright() as playwright:
