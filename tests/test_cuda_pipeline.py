@@ -251,9 +251,6 @@ def test_batches_for_a_gpu_are_in_pinned_memory(
     assert (pinned, pin_memory_arguments) == (([], [True]) if workers else ([0, 10, 20], []))
 
 
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
-
-
 def miss_a_deadline() -> None:
     with deadline("cpu", 0.1), deadline("cuda:0", 60):
         time.sleep(0.2)
@@ -278,7 +275,6 @@ def test_a_gpu_that_gives_no_result_ends_the_process_in_one_line(capfd: pytest.C
 
 
 @pytest.mark.gpu
-@needs_gpu
 @pytest.mark.filterwarnings("ignore")  # warnings of torch's compiler
 @pytest.mark.parametrize("compiled", ["off", "on"])
 @pytest.mark.parametrize("workers", [0, 2])
@@ -297,7 +293,6 @@ def test_gpu_and_cpu_predict_the_same_classes(
 
 
 @pytest.mark.gpu
-@needs_gpu
 def test_copy_from_a_gpu_keeps_every_value() -> None:
     every = torch.rand(64, 1000, device="cuda")
     scores, classes = every.topk(5)

@@ -35,7 +35,6 @@ from inception_cli.predictions.prediction import Prediction
 from inception_cli.storage.input_list import InputList
 
 PIXELS = PixelConfig(PRESETS["torchvision"], decode="gpu")
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 
 
 def tensor(image: Image.Image) -> torch.Tensor:
@@ -291,7 +290,7 @@ def pixels_of(file: NDArray[np.uint8]) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda:0", marks=[pytest.mark.gpu, needs_gpu])])
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda:0", marks=pytest.mark.gpu)])
 def test_hostile_files_have_the_same_status_as_with_exact(device: str, tmp_path: Path) -> None:
     paths = [path for path, kind in write(tmp_path / "hostile") if not (kind and kind.interference)]
     bounded = replace(PIXELS, max_pixels=1_000_000)
@@ -353,7 +352,6 @@ def test_a_failure_of_pillow_is_a_failure_of_the_batch(monkeypatch: pytest.Monke
 
 
 @pytest.mark.gpu
-@needs_gpu
 @pytest.mark.parametrize("workers", [0, 2])
 def test_predictions_on_a_gpu_equal_those_of_exact(run: RunConfig, mixed: InputList, workers: int) -> None:
     on_gpu = replace(run, plan=replace(run.plan, device="cuda:0"), loader=replace(run.loader, workers=workers))

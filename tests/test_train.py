@@ -584,7 +584,6 @@ def test_the_statistics_are_of_equal_batches(images: int, batch_size: int, expec
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 def test_tensors_are_the_same_on_a_gpu() -> None:
     learner = Learner(InceptionV3(2, aux=True), Hyperparameters(), 8, Plan("cuda:0"))
 

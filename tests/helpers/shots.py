@@ -107,7 +107,7 @@ def screenshot(page: Path) -> bytes:
     from PIL import Image
     from playwright.sync_api import sync_playwright
 
-    sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
+    sys.path.insert(0, str(Path(__file__).parents[1]))
     from test_report_browser import NAMES
 
     with sync_playwright() as playwright:
